@@ -1,0 +1,46 @@
+# Needs Python 3.11, make and git. The first call of any verb builds .venv; later calls reuse it.
+#   make ask     one question on real scenes: printed answer, PNG and GeoJSON in out/ask
+#   make test    the whole suite, without network
+#   make check   style, types and direction of imports
+#   make .venv   the environment alone
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# The parts that exist; lab, demo, serve and finetune bring large libraries that nothing uses yet.
+EXTRAS := model,eval,dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help .venv ask test check
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+.venv: $(READY)
+
+# pyproject.toml and constraints.txt decide what is inside; a change of either installs again.
+# torch goes first and alone: whatever is resolved beside it then takes the build that is there.
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python found. Install Python 3.11, or: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 is needed; $(PYTHON) is $$("$(PYTHON)" -V 2>&1). Install it, or: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv || \
+	  { rm -rf .venv; echo "No venv module. On Debian and Ubuntu: apt-get install python3.11-venv" >&2; exit 1; }
+	$(PIP) install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(PIP) install --quiet --editable ".[$(EXTRAS)]" --constraint constraints.txt
+	@touch $@
+
+# Flooded fields near Orihuela, Spain, September 2019; scenes and model come with the package.
+ask: .venv
+	$(BIN)/earthmind ask "Segment the water." --aoi -0.775,38.09,-0.745,38.12 \
+	  --dates 2019-09-15/2019-09-20 --out out/ask
+
+test: .venv
+	$(BIN)/python -m pytest --quiet --durations=15
+
+check: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports

@@ -1,0 +1,114 @@
+"""Ask a multimodal model about the Earth: optical and SAR scenes on one grid, with evidence.
+
+    import earthmind_lab as em
+
+    # Flooded fields near Orihuela, Spain; the embedded catalog; the embedded model.
+    aoi = em.AOI.from_bbox(-0.775, 38.09, -0.745, 38.12)
+    pairs = em.search_pairs(aoi, dates="2019-09-15/2019-09-20")
+    chip = em.load_chip(pairs[0], aoi)               # both sensors on one grid
+    answer = em.ask(chip, "Segment the water.")
+    answer.to_gdf()                                  # features with mapped areas
+    answer.evidence                                  # claims against masks
+    answer.save("water.geojson")
+    em.replay_record(answer.record).same             # the same again, or which link broke
+
+Names load on first use, so that importing the package stays fast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from earthmind_lab.answer import Answer, Claim, Detection
+    from earthmind_lab.aoi import AOI
+    from earthmind_lab.checks import doctor
+    from earthmind_lab.chip import Chip, LoadPlan, Radiometry
+    from earthmind_lab.conversation import Conversation, PendingAnswer, ask
+    from earthmind_lab.data.load import load_chip, plan_chip
+    from earthmind_lab.data.search import search_pairs
+    from earthmind_lab.engine.loading import load_engine
+    from earthmind_lab.errors import EarthMindError
+    from earthmind_lab.exchange import Options, Region, Reply, View
+    from earthmind_lab.record import Record
+    from earthmind_lab.replay import Replay
+    from earthmind_lab.replay import replay as replay_record
+    from earthmind_lab.scene import Scene, ScenePair
+    from earthmind_lab.settings import Settings
+
+__version__ = "0.1.0"
+
+# Where each name lives, and there under another name after a colon. `replay` itself would be
+# hidden by the module of that name as soon as anything imports it.
+_HOMES = {
+    "AOI": "aoi",
+    "Answer": "answer",
+    "Chip": "chip",
+    "Claim": "answer",
+    "Conversation": "conversation",
+    "Detection": "answer",
+    "EarthMindError": "errors",
+    "LoadPlan": "chip",
+    "Options": "exchange",
+    "PendingAnswer": "conversation",
+    "Radiometry": "chip",
+    "Record": "record",
+    "Region": "exchange",
+    "Replay": "replay",
+    "Reply": "exchange",
+    "Scene": "scene",
+    "ScenePair": "scene",
+    "Settings": "settings",
+    "View": "exchange",
+    "ask": "conversation",
+    "doctor": "checks",
+    "load_chip": "data.load",
+    "load_engine": "engine.loading",
+    "plan_chip": "data.load",
+    "replay_record": "replay:replay",
+    "search_pairs": "data.search",
+}
+
+__all__ = [
+    "AOI",
+    "Answer",
+    "Chip",
+    "Claim",
+    "Conversation",
+    "Detection",
+    "EarthMindError",
+    "LoadPlan",
+    "Options",
+    "PendingAnswer",
+    "Radiometry",
+    "Record",
+    "Region",
+    "Replay",
+    "Reply",
+    "Scene",
+    "ScenePair",
+    "Settings",
+    "View",
+    "ask",
+    "doctor",
+    "load_chip",
+    "load_engine",
+    "plan_chip",
+    "replay_record",
+    "search_pairs",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, inner = home.partition(":")
+    value = getattr(import_module(f"{__name__}.{module}"), inner or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

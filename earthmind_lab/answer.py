@@ -1,0 +1,399 @@
+"""Answer: what the model said, put back on the Earth.
+
+A reply is in pixels; `map_reply` clips its masks to the AOI and turns them into features.
+One `Detection` is one connected component of a mask (8 neighbours), so that features can be
+counted; components smaller than 3 x 3 pixels of what the model really saw are left out of the
+features and counted in `Mapped.unresolved`. Their pixels stay in the mask, so areas and shares
+measured on the whole mask (`evidence`) keep them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthmind_lab.errors import EarthMindError
+from earthmind_lab.exchange import Found, Reply, View
+from earthmind_lab.record import Record
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+    from odc.geo.geobox import GeoBox
+    from shapely.geometry.base import BaseGeometry
+
+    from earthmind_lab.chip import Chip
+
+Verdict: TypeAlias = Literal["supported", "contradicted", "uncheckable"]
+
+RESOLVABLE_PX = 9
+"""3 x 3 pixels of the seen GSD: below, an object is mostly mixed pixels."""
+COORDINATE_DIGITS = 7
+"""1e-7 degrees is about a centimetre, far below a pixel and above float noise."""
+COLUMNS = (
+    "label", "score", "area_m2", "source", "observed", "notice", "model", "licence", "attribution",
+)  # fmt: skip
+"""Properties of every exported feature."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Detection:
+    """One object on the Earth."""
+
+    label: str
+    """What the model called it."""
+    score: float
+    """The model's own estimate of its mask's quality, 0 to 1."""
+    geometry: BaseGeometry
+    """MultiPolygon in lon/lat (EPSG:4326): outline of the mask's pixels."""
+    area_m2: float
+    """Mapped area: the pixels of this object, geodesic, square metres."""
+    source: str
+    """Sensor family whose picture drew it: ``optical`` or ``sar``."""
+    observed: str | None
+    """When that sensor saw it, ISO 8601 UTC, or start/end where the source lacks the time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One checkable statement, beside what the masks say."""
+
+    text: str
+    """The words, as the model wrote them; for a baseline, what is compared."""
+    kind: str
+    """``presence``, ``count``, ``area``, ``share``, ``cover``, ``resolution``, ``baseline``,
+    ``answer``."""
+    said: Mapping[str, Any]
+    """``label`` with ``present``, ``count``, ``area_m2`` or ``share``."""
+    measured: Mapping[str, Any]
+    """Numbers from masks: ``share`` (0 to 1), ``area_m2``, ``count``, ``source`` of the mask."""
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        said, measured = dict(self.said), dict(self.measured)
+        return {
+            "text": self.text, "kind": self.kind, "said": said, "measured": measured,
+            "verdict": self.verdict,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mapped:
+    """A reply on the Earth."""
+
+    detections: tuple[Detection, ...] = ()
+    """Objects large enough to be resolved, in the order of the reply, larger first."""
+    unresolved: Mapping[str, int] = field(default_factory=dict)
+    """Per label, the number of objects too small to be resolved."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What the model said, where it is, and how far the pixels bear it out."""
+
+    text: str
+    """Only what the model said."""
+    notice: str
+    """What to know about the model that spoke."""
+    detections: tuple[Detection, ...]
+    """Features clipped to the AOI; empty for a plain picture."""
+    evidence: tuple[Claim, ...]
+    """Claims of the text against masks."""
+    seen_gsd_m: float | None
+    """Metres per pixel that the model really saw; None for a plain picture."""
+    reply: Reply
+    """To the question alone; an evidence follow-up has its own reply and usage."""
+    grid: GeoBox | None
+    """Grid of the masks in `reply`; None for a plain picture: objects stay in pixels."""
+    record: Record
+    """How it came about."""
+
+    @property
+    def area_m2(self) -> float | None:
+        """Mapped area of all detections; None for a plain picture."""
+        return None if self.grid is None else sum(item.area_m2 for item in self.detections)
+
+    def masks(self) -> tuple[NDArray[np.bool_], ...]:
+        """The masks of the reply, (H, W) each, in its order."""
+        return tuple(mask for mask in map(mask_of, self.reply.objects) if mask is not None)
+
+    def to_geojson(self) -> dict[str, Any]:
+        """A FeatureCollection in EPSG:4326 (RFC 7946) as plain data."""
+        about = self.about()
+        features = [
+            {
+                "type": "Feature",
+                "geometry": _rounded(item.geometry),
+                "properties": _properties(item, about),
+            }
+            for item in self.detections
+        ]
+        return {"type": "FeatureCollection", **about, "features": features}
+
+    def to_gdf(self) -> GeoDataFrame:
+        """The detections as a table in EPSG:4326, one row per object."""
+        from geopandas import GeoDataFrame
+
+        about = self.about()
+        rows = [_properties(item, about) for item in self.detections]
+        shapes = [item.geometry for item in self.detections]
+        columns = {name: [row[name] for row in rows] for name in COLUMNS}
+        frame = GeoDataFrame(columns, geometry=shapes, crs="EPSG:4326")
+        # An empty table has no row to carry them.
+        frame.attrs.update(about)
+        return frame
+
+    def save(self, path: str | Path) -> Path:
+        """Write the detections; the file appears complete or not at all.
+
+        Args:
+            path: Ends in .geojson, .gpkg or .parquet.
+
+        Raises:
+            EarthMindError: Another ending, a plain picture, or the file can't be written.
+        """
+        path = Path(path)
+        writer = _WRITERS.get(path.suffix.lower())
+        if writer is None:
+            raise EarthMindError(
+                f"An answer can't be saved as {path.name!r}.",
+                found=path.suffix or "no file ending",
+                change="a name ending in .geojson, .gpkg or .parquet",
+            )
+        if self.grid is None:
+            raise EarthMindError(
+                "A plain picture has no place on the Earth, so there is no feature to save.",
+                change="answer.record.save('record.json'), or ask about a chip",
+            )
+        # The draft keeps the ending, from which drivers take the format.
+        draft = path.with_name(f".{path.stem}.part{path.suffix}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writer(self, draft)
+            draft.replace(path)
+        except (OSError, ImportError) as error:
+            raise EarthMindError(f"{path} can't be written.", found=str(error)) from error
+        finally:
+            draft.unlink(missing_ok=True)
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: the part of the command line's JSON that is the answer's own."""
+        return {
+            "text": self.text,
+            "notice": self.notice,
+            "detections": self.to_geojson(),
+            "evidence": [claim.to_dict() for claim in self.evidence],
+            "usage": self.reply.usage.to_dict(),
+        }
+
+    def about(self) -> dict[str, str]:
+        """What every exported file carries: notice, model, licence and attribution."""
+        inputs = self.record.inputs
+        return {
+            "notice": self.notice,
+            "model": str(self.record.model.get("name", "")),
+            "licence": _joined(item.get("licence") for item in inputs),
+            "attribution": _joined(item.get("attribution") for item in inputs),
+        }
+
+    def _repr_html_(self) -> str:
+        # Text of models and catalogs is data: escaped, never HTML.
+        area = "" if self.grid is None else f"{format_area(self.area_m2 or 0.0)} mapped"
+        claims = "".join(
+            f"<li>{escape(claim.text)}: <b>{escape(claim.verdict)}</b></li>"
+            for claim in self.evidence
+        )
+        return (
+            f"<p>{escape(self.text)}</p><p>{len(self.detections)} objects {area}</p>"
+            f"<ul>{claims}</ul><p><small>{escape(self.notice)}</small></p>"
+        )
+
+
+def mask_of(found: Found) -> NDArray[np.bool_] | None:
+    """The mask of an object: logits above 0; None where it was named without a mask."""
+    return None if found.mask_logits is None else np.asarray(found.mask_logits > 0)
+
+
+def observable(chip: Chip) -> NDArray[np.bool_]:
+    """(y, x) True inside the AOI where at least one sensor has data.
+
+    Nothing is mapped and no share is counted elsewhere: no claim without a pixel.
+    """
+    seen = np.zeros_like(chip.inside)
+    for valid in (chip.valid_optical, chip.valid_sar):
+        if valid is not None:
+            seen |= valid
+    return np.asarray(chip.inside & seen)
+
+
+def components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+    """Connected components of 8 neighbours: (H, W) numbers from 1, and how many."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=int))
+    return labels, int(count)
+
+
+def resolvable_pixels(gsd: float, seen_gsd: float) -> int:
+    """Smallest object in pixels of the grid that the model could resolve."""
+    return max(1, round(RESOLVABLE_PX * (seen_gsd / gsd) ** 2))
+
+
+def map_reply(reply: Reply, chip: Chip, views: Sequence[View], *, seen_gsd: float) -> Mapped:
+    """Put the objects of a reply on the Earth.
+
+    Args:
+        reply: Objects with masks on the chip's grid.
+        chip: Where the views came from.
+        views: The pictures of the prompt, in its order.
+        seen_gsd: Metres per pixel that the model really saw.
+    """
+    allowed = observable(chip)
+    least = resolvable_pixels(chip.gsd, seen_gsd)
+    detections: list[Detection] = []
+    unresolved: dict[str, int] = {}
+    for found in reply.objects:
+        mask = mask_of(found)
+        if mask is None:
+            continue
+        modality = views[found.view].modality if found.view < len(views) else ""
+        parts, small = _split(mask & allowed, chip.grid, least)
+        if small:
+            unresolved[found.label] = unresolved.get(found.label, 0) + small
+        detections += [
+            Detection(
+                label=found.label, score=float(found.score), geometry=geometry, area_m2=area,
+                source=modality, observed=_observed(chip, modality),
+            )
+            for geometry, area in parts
+        ]  # fmt: skip
+    return Mapped(detections=tuple(detections), unresolved=unresolved)
+
+
+def answer_hash(
+    token_ids: Iterable[int],
+    masks: Iterable[NDArray[np.bool_]],
+    geometries: Iterable[BaseGeometry] = (),
+) -> str:
+    """SHA-256 over token ids, thresholded masks and geometry rounded to 1e-7 degrees."""
+    digest = hashlib.sha256(json.dumps([int(token) for token in token_ids]).encode())
+    for mask in masks:
+        digest.update(f"|mask {mask.shape}|".encode())
+        digest.update(np.packbits(mask).tobytes())
+    for geometry in geometries:
+        digest.update(b"|geometry|")
+        digest.update(json.dumps(_rounded(geometry), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def format_area(area_m2: float) -> str:
+    """A mapped area for people: three digits in the unit that suits it.
+
+    >>> format_area(80), format_area(301_000), format_area(12_340_000)
+    ('80 m²', '30.1 ha', '12.3 km²')
+    """
+    for unit, size in (("km²", 1e6), ("ha", 1e4)):
+        if area_m2 >= size:
+            value = area_m2 / size
+            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+    return f"{area_m2:.0f} m²"
+
+
+def _split(
+    mask: NDArray[np.bool_], grid: GeoBox, least: int
+) -> tuple[list[tuple[BaseGeometry, float]], int]:
+    """Components of at least `least` pixels as (outline, area), larger first; how many not."""
+    from scipy import ndimage
+
+    from earthmind_lab.grid import mask_to_polygons, pixel_areas
+
+    labels, count = components(mask)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    weights = np.broadcast_to(_by_row(pixel_areas(grid)), mask.shape)
+    areas = np.bincount(labels.ravel(), weights=weights.ravel(), minlength=count + 1)[1:]
+    windows = ndimage.find_objects(labels)
+    kept = [number for number in np.argsort(-sizes, kind="stable") if sizes[number] >= least]
+    parts = []
+    for number in kept:
+        rows, columns = windows[number]
+        part = labels[rows, columns] == number + 1
+        outlines = mask_to_polygons(part, grid[rows, columns])
+        parts.append((_as_multi(outlines), float(areas[number])))
+    return parts, count - len(kept)
+
+
+def _by_row(areas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Areas that broadcast over (y, x), also where a grid gives one per row."""
+    return areas[:, None] if areas.ndim == 1 else areas
+
+
+def _as_multi(outlines: Sequence[BaseGeometry]) -> BaseGeometry:
+    """One type for every detection: file formats want one type per layer."""
+    from shapely import MultiPolygon, get_parts
+
+    return MultiPolygon([polygon for outline in outlines for polygon in get_parts(outline)])
+
+
+def _observed(chip: Chip, modality: str) -> str | None:
+    scene = {"optical": chip.pair.optical, "sar": chip.pair.sar}.get(modality)
+    return None if scene is None else scene.observed
+
+
+def _properties(item: Detection, about: Mapping[str, str]) -> dict[str, Any]:
+    own = {
+        "label": item.label,
+        "score": round(item.score, 4),
+        "area_m2": round(item.area_m2, 1),
+        "source": item.source,
+        "observed": item.observed,
+    }
+    return {**own, **about}
+
+
+def _rounded(geometry: BaseGeometry) -> dict[str, Any]:
+    """GeoJSON of a geometry: lists, 1e-7 degrees, outer rings counter-clockwise."""
+    from shapely import orient_polygons
+    from shapely.geometry import mapping
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        # + 0.0 turns -0.0 into 0.0, so that equal places give equal text.
+        return round(float(value), COORDINATE_DIGITS) + 0.0
+
+    data = mapping(orient_polygons(geometry.normalize()))
+    return {"type": data["type"], "coordinates": plain(data["coordinates"])}
+
+
+def _joined(values: Iterable[Any]) -> str:
+    return "; ".join(dict.fromkeys(str(value) for value in values if value))
+
+
+def _write_geojson(answer: Answer, path: Path) -> None:
+    path.write_text(json.dumps(answer.to_geojson(), ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_gpkg(answer: Answer, path: Path) -> None:
+    import pyogrio
+
+    # Layer metadata keep notice and licence where no row does.
+    pyogrio.write_dataframe(
+        answer.to_gdf(), path, driver="GPKG", layer="answer", geometry_type="MultiPolygon",
+        layer_metadata=answer.about(), promote_to_multi=True,
+    )  # fmt: skip
+
+
+def _write_parquet(answer: Answer, path: Path) -> None:
+    answer.to_gdf().to_parquet(path)
+
+
+_WRITERS = {".geojson": _write_geojson, ".gpkg": _write_gpkg, ".parquet": _write_parquet}

@@ -1,0 +1,297 @@
+"""Asking: a chip or a picture, an engine, and the turns so far.
+
+    PendingAnswer = Conversation.submit(question)     returns at once
+    Answer        = Conversation.ask(question)        waits, shows progress, stops on interrupt
+    Answer        = ask(chip, question)               one question
+
+The reply comes from the engine; mapping, evidence and the record are made on a thread of the
+ask, so that nobody who waits for events is held up by them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from earthmind_lab.answer import Answer, Mapped, map_reply
+from earthmind_lab.chip import Chip
+from earthmind_lab.errors import Cancelled, EngineBusy, PromptError
+from earthmind_lab.evidence import check
+from earthmind_lab.exchange import Event, Options, Prompt, Region, Reply, Token, Turn, View
+from earthmind_lab.masks import FollowUp
+from earthmind_lab.recording import file_sha256, make_record
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+    from earthmind_lab.engine.base import Engine, Handle
+
+Askable: TypeAlias = "Chip | View | str | Path"
+"""A chip, a view, or the path of a plain picture."""
+RegionLike: TypeAlias = "Region | BaseGeometry"
+"""A region on the views' grid, or a polygon in lon/lat."""
+
+DEFAULT = Options()
+
+
+class PendingAnswer:
+    """An ask under way. Made by `Conversation.submit`."""
+
+    def __init__(
+        self, engine: Engine, prompt: Prompt, options: Options,
+        finish: Callable[[Reply, FollowUp], Answer],
+    ) -> None:  # fmt: skip
+        self._engine, self._prompt, self._options = engine, prompt, options
+        self._finish = finish
+        self._handle = engine.submit(prompt, options)
+        self._follow_up: Handle | None = None
+        self._cancelled = False
+        self._future: Future[Answer] = Future()
+        threading.Thread(target=self._work, name="earthmind-answer", daemon=True).start()
+
+    def events(self) -> Iterator[Event]:
+        """Events of the engine for the question itself; ends with Done or Failed."""
+        return self._handle.events()
+
+    def result(self, timeout: float | None = None) -> Answer:
+        """Wait for the answer.
+
+        Args:
+            timeout: Seconds to wait; None = as long as it takes.
+
+        Raises:
+            TimeoutError: Not ready yet; the ask goes on.
+            EarthMindError: Why the ask failed.
+        """
+        return self._future.result(timeout)
+
+    def cancel(self) -> None:
+        """Stop before the next token, evidence follow-ups included; no effect once ended."""
+        self._cancelled = True
+        self._handle.cancel()
+        if self._follow_up is not None:
+            self._follow_up.cancel()
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` returns or raises at once."""
+        return self._future.done()
+
+    def _work(self) -> None:
+        try:
+            answer = self._finish(self._handle.result(), self._ask_further)
+        except BaseException as error:  # noqa: BLE001  every failure belongs to who waits
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(answer)
+
+    def _ask_further(self, question: str) -> Reply:
+        """An evidence follow-up: same engine, same views, its own reply and usage."""
+        if self._cancelled:
+            raise Cancelled("The ask was stopped.")
+        prompt = Prompt(text=question, views=self._prompt.views)
+        options = replace(self._options, temperature=0.0)
+        self._follow_up = self._engine.submit(prompt, options)
+        # cancel() may have run between the check and the assignment.
+        if self._cancelled:
+            self._follow_up.cancel()
+        return self._follow_up.result()
+
+
+class Conversation:
+    """Questions about one chip or picture, each knowing the turns before it.
+
+    Args:
+        subject: A chip, a view, or the path of a plain picture.
+        engine: Who answers; default: the embedded model.
+        turns: Earlier turns to go on from.
+        evidence: Whether claims may cost follow-up questions.
+        search: How the pair was found (dates, limits), for the record.
+
+    Raises:
+        PromptError: The picture can't be read.
+    """
+
+    def __init__(
+        self,
+        subject: Askable,
+        engine: Engine | None = None,
+        *,
+        turns: Sequence[Turn] = (),
+        evidence: bool = True,
+        search: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.chip, self.views, self._picture = _seen(subject)
+        self.engine: Engine = _default_engine() if engine is None else engine
+        self._turns = list(turns)
+        self._evidence, self._search = evidence, search
+        self._pending: PendingAnswer | None = None
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What was asked and replied so far, oldest first."""
+        return tuple(self._turns)
+
+    def submit(
+        self, question: str, *, regions: Sequence[RegionLike] = (), options: Options = DEFAULT
+    ) -> PendingAnswer:
+        """Ask and return at once.
+
+        Args:
+            question: What to ask.
+            regions: Places to ask about: polygons in lon/lat, or masks on the views' grid.
+            options: How to answer.
+
+        Raises:
+            PromptError: An empty question, or a region off the chip.
+            EngineBusy: The answer before is still being made; its turn belongs to the prompt.
+        """
+        if self._pending is not None and not self._pending.done:
+            raise EngineBusy(
+                "This conversation is still waiting for an answer.",
+                change="pending.result() or pending.cancel() first, or another Conversation",
+            )
+        marked = tuple(self._region(region, i) for i, region in enumerate(regions, start=1))
+        prompt = Prompt(text=question, views=self.views, regions=marked, history=self.turns)
+        finish = partial(self._answer, prompt, options)
+        self._pending = PendingAnswer(self.engine, prompt, options, finish)
+        return self._pending
+
+    def ask(
+        self, question: str, *, regions: Sequence[RegionLike] = (), options: Options = DEFAULT
+    ) -> Answer:
+        """Ask and wait; shows progress on a terminal, an interrupt cancels the ask.
+
+        Args:
+            question: What to ask.
+            regions: Places to ask about: polygons in lon/lat, or masks on the views' grid.
+            options: How to answer.
+
+        Raises:
+            EarthMindError: Why there is no answer.
+        """
+        pending = self.submit(question, regions=regions, options=options)
+        try:
+            _show_progress(pending, options)
+            return pending.result()
+        except BaseException:  # KeyboardInterrupt above all; no effect where the ask failed
+            pending.cancel()
+            raise
+
+    def _region(self, region: RegionLike, number: int) -> Region:
+        if isinstance(region, Region):
+            return region
+        if self.chip is None:
+            raise PromptError(
+                "A polygon in lon/lat has no place on a plain picture.",
+                change="Region(mask=...) in pixels",
+            )
+        from earthmind_lab.grid import polygons_to_mask
+
+        mask = polygons_to_mask(region, self.chip.grid)
+        if not mask.any():
+            raise PromptError(
+                f"Region {number} covers no pixel centre of the chip.",
+                change="draw it larger, or inside the chip",
+            )
+        return Region(mask=mask, label=f"region{number}")
+
+    def _answer(
+        self, prompt: Prompt, options: Options, reply: Reply, follow_up: FollowUp
+    ) -> Answer:
+        """From the reply to the answer: map, check, record; then it is a turn."""
+        about = self.engine.capabilities
+        seen = _seen_gsd(self.views, about)
+        mapped = Mapped()
+        if self.chip is not None and seen is not None:
+            mapped = map_reply(reply, self.chip, self.views, seen_gsd=seen)
+        claims = check(
+            reply, prompt.text, views=self.views, chip=self.chip, seen_gsd=seen,
+            regions=prompt.regions, mapped=mapped, follow_up=follow_up if self._evidence else None,
+        )  # fmt: skip
+        record = make_record(
+            prompt=prompt, options=options, reply=reply, mapped=mapped, claims=claims,
+            capabilities=about, chip=self.chip, picture=self._picture, search=self._search,
+        )  # fmt: skip
+        self._turns.append(Turn(question=prompt.text, reply=reply.text))
+        return Answer(
+            text=reply.text, notice=about.notice, detections=mapped.detections, evidence=claims,
+            seen_gsd_m=seen, reply=reply, grid=self.chip.grid if self.chip else None, record=record,
+        )  # fmt: skip
+
+
+def ask(
+    subject: Askable,
+    question: str,
+    *,
+    engine: Engine | None = None,
+    regions: Sequence[RegionLike] = (),
+    options: Options = DEFAULT,
+    search: Mapping[str, Any] | None = None,
+) -> Answer:
+    """Ask one question and wait for the answer.
+
+    Args:
+        subject: A chip, a view, or the path of a plain picture.
+        question: What to ask.
+        engine: Who answers; default: the embedded model.
+        regions: Places to ask about: polygons in lon/lat, or masks on the views' grid.
+        options: How to answer; the defaults answer the same way twice.
+        search: How the pair was found (dates, limits), for the record.
+
+    Raises:
+        EarthMindError: Why there is no answer.
+    """
+    talk = Conversation(subject, engine, search=search)
+    return talk.ask(question, regions=regions, options=options)
+
+
+def _seen(subject: Askable) -> tuple[Chip | None, tuple[View, ...], dict[str, Any] | None]:
+    """Chip, views and, for a plain picture, where it comes from."""
+    from earthmind_lab.render import picture_view, render
+
+    if isinstance(subject, Chip):
+        return subject, tuple(render(subject)), None
+    if isinstance(subject, View):
+        return None, (subject,), {"view": subject.name, "sha256": None}
+    if isinstance(subject, str | Path):
+        path = Path(subject)
+        view = picture_view(path)
+        return None, (view,), {"path": str(path.resolve()), "sha256": file_sha256(path)}
+    raise PromptError(
+        f"A {type(subject).__name__} can't be asked about.",
+        change="a chip from load_chip(), or the path of a picture",
+    )
+
+
+def _default_engine() -> Engine:
+    from earthmind_lab.engine.loading import load_engine
+
+    return load_engine()
+
+
+def _seen_gsd(views: Sequence[View], capabilities: Any) -> float | None:
+    """The coarsest of what the model really sees of the views."""
+    from earthmind_lab.engine.base import seen_gsd
+
+    found = [gsd for gsd in (seen_gsd(view, capabilities) for view in views) if gsd is not None]
+    return max(found) if found else None
+
+
+def _show_progress(pending: PendingAnswer, options: Options) -> None:
+    """Tokens as they come, on a terminal only: elsewhere a bar is noise in a log."""
+    if not sys.stderr.isatty():
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=options.max_new_tokens, unit="token", leave=False, file=sys.stderr) as bar:
+        for event in pending.events():
+            if isinstance(event, Token):
+                bar.update()
+                bar.set_postfix_str(event.text.strip()[-40:], refresh=False)

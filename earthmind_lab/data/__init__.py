@@ -1,0 +1,1 @@
+"""Catalogs, scenes and pixels: everything that knows geography; no torch in here."""

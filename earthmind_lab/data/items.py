@@ -1,0 +1,204 @@
+"""One STAC item of any version as scenes; everything but id, time, outline and files is optional.
+
+Hrefs are resolved against the file that holds them; files and http(s) only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import shapely
+from shapely.geometry import box, shape
+from shapely.geometry.base import BaseGeometry
+
+from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable
+from earthmind_lab.scene import Scene
+from earthmind_lab.sensors import SENSORS, item_field, recognise
+
+
+def scenes_of(item: Mapping[str, Any], where: Path) -> list[Scene]:
+    """The scenes in one STAC item: none for labels, one as a rule.
+
+    Args:
+        item: STAC item of any version, as plain data.
+        where: The file it came from; relative hrefs start at its folder.
+
+    Raises:
+        CatalogUnavailable: It lacks an id, a time, an outline or a usable file.
+    """
+    scenes = []
+    for sensor, keys in recognise(item).items():
+        found, start, end = _times(item)
+        assets = _hrefs(item, keys, where)
+        scenes.append(
+            Scene(
+                id=_id(item),
+                sensor=sensor,
+                modality=SENSORS[sensor].modality,
+                datetime=found,
+                start=start,
+                end=end,
+                footprint=_footprint(item),
+                assets=assets,
+                cloud_cover=_number(item_field(item, "eo:cloud_cover"), 0, 100),
+                orbit=_given(item, _ORBIT),
+                processing=_processing(item),
+                collection=str(item["collection"]) if item.get("collection") else None,
+                items=(item,),
+            )
+        )
+    return scenes
+
+
+def resolve_href(href: str, where: Path) -> str:
+    """An absolute path or http(s) address.
+
+    Args:
+        href: As the file gives it.
+        where: The file that gives it.
+
+    Raises:
+        AssetUnavailable: Neither a file nor http(s); such names could make GDAL open anything.
+
+    >>> resolve_href("../b/red.tif", Path("/cat/a/item.json"))
+    '/cat/b/red.tif'
+    """
+    scheme = href.partition(":")[0].lower() if "://" in href or href.startswith("file:/") else ""
+    if scheme in ("http", "https"):
+        return href
+    refused = AssetUnavailable(
+        f"The href {href[:80]!r} is neither a file nor http(s).",
+        change="download the files and let the item point at them",
+    )
+    if scheme not in ("", "file") or href.lstrip().startswith("<") or "\0" in href:
+        raise refused
+    path = local_path(href) if scheme else Path(href)
+    # normpath by hand: a symbolic link in the folder's own path must stay as it is.
+    parts: list[str] = list(where.absolute().parent.parts) if not path.is_absolute() else []
+    for part in path.parts:
+        if part == "..":
+            parts = parts[:-1] if len(parts) > 1 else parts
+        else:
+            parts.append(part)
+    resolved = str(Path(*parts))
+    if resolved.startswith("/vsi"):  # GDAL's virtual file systems, network ones among them
+        raise refused
+    return resolved
+
+
+_ORBIT = {
+    "state": ("sat:orbit_state",),
+    "relative": ("sat:relative_orbit",),
+    "absolute": ("sat:absolute_orbit",),
+    "platform": ("platform",),
+    "datatake": ("s2:datatake_id", "s1:datatake_id"),
+}
+_PROCESSING = {
+    "level": ("processing:level",),
+    "baseline": ("s2:processing_baseline", "processing:version"),
+    "product_type": ("product:type", "s2:product_type", "sar:product_type"),
+    "measurement_type": ("card4l:measurement_type", "ceosard:measurement_type"),
+    "measurement_convention": ("card4l:measurement_convention", "ceosard:measurement_convention"),
+}
+
+
+def local_path(url: str) -> Path:
+    """The path in a ``file:`` address.
+
+    Raises:
+        AssetUnavailable: It names another machine.
+    """
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise AssetUnavailable(f"The href {url[:80]!r} is a file on another machine.")
+    return Path(unquote(parts.path))
+
+
+def _hrefs(item: Mapping[str, Any], keys: Mapping[str, str], where: Path) -> dict[str, str]:
+    """Band names to absolute hrefs; hrefs of a refused kind are left out."""
+    found: dict[str, str] = {}
+    refused: list[str] = []
+    for band, key in keys.items():
+        try:
+            found[band] = resolve_href(item["assets"][key]["href"], where)
+        except AssetUnavailable as error:
+            refused.append(str(error))
+    if not set(found) - {"scl", "cloud"}:
+        raise CatalogUnavailable("None of its files can be opened.", found=refused[0])
+    return found
+
+
+def _id(item: Mapping[str, Any]) -> str:
+    if not isinstance(item.get("id"), str) or not item["id"]:
+        raise CatalogUnavailable("It has no id.")
+    return str(item["id"])
+
+
+def _footprint(item: Mapping[str, Any]) -> BaseGeometry:
+    """The outline as polygons; the bbox stands in where the geometry is missing."""
+    outline, bbox = item.get("geometry"), item.get("bbox")
+    if isinstance(outline, Mapping):
+        geometry = shape(outline)
+    elif isinstance(bbox, list) and len(bbox) in (4, 6):
+        half = len(bbox) // 2
+        geometry = box(bbox[0], bbox[1], bbox[half], bbox[half + 1])
+    else:
+        raise CatalogUnavailable("It has no geometry.")
+    geometry = shapely.force_2d(geometry)
+    if not geometry.is_valid:
+        geometry = shapely.make_valid(geometry)
+    parts = [part for part in shapely.get_parts(geometry) if part.area > 0]
+    if not parts or not all(map(math.isfinite, geometry.bounds)):
+        raise CatalogUnavailable("Its geometry has no area.")
+    return parts[0] if len(parts) == 1 else shapely.union_all(parts)
+
+
+def _times(item: Mapping[str, Any]) -> tuple[datetime | None, datetime, datetime]:
+    """(instant or None, earliest, latest) in UTC; a bare date is a day, not midnight."""
+    properties = item.get("properties")
+    properties = properties if isinstance(properties, Mapping) else {}
+    when = properties.get("datetime")
+    if when is not None:
+        start, end = _time(when)
+        return (start if start == end else None), start, end
+    first, last = properties.get("start_datetime"), properties.get("end_datetime")
+    if first is None or last is None:
+        raise CatalogUnavailable("It has neither datetime nor start_datetime and end_datetime.")
+    start, end = _time(first)[0], _time(last)[1]
+    if end < start:
+        raise CatalogUnavailable("It ends before it starts.", found=f"{first}/{last}")
+    return (start if start == end else None), start, end
+
+
+def _time(text: object) -> tuple[datetime, datetime]:
+    try:
+        when = datetime.fromisoformat(str(text).strip())
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise CatalogUnavailable("Its time can't be read.", found=repr(text)) from error
+    whole_day = len(str(text).strip()) <= 10
+    return when, when + timedelta(days=1, microseconds=-1) if whole_day else when
+
+
+def _number(value: object, least: float, greatest: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if least <= value <= greatest else None
+
+
+def _given(item: Mapping[str, Any], fields: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    values = {name: item_field(item, *names) for name, names in fields.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _processing(item: Mapping[str, Any]) -> dict[str, Any]:
+    found = _given(item, _PROCESSING)
+    shift = _number(item_field(item, "earthmind:geolocation_error_px"), 0, 1e6)
+    sun = _number(item_field(item, "view:sun_elevation"), -90, 90)
+    rest = {"geolocation_error_px": shift, "sun_elevation": sun}
+    return found | {name: value for name, value in rest.items() if value is not None}

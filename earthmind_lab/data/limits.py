@@ -1,0 +1,149 @@
+"""What a search must meet, in canonical form: dates, gap, cloud and sensors as users write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, TypeAlias
+
+from earthmind_lab.errors import SearchError
+
+Day: TypeAlias = str | date | datetime
+
+DatesLike: TypeAlias = "Day | Sequence[Day]"
+MODALITIES = ("optical", "sar")
+DATES_HELP = "dates='2019-09-15/2019-09-20' (first and last UTC day), or one day"
+_UNITS = {"w": 168.0, "d": 24.0, "h": 1.0, "m": 1 / 60}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a scene or a pair must meet, in canonical form."""
+
+    first: date
+    """First UTC day."""
+    last: date
+    """Last UTC day, inclusive."""
+    max_gap: timedelta
+    max_cloud: float
+    """Per cent of cloud and shadow inside the AOI."""
+    modalities: tuple[str, ...]
+    """``optical``, ``sar`` or both, in this order."""
+
+    @property
+    def start(self) -> datetime:
+        """First instant, UTC."""
+        return datetime.combine(self.first, time.min, UTC)
+
+    @property
+    def end(self) -> datetime:
+        """Last instant, UTC."""
+        return datetime.combine(self.last, time.max, UTC)
+
+    @property
+    def asked(self) -> str:
+        """For messages."""
+        kinds = " and ".join("SAR" if kind == "sar" else kind for kind in self.modalities)
+        return f"{kinds} scenes from {self.first} to {self.last}"
+
+
+def parse_dates(dates: DatesLike) -> tuple[date, date]:
+    """First and last UTC day, both inclusive.
+
+    Raises:
+        SearchError: Not two days, not days at all, or reversed.
+
+    >>> parse_dates("2019-09-15/2019-09-20")
+    (datetime.date(2019, 9, 15), datetime.date(2019, 9, 20))
+    """
+    if isinstance(dates, str):
+        parts: list[Any] = [part.strip() for part in dates.split("/")]
+    elif isinstance(dates, date):
+        parts = [dates]
+    else:
+        parts = list(dates) if isinstance(dates, Sequence) else []
+    if len(parts) not in (1, 2):
+        raise SearchError(f"The dates {dates!r} are not one or two days.", change=DATES_HELP)
+    first, last = _day(parts[0]), _day(parts[-1])
+    if first > last:
+        raise SearchError(
+            f"The dates {first}/{last} are reversed.", change=f"dates='{last}/{first}'"
+        )
+    return first, last
+
+
+def parse_gap(gap: str | timedelta) -> timedelta:
+    """A length of time such as ``"6 days"``, ``"36 hours"``, ``"1 day 12 hours"``.
+
+    Raises:
+        SearchError: Negative, without a unit, or not a length of time.
+
+    >>> parse_gap("36 hours")
+    datetime.timedelta(days=1, seconds=43200)
+    """
+    change = "max_gap='6 days' or max_gap='36 hours'"
+    if isinstance(gap, timedelta):
+        if gap < timedelta(0):
+            raise SearchError(f"max_gap={gap!r} is negative.", change=change)
+        return gap
+    part = r"(\d+(?:\.\d+)?)\s*(w|d|h|m)(?:eeks?|ays?|ours?|rs?|in|ins|inutes?)?\b[\s,]*"
+    text = str(gap).strip().lower()
+    if not re.fullmatch(f"(?:{part})+", text):
+        raise SearchError(f"max_gap={gap!r} is not a length of time.", change=change)
+    try:
+        hours = sum(float(number) * _UNITS[unit] for number, unit in re.findall(part, text))
+        return timedelta(hours=hours)
+    except OverflowError as error:
+        raise SearchError(f"max_gap={gap!r} is too long.", change=change) from error
+
+
+def parse_sensors(sensors: str | Iterable[str]) -> tuple[str, ...]:
+    """``optical``, ``sar`` or both, in this order.
+
+    Raises:
+        SearchError: Anything else.
+
+    >>> parse_sensors("sar,optical")
+    ('optical', 'sar')
+    """
+    change = "sensors='optical,sar', 'optical' or 'sar'"
+    parts = re.split(r"[,+\s]+", sensors.strip()) if isinstance(sensors, str) else list(sensors)
+    asked = {str(part).strip().lower() for part in parts}
+    if not asked or asked - set(MODALITIES):
+        raise SearchError(f"The sensors {sensors!r} are not known.", change=change)
+    return tuple(kind for kind in MODALITIES if kind in asked)
+
+
+def limits_of(
+    dates: DatesLike, sensors: str | Iterable[str], max_gap: str | timedelta, max_cloud: float
+) -> Limits:
+    """Bring what a user wrote into canonical form.
+
+    Raises:
+        SearchError: One of them makes no sense; the message says which.
+    """
+    first, last = parse_dates(dates)
+    number = isinstance(max_cloud, int | float) and not isinstance(max_cloud, bool)
+    if not number or not 0 <= max_cloud <= 100:
+        raise SearchError(f"max_cloud={max_cloud!r} is not a percentage.", change="max_cloud=20")
+    return Limits(
+        first=first,
+        last=last,
+        max_gap=parse_gap(max_gap),
+        max_cloud=float(max_cloud),
+        modalities=parse_sensors(sensors),
+    )
+
+
+def _day(value: Any) -> date:
+    try:
+        if isinstance(value, datetime):
+            return value.astimezone(UTC).date() if value.tzinfo else value.date()
+        if isinstance(value, date):
+            return value
+        when = datetime.fromisoformat(str(value).strip())
+        return when.astimezone(UTC).date() if when.tzinfo else when.date()
+    except (ValueError, OverflowError) as error:
+        raise SearchError(f"{value!r} is not a day.", change=DATES_HELP) from error

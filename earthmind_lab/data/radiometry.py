@@ -1,0 +1,461 @@
+"""What the numbers in a raster mean: decided once, from declared facts, with the reason kept.
+
+Two decisions are taken here and nowhere else: how optical DN become reflectance, and which
+backscatter a SAR raster holds. Nothing is read off the pixels; what nobody declares is
+refused, with what to declare.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthmind_lab.errors import LoadError, RadiometryUnknown
+from earthmind_lab.scene import Scene
+from earthmind_lab.sensors import SENSORS, bands_of, boa_offset
+
+Convention = Literal["power", "amplitude", "dB"]
+Quantity = Literal["sigma0", "gamma0", "gamma0_rtc"]
+Geometry = Literal["ellipsoid", "terrain_corrected", "unknown"]
+
+SAR_FLOOR_DB = -50.0
+"""Below any sensor's noise floor: where a product holds less, it holds calm water or the rest
+of a noise subtraction, which is data but has no logarithm."""
+DN_MEDIAN = 3.0
+"""Snow and cloud reach about 1.6; a median beyond this means DN were taken for reflectance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssetRef:
+    """One asset of one item, found for a band of a scene."""
+
+    item: Mapping[str, Any]
+    """The STAC item as plain data; empty when the scene carries none."""
+    key: str
+    """Key of the asset in the item."""
+    asset: Mapping[str, Any]
+    """The asset as plain data; empty when the item doesn't hold it."""
+    href: str
+    """Unsigned href."""
+    band: str
+    """Band or polarisation that is wanted from it."""
+    fields: Mapping[str, Any]
+    """Declared ``scale``, ``offset``, ``nodata``, ``unit``, ``data_type`` of that band."""
+
+    @property
+    def name(self) -> str:
+        """For messages: asset and item."""
+        return f"the asset {self.key!r} of item {self.item.get('id', '?')!r}"
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """Properties of the item."""
+        properties = self.item.get("properties")
+        return properties if isinstance(properties, Mapping) else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """How stored numbers become physical ones: value x scale + offset."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    nodata: tuple[float, ...] = ()
+    """Stored values without data; NaN always is."""
+    reason: str = ""
+    """What decided it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SarMeaning:
+    """Which backscatter a SAR asset holds."""
+
+    quantity: Quantity | None
+    """None when the source declares the scale of the backscatter but not its reference area."""
+    convention: Convention
+    geometry: Geometry
+    reason: str
+    """What decided it."""
+
+
+def assets_of(scene: Scene, band: str) -> tuple[AssetRef, ...]:
+    """The assets that hold a band of a scene, one per item that has it, best first.
+
+    Args:
+        scene: One acquisition, of one or more items.
+        band: Key of `Scene.assets`.
+
+    Raises:
+        LoadError: The scene has no such band.
+    """
+    if band not in scene.assets:
+        raise LoadError(
+            f"The scene {scene.id!r} has no band {band!r}.", found=", ".join(sorted(scene.assets))
+        )
+    href = str(scene.assets[band])
+    first: list[AssetRef] = []
+    more: list[AssetRef] = []
+    for item in scene.items:
+        key = bands_of(item).get(band)
+        asset = item["assets"][key] if key else {}
+        stated = str(asset.get("href", ""))
+        if key and (len(scene.items) == 1 or (not first and _same_href(stated, href))):
+            first.append(_ref(item, key, asset, href, band))
+        elif key and _absolute(stated):
+            more.append(_ref(item, key, asset, stated, band))
+    if not first:
+        item = scene.items[0] if len(scene.items) == 1 else {}
+        return (_ref(item, band, {}, href, band),)
+    return (*first, *more)
+
+
+def optical_scaling(
+    scene: Scene,
+    ref: AssetRef,
+    *,
+    dtype: str,
+    file_scaling: tuple[float, float] | None = None,
+    file_nodata: float | None = None,
+) -> Scaling:
+    """How the numbers of an optical asset become reflectance.
+
+    Args:
+        scene: Its scene, for the sensor.
+        ref: The asset.
+        dtype: Data type of the file.
+        file_scaling: (scale, offset) in the file's own band metadata.
+        file_nodata: Nodata value of the file.
+
+    Raises:
+        RadiometryUnknown: Whole numbers and nothing that declares their scale.
+    """
+    whole = np.dtype(dtype).kind in "iu"
+    scale, offset, reason = _declared(ref, file_scaling) or _by_rule(scene, ref, whole)
+    if scale is None:
+        raise RadiometryUnknown(
+            f"The numbers in {ref.name} have no declared scale, so they are not reflectance.",
+            found=f"{dtype}, {reason}",
+            change="scale and offset in raster:bands (STAC 1.0) or bands (1.1) of the asset, such "
+            "as scale 0.0001 and offset -0.1 (Sentinel-2 since baseline 04.00) or 0 (before)",
+        )
+    nodata = [value for value in (ref.fields.get("nodata"), file_nodata) if value is not None]
+    if whole or scale != 1.0:
+        nodata.append(0)  # DN 0 carries no reflectance in any of these products
+    return Scaling(scale=scale, offset=offset, nodata=_numbers(nodata), reason=reason)
+
+
+def optical_level(scene: Scene, ref: AssetRef) -> Literal["TOA", "SR"] | None:
+    """Top of the atmosphere or surface reflectance; None when nothing says so."""
+    sensor = SENSORS.get(scene.sensor)
+    if sensor is not None and sensor.level is not None:
+        return sensor.level
+    properties = ref.properties
+    named = [scene.collection, properties.get("processing:level"), scene.processing.get("level")]
+    for text in (str(value).lower() for value in named if value):
+        if re.search(r"l1c|toa|c2-l1|level-?1|^l1", text):
+            return "TOA"
+        if re.search(r"l2a|c2-l2|l2sp|boa|surface|^l2", text):
+            return "SR"
+    return None
+
+
+def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
+    """Which backscatter a SAR asset holds.
+
+    In this order: the card4l/ceos-ard fields of the item, the known collection, the unit of
+    the band. Product type and description are never asked: catalogs copy them from the
+    product that the raster was made from.
+
+    Raises:
+        RadiometryUnknown: Nothing declares it, or it needs a calibration.
+    """
+    known = str(scene.collection or ref.item.get("collection") or "").lower()
+    quantity, source = _card4l_quantity(ref), "card4l fields of the item"
+    if quantity is None and "sentinel-1-rtc" in (known, scene.sensor):
+        quantity, source = "gamma0_rtc", "collection sentinel-1-rtc"
+    convention = _convention(_field(ref, "measurement_convention")) or _unit_convention(ref)
+    if convention is None and source.startswith("collection") and quantity:
+        convention = "power"
+    if quantity is None and "sentinel-1-grd" in (known, scene.sensor) and convention is None:
+        raise RadiometryUnknown(
+            f"The numbers in {ref.name} are Sentinel-1 GRD counts, not backscatter.",
+            found="a GRD product, which needs its own calibration and noise tables",
+            change="a terrain-corrected scene (collection sentinel-1-rtc); calibrating GRD is not "
+            "supported yet",
+        )
+    if quantity is None and convention is not None:
+        quantity, source = _unit_quantity(ref), "unit of the band"
+    if convention is None:
+        raise RadiometryUnknown(
+            f"The numbers in {ref.name} have no declared meaning.",
+            found=f"measurement type {quantity}, no convention" if quantity else "no declaration",
+            change="card4l:measurement_type (gamma0, sigma0) and card4l:measurement_convention "
+            "(linear power, linear amplitude, dB) in the item's properties",
+        )
+    reason = f"{source}: {quantity or 'backscatter of undeclared kind'}, {convention}"
+    geometry = _sar_geometry(ref, quantity)
+    return SarMeaning(quantity=quantity, convention=convention, geometry=geometry, reason=reason)
+
+
+def sar_scaling(
+    ref: AssetRef, meaning: SarMeaning, *, dtype: str, file_nodata: float | None = None
+) -> Scaling:
+    """How the stored numbers of a SAR asset become numbers of its convention.
+
+    Raises:
+        RadiometryUnknown: Whole numbers and nothing that declares their scale.
+    """
+    fields = ref.fields
+    if np.dtype(dtype).kind in "iu" and fields.get("scale") is None and meaning.convention != "dB":
+        raise RadiometryUnknown(
+            f"The numbers in {ref.name} are uncalibrated counts.",
+            found=f"{dtype} without a scale",
+            change="scale and offset in raster:bands or bands of the asset",
+        )
+    nodata = [value for value in (fields.get("nodata"), file_nodata) if value is not None]
+    return Scaling(
+        scale=_number(fields.get("scale"), 1.0),
+        offset=_number(fields.get("offset"), 0.0),
+        nodata=_numbers(nodata),
+        reason=meaning.reason,
+    )
+
+
+def physical(stored: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
+    """Stored numbers as physical ones, nodata as NaN; nodata is decided before the offset."""
+    missing = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, bool)
+    for value in scaling.nodata:
+        missing |= stored == value
+    # In double precision: DN x 0.0001 - 0.1 must be the nearest float32, not a rounded sum.
+    values = stored.astype(np.float64) * scaling.scale + scaling.offset
+    values[missing] = np.nan
+    return values.astype(np.float32)
+
+
+def to_power(values: NDArray[np.float32], convention: Convention) -> NDArray[np.float32]:
+    """Backscatter in linear power, clipped to the floor; NaN where there is none.
+
+    Args:
+        values: In `convention`, NaN = nodata.
+        convention: ``power``, ``amplitude`` or ``dB``.
+    """
+    wide = values.astype(np.float64)
+    if convention == "dB":
+        power = np.power(10.0, wide / 10)
+    else:
+        wide = np.where(wide < 0, np.nan, wide)  # no power is negative: fill or a fault
+        power = wide * wide if convention == "amplitude" else wide
+    floor = 10 ** (SAR_FLOOR_DB / 10)
+    return np.asarray(np.maximum(power, floor), dtype=np.float32)
+
+
+def to_db(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Linear power in dB, float32, never below the floor."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        decibel = 10 * np.log10(power.astype(np.float64))
+    return np.asarray(np.maximum(decibel, SAR_FLOOR_DB), dtype=np.float32)
+
+
+def check_reflectance(values: NDArray[np.float32], ref: AssetRef) -> None:
+    """Refuse DN that were declared, or taken, as reflectance.
+
+    Raises:
+        RadiometryUnknown: The median is beyond anything a surface reflects.
+    """
+    seen = values[np.isfinite(values)]
+    if seen.size and float(np.median(seen)) > DN_MEDIAN:
+        raise RadiometryUnknown(
+            f"The numbers in {ref.name} can't be reflectance.",
+            found=f"a median of {float(np.median(seen)):.4g}",
+            change="declare scale and offset of the DN in raster:bands or bands of the asset",
+        )
+
+
+def sar_details(ref: AssetRef) -> dict[str, Any]:
+    """Noise removal, speckle filter and incidence as the item declares them."""
+    noise = _field(ref, "noise_removal_applied")
+    speckle = _field(ref, "speckle_filtering")
+    if isinstance(speckle, Mapping):
+        speckle = speckle.get("type") or "unnamed filter"
+    near = _field(ref, "incidence_angle_near_range")
+    far = _field(ref, "incidence_angle_far_range")
+    return {
+        "noise_removed": noise if isinstance(noise, bool) else None,
+        "speckle_filter": str(speckle) if speckle and speckle is not True else None,
+        "incidence": f"{near}-{far} degrees" if near and far else "unknown",
+    }
+
+
+def _declared(
+    ref: AssetRef, file_scaling: tuple[float, float] | None
+) -> tuple[float, float, str] | None:
+    """Scale and offset from the item, else from the file."""
+    scale, offset = ref.fields.get("scale"), ref.fields.get("offset")
+    if scale is None:
+        if file_scaling is None or file_scaling == (1.0, 0.0):
+            return None
+        return (*file_scaling, "scale and offset of the file")
+    if ref.properties.get("earthsearch:boa_offset_applied") is True and offset:
+        # The catalog subtracted it from the pixels and still declares it for some scenes.
+        return _number(scale, 1.0), 0.0, "declared scale; offset already applied by the catalog"
+    return _number(scale, 1.0), _number(offset, 0.0), "declared scale and offset of the asset"
+
+
+def _by_rule(scene: Scene, ref: AssetRef, whole: bool) -> tuple[float | None, float, str]:
+    """Scale and offset by the documented rule of the sensor; scale None = unknown."""
+    if not whole:
+        return 1.0, 0.0, "floating point without a scale: reflectance as it is"
+    if re.match(r"landsat-?c2-?l2", str(scene.collection or "").lower()):
+        return 2.75e-5, -0.2, "rule of Landsat Collection 2 Level 2"
+    sensor = SENSORS.get(scene.sensor)
+    if sensor is None or sensor.scale == 1.0:
+        return None, 0.0, "no rule for this sensor"
+    if sensor.offset is not None:
+        return sensor.scale, sensor.offset, f"rule of {sensor.title}"
+    if ref.properties.get("earthsearch:boa_offset_applied") is True:
+        return sensor.scale, 0.0, f"rule of {sensor.title}; offset already applied by the catalog"
+    baseline = ref.properties.get("s2:processing_baseline") or scene.processing.get("baseline")
+    offset = boa_offset(baseline)
+    if offset is None:
+        return None, 0.0, f"{sensor.title} of processing baseline {baseline or 'unknown'}"
+    return sensor.scale, offset, f"rule of {sensor.title}, processing baseline {baseline}"
+
+
+def _card4l_quantity(ref: AssetRef) -> Quantity | None:
+    stated = _field(ref, "measurement_type")
+    if not isinstance(stated, str) or not stated.strip():
+        return None
+    text = re.sub(r"[^a-z0-9]", "", stated.lower().replace("nought", "0").replace("naught", "0"))
+    if text.startswith("sigma0"):
+        return "sigma0"
+    if text.startswith(("gamma0", "gammat0")):
+        flattened = "rtc" in text or text.startswith("gammat0") or _normalised(ref)
+        return "gamma0_rtc" if flattened else "gamma0"
+    raise RadiometryUnknown(
+        f"The backscatter in {ref.name} is of a kind that isn't supported.",
+        found=f"card4l:measurement_type {stated!r}",
+        change="a gamma0 or sigma0 product",
+    )
+
+
+def _normalised(ref: AssetRef) -> bool:
+    """CARD4L/CEOS-ARD normalised radar backscatter: terrain-flattened by definition."""
+    stated = str(_field(ref, "specification") or "").upper()
+    return stated.split("-")[0] in ("NRB", "POL")
+
+
+def _sar_geometry(ref: AssetRef, quantity: Quantity | None) -> Geometry:
+    if quantity == "gamma0_rtc" or _normalised(ref):
+        return "terrain_corrected"
+    stated = _field(ref, "geometric_accuracy_type")  # "gtc": geocoded and terrain-corrected
+    texts = [stated, *_texts(ref.properties.get("processing:lineage"))]
+    steps = ref.properties.get("processing:software")
+    texts += [str(steps)] if isinstance(steps, Mapping) else []
+    for text in (str(value).lower() for value in texts if value):
+        if re.search(r"(not|un|no|without)[\s-]*terrain[\s-]*correct", text):
+            return "ellipsoid"
+        if text == "gtc" or re.search(r"terrain[\s-]*correct|range[\s-]*doppler[\s-]*terr", text):
+            return "terrain_corrected"
+        if "ellipsoid" in text:
+            return "ellipsoid"
+    return "unknown"
+
+
+def _convention(stated: Any) -> Convention | None:
+    text = str(stated or "").lower()
+    if "amplitude" in text:
+        return "amplitude"
+    if "db" in text or "decibel" in text or "log" in text:
+        return "dB"
+    return "power" if "power" in text or "intensity" in text else None
+
+
+def _unit_convention(ref: AssetRef) -> Convention | None:
+    return _convention(ref.fields.get("unit"))
+
+
+def _unit_quantity(ref: AssetRef) -> Quantity | None:
+    text = str(ref.fields.get("unit") or "").lower().replace(" ", "")
+    if "sigma" in text:
+        return "sigma0"
+    if "gamma" in text:
+        return "gamma0_rtc" if "rtc" in text else "gamma0"
+    return None
+
+
+def _field(ref: AssetRef, name: str) -> Any:
+    """A card4l or ceos-ard field of the asset, else of the item."""
+    for holder in (ref.asset, ref.properties):
+        for prefix in ("card4l", "ceosard", "ceos-ard"):
+            value = holder.get(f"{prefix}:{name}")
+            if value is not None:
+                return value
+    return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Sequence):
+        yield from (str(part) for part in value)
+
+
+def _entries(asset: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
+    entries = asset.get(field)
+    if not isinstance(entries, list):
+        return []
+    return [entry if isinstance(entry, Mapping) else {} for entry in entries]
+
+
+def _ref(
+    item: Mapping[str, Any], key: str, asset: Mapping[str, Any], href: str, band: str
+) -> AssetRef:
+    fields = _band_fields(asset)
+    return AssetRef(item=item, key=key, asset=asset, href=href, band=band, fields=fields)
+
+
+def _band_fields(asset: Mapping[str, Any]) -> dict[str, Any]:
+    """Declared numbers of a band: STAC 1.1 lifts what all bands share up to the asset."""
+    holders = [entry for field in ("bands", "raster:bands") for entry in _entries(asset, field)[:1]]
+    fields: dict[str, Any] = {}
+    for name in ("scale", "offset", "nodata", "unit", "data_type"):
+        for holder in (*holders, asset):
+            value = holder.get(f"raster:{name}", holder.get(name))
+            if value is not None:
+                fields.setdefault(name, value)
+    return fields
+
+
+def _same_href(stated: str, href: str) -> bool:
+    """Whether a stated href, possibly relative to its item, is this one."""
+    if not stated:
+        return False
+    if stated == href:
+        return True
+    return not _absolute(stated) and href.endswith("/" + re.sub(r"^(\.{1,2}/)+", "", stated))
+
+
+def _absolute(href: str) -> bool:
+    return href.startswith("/") or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", href) is not None
+
+
+def _number(value: Any, default: float) -> float:
+    try:
+        return default if value is None else float(value)
+    except (TypeError, ValueError):
+        return default
+
+
+def _numbers(values: Sequence[Any]) -> tuple[float, ...]:
+    found = []
+    for value in values:
+        number = _number(value, math.nan)
+        if not math.isnan(number):
+            found.append(number)
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,306 @@
+"""Reading one band onto a grid, so that a pixel has one value however the AOI is cut.
+
+Pixels are computed in blocks that are fixed to the lattice, not to the AOI: a block is always
+computed from the same source window with the same arithmetic, and the AOI only chooses which
+blocks and which part of them. Where the source already lies on the lattice, pixels are
+copied.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthmind_lab.data.radiometry import AssetRef
+from earthmind_lab.errors import AssetUnavailable
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+    from rasterio.io import DatasetReader
+
+Kernel: TypeAlias = Literal["none", "bilinear", "average"]
+Decode: TypeAlias = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""Stored numbers to physical ones, NaN = nodata; called before any resampling."""
+
+BLOCK = 256
+"""Side of a block in pixels: a chip of 512 px touches 9 of them at most."""
+WARP_TOLERANCE_PX = 0.01
+"""Error allowed where GDAL interpolates coordinates between two CRSs."""
+SAME_PX = 1e-6
+"""Two lattices closer than this share of a pixel are one."""
+DOWN = 1.01
+"""Pixels more than 1 % larger than the source's are averages of it."""
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Pixels without end: an anchor and a step; chips are windows of it."""
+
+    crs: str
+    x0: float
+    """Easting of a pixel edge."""
+    y0: float
+    """Northing of a pixel edge."""
+    dx: float
+    dy: float
+    """Pixel height, positive; rows run south."""
+
+    @classmethod
+    def of(cls, grid: GeoBox, anchor: tuple[float, float] | None = None) -> Lattice:
+        """The lattice of a grid.
+
+        Args:
+            grid: An upright, north-up grid.
+            anchor: A pixel corner that all grids of the lattice share; by default the
+                multiples of the pixel size when the grid lies on them.
+        """
+        a = grid.affine
+        for x0, y0 in (anchor or (0.0, 0.0), (a.c, a.f)):
+            if _whole((a.c - x0) / a.a) and _whole((a.f - y0) / a.e):
+                break
+        return cls(str(grid.crs), x0, y0, a.a, -a.e)
+
+    def affine(self, row: int, column: int) -> Affine:
+        """Pixel to map for the window that starts at a row and column."""
+        from affine import Affine
+
+        west, north = self.x0 + column * self.dx, self.y0 - row * self.dy
+        return Affine(self.dx, 0.0, west, 0.0, -self.dy, north)
+
+    def start(self, grid: GeoBox) -> tuple[int, int]:
+        """(row, column) of a grid's first pixel."""
+        a = grid.affine
+        return round((self.y0 - a.f) / self.dy), round((a.c - self.x0) / self.dx)
+
+
+@contextmanager
+def open_asset(ref: AssetRef) -> Iterator[DatasetReader]:
+    """An asset's raster; every failure to open or read it names the asset.
+
+    Raises:
+        AssetUnavailable: Missing, empty, truncated, not a raster, or of an unknown scheme.
+    """
+    import rasterio
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    path = local_path(ref)
+    try:
+        with warnings.catch_warnings():
+            # Rasters without a place are told apart by their CRS, where it matters.
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path or ref.href, driver=_driver(ref.href)) as source:
+                if source.count != 1:
+                    raise AssetUnavailable(
+                        f"{_sentence(ref.name)} holds several bands.",
+                        found=f"{source.count} bands in {ref.href}",
+                        change="one file per band",
+                    )
+                yield source
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        raise AssetUnavailable(
+            f"{_sentence(ref.name)} can't be read: missing, truncated or no raster.",
+            found=f"{ref.href}: {error}",
+            change="fetch the file again, or choose another scene",
+        ) from error
+
+
+def local_path(ref: AssetRef) -> Path | None:
+    """The local file behind an href; None for http(s).
+
+    Raises:
+        AssetUnavailable: The file is missing or empty, or the scheme can't be read.
+    """
+    parts = urlsplit(ref.href)
+    if parts.scheme in ("http", "https"):
+        return None
+    if parts.scheme not in ("", "file"):
+        raise AssetUnavailable(
+            f"{_sentence(ref.name)} lies where it can't be read from.",
+            found=ref.href,
+            change="an href that is a local file or starts with https://",
+        )
+    path = Path(unquote(parts.path) if parts.scheme == "file" else ref.href)
+    if not path.is_file():
+        raise AssetUnavailable(
+            f"{_sentence(ref.name)} is missing.", found=f"no file {path}", change="another scene"
+        )
+    if path.stat().st_size == 0:
+        raise AssetUnavailable(f"{_sentence(ref.name)} is an empty file.", found=str(path))
+    return path
+
+
+def kernel_for(source: DatasetReader, lattice: Lattice) -> Kernel:
+    """How the source gets onto the lattice; decided from the whole raster, never from the AOI."""
+    if _offset(source, lattice) is not None:
+        return "none"
+    return "average" if _ratio(source, lattice) > DOWN else "bilinear"
+
+
+def read_on_grid(
+    source: DatasetReader, lattice: Lattice, grid: GeoBox, decode: Decode
+) -> NDArray[np.float32]:
+    """One band on a grid.
+
+    Args:
+        source: Open raster of one band with a CRS.
+        lattice: The lattice that `grid` is a window of.
+        grid: Rows and columns of the result.
+        decode: Stored to physical numbers.
+
+    Returns:
+        (y, x) float32; NaN = nodata or outside the raster.
+    """
+    row0, column0 = lattice.start(grid)
+    rows, columns = int(grid.shape[0]), int(grid.shape[1])
+    offset = _offset(source, lattice)
+    if offset is not None:
+        window = (row0 - offset[0], column0 - offset[1], rows, columns)
+        return _read(source, window, decode)
+    kernel = kernel_for(source, lattice)
+    result = np.full((rows, columns), np.nan, dtype=np.float32)
+    for block_row in range(row0 // BLOCK, (row0 + rows - 1) // BLOCK + 1):
+        for block_column in range(column0 // BLOCK, (column0 + columns - 1) // BLOCK + 1):
+            top, left = block_row * BLOCK, block_column * BLOCK
+            block = _warp_block(source, lattice, (top, left), decode, kernel)
+            y0, y1 = max(top, row0), min(top + BLOCK, row0 + rows)
+            x0, x1 = max(left, column0), min(left + BLOCK, column0 + columns)
+            part = block[y0 - top : y1 - top, x0 - left : x1 - left]
+            result[y0 - row0 : y1 - row0, x0 - column0 : x1 - column0] = part
+    return result
+
+
+def window_pixels(source: DatasetReader, lattice: Lattice, grid: GeoBox) -> int:
+    """Upper estimate of the source pixels that `read_on_grid` reads."""
+    rows, columns = int(grid.shape[0]), int(grid.shape[1])
+    if _offset(source, lattice) is None:
+        rows, columns = rows + 2 * BLOCK, columns + 2 * BLOCK
+    wanted = math.ceil(rows * columns * max(1.0, _ratio(source, lattice) ** 2))
+    return min(wanted, int(source.width) * int(source.height))
+
+
+def _warp_block(
+    source: DatasetReader,
+    lattice: Lattice,
+    start: tuple[int, int],
+    decode: Decode,
+    kernel: Kernel,
+) -> NDArray[np.float32]:
+    """One block of the lattice, (BLOCK, BLOCK), from the part of the source around it."""
+    from affine import Affine
+    from rasterio.warp import Resampling, reproject
+
+    result = np.full((BLOCK, BLOCK), np.nan, dtype=np.float32)
+    window = _source_window(source, lattice, start)
+    if window is None:
+        return result
+    values = _read(source, window, decode)
+    valid = np.isfinite(values)
+    if not valid.any():
+        return result
+    places = {
+        "src_transform": source.transform @ Affine.translation(window[1], window[0]),
+        "src_crs": source.crs,
+        "dst_transform": lattice.affine(*start),
+        "dst_crs": lattice.crs,
+        "tolerance": WARP_TOLERANCE_PX,
+    }
+    nan = {"src_nodata": np.nan, "dst_nodata": np.nan}
+    reproject(values, result, resampling=Resampling[kernel], **nan, **places)
+    if not valid.all():
+        # The kernels spread over nodata by part of a pixel: validity is a mask, and masks are
+        # nearest upwards and the majority (mode) downwards.
+        share = np.zeros((BLOCK, BLOCK), dtype=np.float32)
+        way = Resampling.average if kernel == "average" else Resampling.nearest
+        reproject(valid.astype(np.float32), share, resampling=way, **places)
+        result[share < 0.5] = np.nan
+    return result
+
+
+def _source_window(
+    source: DatasetReader, lattice: Lattice, start: tuple[int, int]
+) -> tuple[int, int, int, int] | None:
+    """(row, column, rows, columns) of the source that a block needs; None = it lies outside.
+
+    Wider than the raster by the kernel, so that its border is nodata like any other.
+    """
+    from rasterio.warp import transform_bounds
+
+    a = lattice.affine(*start)
+    bounds = (a.c, a.f - BLOCK * lattice.dy, a.c + BLOCK * lattice.dx, a.f)
+    west, south, east, north = transform_bounds(lattice.crs, source.crs, *bounds, densify_pts=21)
+    inverse = ~source.transform
+    corners = [inverse @ (x, y) for x in (west, east) for y in (south, north)]
+    pad = 2 + 2 * math.ceil(max(1.0, _ratio(source, lattice)))
+    if not np.isfinite(corners).all():
+        return None
+    column0 = max(math.floor(min(c for c, _ in corners)) - pad, -pad)
+    row0 = max(math.floor(min(r for _, r in corners)) - pad, -pad)
+    column1 = min(math.ceil(max(c for c, _ in corners)) + pad, source.width + pad)
+    row1 = min(math.ceil(max(r for _, r in corners)) + pad, source.height + pad)
+    if column1 <= 0 or row1 <= 0 or column0 >= source.width or row0 >= source.height:
+        return None
+    return row0, column0, row1 - row0, column1 - column0
+
+
+def _read(
+    source: DatasetReader, window: tuple[int, int, int, int], decode: Decode
+) -> NDArray[np.float32]:
+    """A window that may leave the raster: NaN outside."""
+    from rasterio.windows import Window
+
+    row, column, rows, columns = window
+    result = np.full((rows, columns), np.nan, dtype=np.float32)
+    top, left = max(row, 0), max(column, 0)
+    bottom, right = min(row + rows, source.height), min(column + columns, source.width)
+    if bottom > top and right > left:
+        stored = source.read(1, window=Window(left, top, right - left, bottom - top))
+        result[top - row : bottom - row, left - column : right - column] = decode(stored)
+    return result
+
+
+def _offset(source: DatasetReader, lattice: Lattice) -> tuple[int, int] | None:
+    """(row, column) on the lattice of the source's first pixel, when it lies on the lattice."""
+    from odc.geo.crs import CRS
+
+    a = source.transform
+    square = math.isclose(a.a, lattice.dx, rel_tol=1e-9)
+    square = square and math.isclose(-a.e, lattice.dy, rel_tol=1e-9) and not (a.b or a.d)
+    if not square or CRS(str(source.crs)) != CRS(lattice.crs):
+        return None
+    row, column = (lattice.y0 - a.f) / lattice.dy, (a.c - lattice.x0) / lattice.dx
+    return (round(row), round(column)) if _whole(row) and _whole(column) else None
+
+
+def _ratio(source: DatasetReader, lattice: Lattice) -> float:
+    """Side of a lattice pixel in source pixels, where the source's centre is."""
+    from earthmind_lab.grid import metres_at
+
+    a = source.transform
+    x, y = a @ (source.width / 2, source.height / 2)
+    across, down = math.hypot(a.a, a.d), math.hypot(a.b, a.e)
+    east, north = metres_at(str(source.crs), x, y, across, down)
+    return math.sqrt(lattice.dx * lattice.dy / (east * north))
+
+
+def _whole(value: float) -> bool:
+    return abs(value - round(value)) < SAME_PX
+
+
+def _driver(href: str) -> str:
+    """The one format to open it as: others, such as VRT, can name further things to open."""
+    return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith(".jp2") else "GTiff"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,141 @@
+"""What simulated ground looks like to both sensors: one row per material.
+
+The numbers were measured by `scripts/measure_classes.py` on the real pairs of the sample data
+(Tanzania, Denmark, Chile, Spain, Jiangsu, Punjab, Ireland, Finland, and ten SEN12MS-CR scenes) and
+rounded. Surface reflectance comes from the L2A files where a class occurs there; elsewhere from the
+L1C medians with the atmosphere of `simulate.py` taken off. Examples of the medians found (B, G, R,
+NIR, SWIR1 | VV, VH dB):
+
+    water, calm     toa  .094 .082 .075 .045 .017 | -21.4 -28.1     turbid river .145 .139 .127 .069
+    water, windy    toa  .101 .095 .092 .059 .028 | -15.2 -23.5
+    trees           sr   .026 .046 .040 .263 .157 |  -9.5 -15.9     humid forest -7.5 -13.4
+    crops, green    sr   .045 .079 .057 .362 .194 | -10.5 -16.7
+    grass           sr   .077 .107 .123 .250 .259 | -10.5 -17.2
+    bare            sr   .118 .152 .186 .264 .316 | -11.9 -19.2
+    built           toa  .159 .163 .184 .226 .247 |  -1.2 -11.5     half range 3 dB and more
+    snow            sr   .491 .421 .416 .520 .059 |  -8.2 -16.5     low sun; fresh snow is brighter
+
+Roofs, sand, rock, volcanic ground, fresh snow and ripe or flooded fields are set by hand around
+these, because the rules behind the measurement cannot tell them apart.
+"""
+
+from dataclasses import dataclass
+
+CLASSES = ("water", "trees", "crops", "built", "bare", "snow", "grass")
+"""Class names; the index is the number in `SimulatedScene.classes`. The first six are asked about;
+natural grass, pasture, scrub and reed (6) belong to no asked class but are vegetation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """One kind of ground."""
+
+    kind: str
+    """One of CLASSES."""
+    reflectance: tuple[float, float, float, float, float]
+    """Surface reflectance in blue, green, red, NIR, SWIR1."""
+    backscatter: tuple[float, float]
+    """VV and VH in dB."""
+    spread: float = 0.08
+    """Relative spread of brightness from object to object (field to field, roof to roof)."""
+    grain: float = 0.03
+    """Relative brightness texture at about 30 m (crowns, rocks)."""
+    smooth: float = 0.05
+    """Relative brightness texture at some hundred metres."""
+    green: float = 0.05
+    """How much the greenness varies inside an object."""
+    block: float = 0.0
+    """Relative brightness texture of building size."""
+    rows: float = 0.0
+    """Relative brightness of straight rows."""
+    bounce: float = 0.4
+    """Texture of the backscatter in dB at building or crown size."""
+
+
+def _water(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+    return Material(kind="water", reflectance=reflectance, backscatter=(vv, vh),
+                    grain=0.01, smooth=0.07, green=0.0, bounce=0.15)  # fmt: skip
+
+
+def _trees(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+    return Material(kind="trees", reflectance=reflectance, backscatter=(vv, vh),
+                    grain=0.13, smooth=0.09, green=0.08, bounce=0.7)  # fmt: skip
+
+
+def _crops(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+    return Material(kind="crops", reflectance=reflectance, backscatter=(vv, vh), spread=0.12,
+                    grain=0.02, smooth=0.04, green=0.06, rows=0.03)  # fmt: skip
+
+
+def _built(reflectance: tuple[float, float, float, float, float], vv: float, vh: float,
+           *, green: float = 0.1, block: float = 0.22, bounce: float = 3.0) -> Material:  # fmt: skip
+    return Material(kind="built", reflectance=reflectance, backscatter=(vv, vh), spread=0.18,
+                    grain=0.05, smooth=0.03, green=green, block=block, bounce=bounce)  # fmt: skip
+
+
+def _bare(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+    return Material(kind="bare", reflectance=reflectance, backscatter=(vv, vh),
+                    grain=0.05, smooth=0.10, green=0.06, bounce=0.5)  # fmt: skip
+
+
+def _snow(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+    return Material(kind="snow", reflectance=reflectance, backscatter=(vv, vh),
+                    grain=0.04, smooth=0.07, green=0.0, bounce=0.6)  # fmt: skip
+
+
+def _grass(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+    return Material(kind="grass", reflectance=reflectance, backscatter=(vv, vh),
+                    grain=0.07, smooth=0.10, green=0.14, bounce=0.5)  # fmt: skip
+
+
+MATERIALS: dict[str, Material] = {
+    "sea": _water((0.040, 0.030, 0.013, 0.007, 0.004), -21.0, -28.0),
+    "shallow": _water((0.070, 0.075, 0.040, 0.014, 0.006), -20.0, -27.5),
+    "dark lake": _water((0.018, 0.019, 0.012, 0.012, 0.008), -20.5, -26.5),
+    "green lake": _water((0.032, 0.055, 0.032, 0.026, 0.010), -20.5, -27.0),
+    "turbid": _water((0.085, 0.108, 0.112, 0.062, 0.028), -20.0, -26.0),
+    "flood": _water((0.032, 0.052, 0.052, 0.034, 0.014), -21.0, -27.8),
+    "pond": _water((0.048, 0.067, 0.056, 0.050, 0.032), -20.7, -25.9),
+    "broadleaf": _trees((0.020, 0.042, 0.025, 0.300, 0.150), -9.6, -15.3),
+    "rainforest": _trees((0.018, 0.038, 0.022, 0.250, 0.140), -7.6, -13.6),
+    "conifer": _trees((0.020, 0.034, 0.025, 0.190, 0.095), -9.9, -15.2),
+    "dry wood": _trees((0.034, 0.052, 0.050, 0.195, 0.155), -10.3, -16.0),
+    "autumn wood": _trees((0.036, 0.052, 0.062, 0.180, 0.150), -10.0, -16.0),
+    "crop": _crops((0.034, 0.072, 0.042, 0.400, 0.195), -11.4, -16.9),
+    "lush crop": _crops((0.030, 0.072, 0.034, 0.460, 0.200), -11.8, -16.8),
+    "young crop": _crops((0.060, 0.090, 0.088, 0.260, 0.220), -10.6, -17.5),
+    "ripe crop": _crops((0.080, 0.115, 0.145, 0.270, 0.285), -11.5, -18.0),
+    "stubble": _crops((0.110, 0.150, 0.190, 0.280, 0.330), -11.2, -19.0),
+    "ploughed": _crops((0.070, 0.092, 0.115, 0.170, 0.240), -10.4, -18.6),
+    "dark soil": _crops((0.040, 0.052, 0.066, 0.105, 0.150), -10.8, -18.4),
+    "paddy": _crops((0.050, 0.068, 0.062, 0.145, 0.070), -13.5, -20.5),
+    "white roof": _built((0.270, 0.280, 0.290, 0.330, 0.330), -1.5, -10.5, green=0.04),
+    "grey roof": _built((0.120, 0.135, 0.146, 0.185, 0.205), -2.0, -11.0),
+    "tile roof": _built((0.085, 0.112, 0.155, 0.225, 0.245), -2.5, -11.5),
+    "blue roof": _built((0.190, 0.180, 0.165, 0.230, 0.260), -1.5, -10.5, green=0.04),
+    "suburb": _built((0.072, 0.095, 0.106, 0.230, 0.200), -5.5, -13.0, green=0.35),
+    "village": _built((0.085, 0.110, 0.135, 0.225, 0.240), -5.0, -13.5, green=0.25),
+    "yard": _built((0.130, 0.145, 0.160, 0.205, 0.235), -7.0, -15.5, bounce=2.5),
+    "street": _built((0.085, 0.098, 0.108, 0.155, 0.170), -8.0, -16.0, block=0.1, bounce=2.0),
+    "road": _built((0.100, 0.115, 0.125, 0.165, 0.190), -13.0, -20.0, block=0.03, bounce=0.5),
+    "soil": _bare((0.090, 0.120, 0.158, 0.220, 0.290), -12.6, -19.8),
+    "red soil": _bare((0.066, 0.100, 0.168, 0.248, 0.335), -13.6, -20.9),
+    "sand": _bare((0.170, 0.230, 0.290, 0.360, 0.450), -15.5, -23.5),
+    "rock": _bare((0.110, 0.130, 0.148, 0.185, 0.230), -10.2, -17.6),
+    "bright rock": _bare((0.190, 0.220, 0.250, 0.290, 0.330), -10.8, -18.5),
+    "lava": _bare((0.045, 0.055, 0.068, 0.095, 0.130), -11.0, -18.2),
+    "track": _bare((0.120, 0.155, 0.200, 0.270, 0.340), -13.5, -20.5),
+    "fresh snow": _snow((0.860, 0.850, 0.830, 0.780, 0.100), -11.0, -18.5),
+    "old snow": _snow((0.560, 0.550, 0.540, 0.500, 0.065), -9.0, -17.0),
+    "wet snow": _snow((0.660, 0.640, 0.610, 0.520, 0.050), -15.5, -22.5),
+    "pasture": _grass((0.040, 0.076, 0.048, 0.340, 0.205), -11.8, -17.6),
+    "meadow": _grass((0.058, 0.088, 0.086, 0.260, 0.230), -11.0, -17.2),
+    "dry grass": _grass((0.078, 0.108, 0.142, 0.232, 0.305), -12.4, -18.7),
+    "savanna": _grass((0.056, 0.080, 0.102, 0.205, 0.255), -11.6, -17.6),
+    "alpine grass": _grass((0.048, 0.076, 0.076, 0.235, 0.205), -10.8, -17.2),
+    "scrub": _grass((0.048, 0.068, 0.082, 0.195, 0.215), -10.8, -16.9),
+    "reed": _grass((0.040, 0.060, 0.058, 0.200, 0.130), -10.2, -16.4),
+}
+"""Materials by name; see the module docstring for how they were measured."""
+
+NAMES = tuple(MATERIALS)

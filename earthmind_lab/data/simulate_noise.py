@@ -1,0 +1,153 @@
+"""Random fields for simulated ground: smooth noise, curves, mosaics.
+
+Everything is drawn coarse and enlarged by matrix products, because a thousand scenes a minute are
+worth more to a small model than detail below the sensors' resolution.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+Bool = NDArray[np.bool_]
+
+
+@lru_cache(maxsize=64)
+def enlarger(coarse: int, fine: int) -> F32:
+    """Weights (fine, coarse) of a periodic cubic B-spline, read-only."""
+    position = (np.arange(fine) + 0.5) * coarse / fine - 0.5
+    base = np.floor(position).astype(int)
+    t = position - base
+    weights = np.zeros((fine, coarse), np.float32)
+    taps = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+    for k, tap in enumerate(taps):
+        np.add.at(weights, (np.arange(fine), (base + k - 1) % coarse), tap / 6)
+    weights.flags.writeable = False
+    return weights
+
+
+def enlarge(field: F32, size: int) -> F32:
+    """A field (n, n) as (size, size), smooth."""
+    weights = enlarger(field.shape[0], size)
+    return np.asarray(weights @ field @ weights.T, np.float32)
+
+
+def standard(field: F32) -> F32:
+    """The field with mean 0 and standard deviation 1."""
+    return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
+
+
+def noise(rng: np.random.Generator, size: int, wavelength: float, *, slope: float = 2.2) -> F32:
+    """Random field (size, size), mean 0, standard deviation 1.
+
+    Args:
+        rng: Source of randomness.
+        size: Pixels on each side.
+        wavelength: Size in pixels of the largest structures.
+        slope: Fall of the amplitude with frequency: 1.5 rough, 3 smooth.
+    """
+    # 6 samples per wavelength carry all but the roughest detail; at least 24 so a field varies.
+    coarse = int(np.clip(size / wavelength * (14 if slope < 3 else 6), 24, max(24, size // 2)))
+    spectrum = _amplitudes(coarse, round(coarse * wavelength / size, 3), slope)
+    white = rng.standard_normal((coarse, coarse), np.float32)
+    field = fft.irfft2(fft.rfft2(white) * spectrum, s=(coarse, coarse))
+    return standard(enlarge(np.asarray(field, np.float32), size))
+
+
+@lru_cache(maxsize=256)
+def _amplitudes(coarse: int, wavelength: float, slope: float) -> F32:
+    down = fft.fftfreq(coarse).astype(np.float32)[:, None]
+    across = fft.rfftfreq(coarse).astype(np.float32)[None, :]
+    squared = down**2 + across**2
+    amplitude = (squared + (0.7 / wavelength) ** 2) ** (-slope / 2)
+    amplitude[0, 0] = 0
+    return np.asarray(amplitude, np.float32)
+
+
+def grain(rng: np.random.Generator, size: int) -> F32:
+    """Texture of two to three pixels (size, size), standard deviation 1."""
+    white = rng.standard_normal((size + 2, size + 2), np.float32)
+    rows = white[:-2] + 1.6 * white[1:-1] + white[2:]
+    return np.asarray((rows[:, :-2] + 1.6 * rows[:, 1:-1] + rows[:, 2:]) / 4.56, np.float32)
+
+
+def axes(size: int) -> tuple[F32, F32]:
+    """Row and column numbers, (size, 1) and (1, size)."""
+    ticks = np.arange(size, dtype=np.float32)
+    return ticks[:, None], ticks[None, :]
+
+
+def rotated(size: int, angle: float) -> tuple[F32, F32]:
+    """Coordinates (size, size) in pixels along and across a direction, about the middle."""
+    y, x = axes(size)
+    y, x = y - size / 2, x - size / 2
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return cos * x + sin * y, cos * y - sin * x
+
+
+def distance_to_curve(
+    rng: np.random.Generator, size: int, *, wander: float, wavelength: float, off: float = 0.35
+) -> tuple[F32, F32]:
+    """Distance in pixels (size, size) to one curve across the scene, and the signed side.
+
+    Args:
+        rng: Source of randomness.
+        size: Pixels on each side.
+        wander: Standard deviation of the bends in pixels; 0 is a straight line.
+        wavelength: Length of the bends in pixels.
+        off: Largest distance from the middle as a share of the size.
+    """
+    _, side = rotated(size, rng.uniform(0, np.pi))
+    side = side - np.float32(rng.uniform(-off, off) * size)
+    if wander > 0:
+        side = side + np.float32(wander) * noise(rng, size, wavelength, slope=3.5)
+        down, across = np.gradient(side)
+        # The zero line of a field has the width of the field's slope; dividing evens it out.
+        return np.abs(side) / np.maximum(np.hypot(down, across), 0.25), side
+    return np.abs(side), side
+
+
+def mosaic(
+    rng: np.random.Generator, u: F32, v: F32, *, length: float, width: float, kinds: int
+) -> tuple[I32, F32]:
+    """Rectangles in the coordinates (u, v): a number per rectangle and the distance to its edge.
+
+    Args:
+        rng: Source of randomness.
+        u: First coordinate (y, x) in pixels.
+        v: Second coordinate (y, x) in pixels.
+        length: Mean side along u in pixels.
+        width: Mean side along v in pixels.
+        kinds: Numbers run from 0 to kinds - 1.
+    """
+    column, across = _cuts(rng, u, length)
+    # Every column is shifted along, so that the cross edges do not line up.
+    shift = rng.uniform(0, 40 * width, 256).astype(np.float32)
+    row, along = _cuts(rng, v + shift[column & 255], width)
+    number = rng.integers(0, kinds, 4096, np.int32)[(column * 61 + row * 7) & 4095]
+    return number, np.minimum(across, along)
+
+
+def _cuts(rng: np.random.Generator, u: F32, spacing: float) -> tuple[I32, F32]:
+    """Cut a line at random places: interval number and distance to the nearer cut."""
+    start = float(u.min())
+    steps = np.floor(2 * (u - start)).astype(np.int32)  # half pixels
+    reach = int(steps.max()) + 2
+    sides = rng.uniform(0.45, 1.55, int(reach / 2 / spacing * 1.6) + 8) * spacing
+    edges = np.cumsum(np.concatenate([[-rng.uniform(0, spacing)], sides]))
+    ticks = np.arange(reach) / 2
+    index = np.searchsorted(edges, ticks, side="right")
+    index = np.clip(index, 1, len(edges) - 1)
+    near = np.minimum(ticks - edges[index - 1], edges[index] - ticks)
+    return index.astype(np.int32)[steps], near.astype(np.float32)[steps]
+
+
+def blocks(rng: np.random.Generator, u: F32, v: F32, side: float) -> F32:
+    """Texture of squares of `side` pixels in the coordinates (u, v), mostly low, some high."""
+    values = rng.gamma(1.2, 1 / 1.1, (64, 64)).astype(np.float32)
+    i = np.floor(u / side).astype(np.int32) & 63
+    j = np.floor(v / side).astype(np.int32) & 63
+    return values[i, j] - np.float32(1.09)

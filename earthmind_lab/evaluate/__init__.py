@@ -1,0 +1,1 @@
+"""Scores against truth that pixels or maps give: tasks, metrics, tables."""

@@ -1,0 +1,143 @@
+"""Per-pixel truth of real chips from spectral indices and land-cover maps.
+
+Each pixel and class is yes, no or unknown. Where an index and a map contradict each other
+the pixel is unknown: a map may be older than the picture. This truth scores answers and
+teaches the embedded model; it never answers in a model's place.
+
+Sources of the thresholds: NDWI > 0 (McFeeters 1996), MNDWI (Xu 2006), NDSI > 0.42 with a
+bright green band (Hall et al. 1995), NDVI for dense and absent vegetation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLASSES = ("water", "trees", "crops", "built", "bare", "snow")
+"""The land-cover classes that earthmind-nano speaks of, in the order of every array here."""
+
+WATER, TREES, CROPS, BUILT, BARE, SNOW = range(6)
+
+LAND_COVER = {1: WATER, 2: TREES, 5: CROPS, 7: BUILT, 8: BARE, 9: SNOW}
+"""Codes of the Impact Observatory/Esri map to class index; other codes are no class of ours."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelTruth:
+    """What is known about each pixel."""
+
+    yes: NDArray[np.bool_]
+    """(6, H, W) True where the pixel certainly is the class."""
+    no: NDArray[np.bool_]
+    """(6, H, W) True where the pixel certainly isn't the class."""
+
+    def __post_init__(self) -> None:
+        if (self.yes & self.no).any():
+            raise ValueError("a pixel can't be and not be a class")
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(6, H, W) True where the truth decides."""
+        return self.yes | self.no
+
+
+def indices(bands: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """NDWI, NDVI and, where ``swir16`` is given, MNDWI (= NDSI), from reflectance.
+
+    Args:
+        bands: ``green``, ``red``, ``nir`` and optionally ``swir16``, each (H, W).
+
+    >>> one = np.full((1, 1), 0.1, np.float32)
+    >>> float(indices({"green": one, "red": one, "nir": one})["ndwi"][0, 0])
+    0.0
+    """
+
+    def ratio(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Negative reflectance (over-corrected shadow) would flip the sign of the ratio.
+        a, b = np.maximum(a, 1e-4), np.maximum(b, 1e-4)
+        return (a - b) / (a + b)
+
+    found = {
+        "ndwi": ratio(bands["green"], bands["nir"]),
+        "ndvi": ratio(bands["nir"], bands["red"]),
+    }
+    if "swir16" in bands:
+        found["mndwi"] = ratio(bands["green"], bands["swir16"])
+    return found
+
+
+def spectral_truth(
+    bands: Mapping[str, NDArray[np.float32]], visible: NDArray[np.bool_]
+) -> PixelTruth:
+    """What the spectrum alone decides: water, snow, and what dense vegetation rules out.
+
+    Args:
+        bands: ``green``, ``red``, ``nir``, ``swir16`` reflectance, each (H, W).
+        visible: (H, W) True where the ground is seen (valid, no cloud or shadow).
+    """
+    index = indices(bands)
+    shape = (len(CLASSES), *visible.shape)
+    yes, no = np.zeros(shape, bool), np.zeros(shape, bool)
+    mndwi = index.get("mndwi", index["ndwi"])
+    snow = (mndwi > 0.42) & (bands["green"] > 0.2) & (bands["nir"] > 0.15)
+    water = (index["ndwi"] > 0) & (mndwi > 0) & (bands["nir"] < 0.15) & ~snow
+    # Peat lakes are darker than the atmospheric correction is good for: every ratio is noise.
+    water |= (bands["nir"] < 0.04) & (bands.get("swir16", bands["nir"]) < 0.03)
+    dense = index["ndvi"] > 0.5
+    barren = (index["ndvi"] < 0.2) & ~water & ~snow
+    yes[WATER], yes[SNOW] = water, snow
+    no[WATER] = snow | ((index["ndwi"] < -0.1) & (mndwi < -0.05))
+    no[SNOW] = (mndwi < 0.2) | (bands["green"] < 0.12)
+    no[TREES] = water | snow | barren
+    for other in (CROPS, BUILT, BARE):
+        no[other] = water | snow
+    no[BUILT] |= dense
+    no[BARE] |= dense
+    return PixelTruth(yes=yes & visible, no=no & visible & ~yes)
+
+
+def with_land_cover(
+    truth: PixelTruth, codes: NDArray[np.integer], ndvi: NDArray[np.float32]
+) -> PixelTruth:
+    """Add what a land-cover map says where the picture doesn't contradict it.
+
+    Args:
+        truth: From `spectral_truth`.
+        codes: (H, W) codes of the map.
+        ndvi: (H, W) of the picture.
+    """
+    yes, no = truth.yes.copy(), truth.no.copy()
+    seen = truth.known.any(axis=0)
+    fits = {
+        TREES: ndvi > 0.4,
+        CROPS: np.ones_like(seen),
+        BUILT: ndvi < 0.45,
+        BARE: ndvi < 0.25,
+    }
+    for code, index in LAND_COVER.items():
+        mapped = (codes == code) & seen
+        if index in fits:
+            agreed = mapped & fits[index] & ~no[index]
+            yes[index] |= agreed
+            for other in (TREES, CROPS, BUILT, BARE):
+                if other != index:
+                    no[other] |= agreed
+    # Both maps and pictures are needed for a yes; a no of the spectrum stands.
+    no &= ~yes
+    return PixelTruth(yes=yes, no=no)
+
+
+def without(truth: PixelTruth, absent: tuple[str, ...]) -> PixelTruth:
+    """Rule whole classes out, where a scene's labels list what it holds.
+
+    Args:
+        truth: What the pixels say.
+        absent: Class names that the labels leave out.
+    """
+    no = truth.no.copy()
+    for name in absent:
+        no[CLASSES.index(name)] |= ~truth.yes[CLASSES.index(name)]
+    return PixelTruth(yes=truth.yes, no=no)

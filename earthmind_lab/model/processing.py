@@ -1,0 +1,414 @@
+"""Prompts and pictures to what the model reads: token ids, placeholders, pixel values.
+
+The order of everything the language model sees is decided in this file and nowhere else. Text of
+users is always plain text: a control token written in a question is encoded letter by letter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast
+
+from earthmind_lab.errors import EngineError, ModelNotFound, PromptError
+from earthmind_lab.exchange import Modality, Options, Prompt, View
+from earthmind_lab.model import pictures
+from earthmind_lab.model.config import EarthMindConfig
+from earthmind_lab.model.text import (
+    IMAGE_END,
+    IMAGE_START,
+    IMAGE_TOKEN,
+    REGION_END,
+    REGION_START,
+    REPLY_TOKENS,
+    SEG,
+    ControlText,
+    Piece,
+)
+
+FUSED = -1
+"""View index of a block that holds optical and SAR fused to one token per place."""
+
+Form: TypeAlias = Literal["text", "single", "frames", "pair"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PromptLayout:
+    """A prompt as token ids, and what fills its picture placeholders."""
+
+    input_ids: NDArray[np.int64]
+    """(1, L)."""
+    blocks: tuple[tuple[int, int], ...]
+    """(view index, tile) whose T visual tokens fill the placeholders, in this order; the view
+    index counts `Prompt.views`, and is `FUSED` for weighted fusion."""
+    region_block: int | None
+    """Index into `blocks` of the one the regions' tokens are repeated from."""
+    region_cells: tuple[NDArray[np.int64], ...]
+    """Per region the cells (row-major, 0 to T-1) of that block, after all blocks."""
+    question_start: int
+    """Index after the last picture block: the ids before it serve any question on these views.
+    0 without pictures."""
+    form: Form
+    """How the views are arranged."""
+
+    @property
+    def n_slots(self) -> int:
+        """Places filled by regions, beside len(blocks) * T of the pictures."""
+        return sum(len(cells) for cells in self.region_cells)
+
+    def slots(self, tokens: dict[tuple[int, int], torch.Tensor]) -> torch.Tensor | None:
+        """What `embed` puts in the placeholders.
+
+        Args:
+            tokens: (T, D) visual tokens of each of `blocks`.
+
+        Returns:
+            (n, D); None without pictures.
+        """
+        if not self.blocks:
+            return None
+        parts = [tokens[block] for block in self.blocks]
+        if self.region_block is not None:
+            marked = parts[self.region_block]
+            parts += [marked[torch.from_numpy(cells)] for cells in self.region_cells]
+        return torch.cat(parts)
+
+
+class EarthMindProcessor:
+    """Turns prompts and views into model inputs.
+
+    Args:
+        tokenizer: A fast tokenizer that knows the control tokens.
+        config: The model's; its token ids are filled in when unset.
+
+    Raises:
+        EngineError: Tokenizer and config do not belong together.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, config: EarthMindConfig) -> None:
+        self.tokenizer, self.config = tokenizer, config
+        rows = config.text_config.vocab_size
+        if rows != len(tokenizer):
+            raise EngineError(
+                "The tokenizer does not belong to the weights.",
+                found=f"{len(tokenizer)} tokens, {rows} embedding rows",
+                change="take tokenizer.json and weights from one folder",
+            )
+        self._text = ControlText(tokenizer)
+        self.image_token_id = self._claim("image_token_id", IMAGE_TOKEN)
+        self.seg_token_id = self._claim("seg_token_id", SEG)
+        self.stop_strings: tuple[str, ...] = tuple(config.template["stop"])
+        self.eos_token_id: int | None = tokenizer.eos_token_id
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | PathLike[Any], config: EarthMindConfig | None = None
+    ) -> EarthMindProcessor:
+        """Read tokenizer.json (and config.json) of a model folder.
+
+        Args:
+            folder: As written by `save_pretrained`.
+            config: Used instead of the folder's config.json.
+
+        Raises:
+            ModelNotFound: The folder lacks a file.
+        """
+        folder = Path(folder)
+        if not (folder / "tokenizer.json").is_file():
+            raise ModelNotFound(
+                f"{folder} holds no tokenizer.", change="pass a folder with tokenizer.json"
+            )
+        settings: dict[str, Any] = {}
+        if (folder / "tokenizer_config.json").is_file():
+            settings = json.loads((folder / "tokenizer_config.json").read_text())
+        known = {"eos_token", "pad_token", "bos_token", "unk_token"}
+        named = {k: _content(v) for k, v in settings.items() if k in known and v}
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **named)
+        if config is None:
+            from earthmind_lab.model.convert import read_config
+
+            config = read_config(folder)
+        return cls(tokenizer, config)
+
+    def save_pretrained(self, folder: str | PathLike[Any]) -> None:
+        """Write tokenizer and config; the model writes its weights beside them."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+        names = ("eos_token", "pad_token", "bos_token", "unk_token")
+        settings = {n: getattr(self.tokenizer, n) for n in names if getattr(self.tokenizer, n)}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+        self.config.save_pretrained(folder)
+
+    # --- pictures ---------------------------------------------------------------------------
+
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Columns and rows a picture of `size` (H, W) is cut into."""
+        config = self.config
+        return pictures.best_grid(
+            size, config.image_size, config.min_dynamic_patch, config.max_dynamic_patch
+        )
+
+    def tile_count(self, size: tuple[int, int], *, single: bool = False) -> int:
+        """How many squares `tiles` makes of a picture of `size` (H, W)."""
+        columns, rows = (1, 1) if single else self.grid(size)
+        count = columns * rows
+        return count + 1 if count > 1 and self.config.use_thumbnail else count
+
+    def tiles(self, image: NDArray[np.uint8], *, single: bool = False) -> list[NDArray[np.uint8]]:
+        """Cut a picture into the squares that the vision tower reads.
+
+        Args:
+            image: uint8 (H, W, 3).
+            single: One square of the whole picture, its aspect ratio lost (the frames form).
+
+        Returns:
+            uint8 (S, S, 3) each, row by row, the whole picture last where there are several.
+        """
+        config, grid = self.config, (1, 1) if single else self.grid(image.shape[:2])
+        return pictures.cut(image, grid, config.image_size, thumbnail=config.use_thumbnail)
+
+    def pixel_values(self, view: View, *, single: bool = False) -> NDArray[np.float32]:
+        """Input of the vision tower.
+
+        Args:
+            view: A picture.
+            single: As in `tiles`; `single_tile` says when.
+
+        Returns:
+            (tiles, 3, S, S).
+        """
+        stack = np.stack(self.tiles(view.image, single=single))
+        return pictures.normalise(stack, self.config.pixel_mean, self.config.pixel_std)
+
+    def sam_pixel_values(self, view: View) -> NDArray[np.float32]:
+        """Input of the mask tower, (1, 3, S, S); the aspect ratio is not kept."""
+        side = self.config.sam_image_size
+        image = pictures.resize(view.image, (side, side))[None]
+        return pictures.normalise(image, self.config.sam_pixel_mean, self.config.sam_pixel_std)
+
+    # --- which views, in which order --------------------------------------------------------
+
+    def kept(self, prompt: Prompt, options: Options) -> tuple[int, ...]:
+        """Indices of the views the language model reads: SAR first, then optical.
+
+        Raises:
+            PromptError: `sensor_off` leaves nothing to see.
+        """
+        order: tuple[Modality, ...] = ("sar", "optical")
+        seen = [m for m in order if m != options.sensor_off]
+        kept = tuple(i for m in seen for i, view in enumerate(prompt.views) if view.modality == m)
+        if prompt.views and not kept:
+            raise PromptError(
+                f"Without {options.sensor_off} there is nothing to see.",
+                found=f"{len(prompt.views)} views, all {options.sensor_off}",
+                change="sensor_off=None",
+            )
+        return kept
+
+    def form(self, prompt: Prompt, options: Options) -> Form:
+        """How the views are arranged: ``text``, ``single``, ``pair`` or ``frames``."""
+        kept = self.kept(prompt, options)
+        if len(kept) < 2:
+            return "single" if kept else "text"
+        return "pair" if len({prompt.views[i].modality for i in kept}) == 2 else "frames"
+
+    def single_tile(self, prompt: Prompt, options: Options) -> bool:
+        """Whether each view is one square (several views of one sensor: the frames form)."""
+        return self.form(prompt, options) == "frames"
+
+    def mask_view(self, prompt: Prompt, options: Options) -> int:
+        """Index of the view that the mask tower sees.
+
+        The first view of the wanted sensor; without one, the first view the model reads.
+
+        Raises:
+            PromptError: There is no view.
+        """
+        kept = self.kept(prompt, options)
+        if not kept:
+            raise PromptError("A mask needs a picture.", change="pass at least one view")
+        wanted = options.mask_source or self.config.mask_source
+        return next((i for i in kept if prompt.views[i].modality == wanted), min(kept))
+
+    def fusion(self, prompt: Prompt, options: Options) -> str:
+        """``weighted`` or ``concatenate`` for this prompt; only a pair can be weighted."""
+        wanted = options.fusion or self.config.fusion
+        return wanted if self.form(prompt, options) == "pair" else "concatenate"
+
+    # --- text -------------------------------------------------------------------------------
+
+    def prompt_text(
+        self, prompt: Prompt, tiles_per_view: Sequence[int], options: Options | None = None
+    ) -> str:
+        """The prompt as one string, for people; `layout` encodes it safely."""
+        pieces, *_ = self._pieces(prompt, tiles_per_view, options or Options())
+        return "".join(piece.text for piece in pieces)
+
+    def layout(
+        self, prompt: Prompt, tiles_per_view: Sequence[int], options: Options | None = None
+    ) -> PromptLayout:
+        """Token ids and the order of visual tokens.
+
+        Args:
+            prompt: The question.
+            tiles_per_view: Squares of each of `prompt.views`, also of those left out.
+            options: Fusion and sensor choice matter here.
+
+        Raises:
+            PromptError: The views of a pair are cut differently.
+        """
+        options = options or Options()
+        pieces, blocks, region_block, cells = self._pieces(prompt, tiles_per_view, options)
+        ids = self._text.encode(pieces)
+        end = self._text.ids[IMAGE_END]
+        start = len(ids) - ids[::-1].index(end) if end in ids else 0
+        return PromptLayout(
+            input_ids=np.array([ids], dtype=np.int64),
+            blocks=blocks,
+            region_block=region_block,
+            region_cells=cells,
+            question_start=start,
+            form=self.form(prompt, options),
+        )
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Ids of text in which nothing is a control token."""
+        return self._text.plain(text)
+
+    def encode_reply(self, text: str) -> list[int]:
+        """Ids of an answer for training.
+
+        [SEG], phrase marks and stop strings are control tokens in it where the tokenizer has
+        them as such.
+        """
+        allowed = (*REPLY_TOKENS, *self.stop_strings)
+        return self._text.encode(self._text.trusted(text, allowed))
+
+    def decode(self, ids: Sequence[int], *, control: bool = True) -> str:
+        """Text of token ids; `control` keeps control tokens such as [SEG]."""
+        tokenizer = self.tokenizer.backend_tokenizer
+        text: str = tokenizer.decode(list(ids), skip_special_tokens=not control)
+        return text
+
+    def _pieces(
+        self, prompt: Prompt, tiles_per_view: Sequence[int], options: Options
+    ) -> tuple[list[Piece], tuple[tuple[int, int], ...], int | None, tuple[NDArray[np.int64], ...]]:
+        kept = self.kept(prompt, options)
+        blocks = self._blocks(prompt, kept, tiles_per_view, options)
+        region_block = self._region_block(prompt, kept, blocks) if prompt.regions else None
+        cells = tuple(self._cells(region.mask) for region in prompt.regions)
+        frames = self.form(prompt, options) == "frames"
+        picture = self._picture(blocks, frames) + self._regions(cells)
+        template: dict[str, Any] = self.config.template
+        prefix, suffix = (
+            self._text.trusted(template["user_prefix"]),
+            self._text.trusted(template["user_suffix"]),
+        )
+        pieces: list[Piece] = []
+        for turn in prompt.history:
+            pieces += [*prefix, *picture, Piece(turn.question), *suffix]
+            pieces += self._text.trusted(turn.reply, REPLY_TOKENS)
+            pieces += self._text.trusted(template["reply_suffix"])
+            picture = []  # only the first turn carries the pictures
+        pieces += [*prefix, *picture, Piece(prompt.text), *suffix]
+        return pieces, blocks, region_block, cells
+
+    def _blocks(
+        self, prompt: Prompt, kept: tuple[int, ...], tiles_per_view: Sequence[int], options: Options
+    ) -> tuple[tuple[int, int], ...]:
+        """(view, tile) in prompt order; tile by tile across the sensors of a pair."""
+        if len(tiles_per_view) != len(prompt.views):
+            raise PromptError(
+                "Each view needs its tile count.",
+                found=f"{len(prompt.views)} views, {len(tiles_per_view)} counts",
+            )
+        if self.fusion(prompt, options) == "weighted":
+            sar = next(i for i in kept if prompt.views[i].modality == "sar")
+            return tuple((FUSED, tile) for tile in range(tiles_per_view[sar]))
+        counts = [tiles_per_view[i] for i in kept]
+        if len(set(counts)) > 1:
+            raise PromptError(
+                "The views are cut differently, so their places do not correspond.",
+                found=f"{counts} tiles",
+                change="bring all views to one grid",
+            )
+        return tuple((view, tile) for tile in range(counts[0] if counts else 0) for view in kept)
+
+    def _region_block(
+        self, prompt: Prompt, kept: tuple[int, ...], blocks: tuple[tuple[int, int], ...]
+    ) -> int:
+        """The whole-picture tile of the first optical view read, else of the first view.
+
+        With one view this is the last block, as published. The published model has no regions on
+        a concatenated pair; taking the optical half is our own extension.
+        """
+        if blocks[0][0] == FUSED:
+            return len(blocks) - 1
+        optical = (i for i in kept if prompt.views[i].modality == "optical")
+        view = next(optical, kept[0])
+        return max(index for index, block in enumerate(blocks) if block[0] == view)
+
+    def _cells(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Cells of the token grid inside a region.
+
+        Nearest resizing, as published; a region that falls between the sampled pixels keeps the
+        one cell it covers most, where the published model silently drops it.
+        """
+        side = self.config.grid_side
+        values = torch.from_numpy(np.ascontiguousarray(mask, dtype=np.float32))[None, None]
+        cells = functional.interpolate(values, (side, side), mode="nearest").flatten()
+        if not cells.any():
+            share = functional.adaptive_avg_pool2d(values, (side, side)).flatten()
+            cells[share.argmax()] = 1
+        return np.flatnonzero(cells.numpy())
+
+    def _picture(self, blocks: tuple[tuple[int, int], ...], frames: bool) -> list[Piece]:
+        if not blocks:
+            return []
+        each = self.config.tokens_per_tile
+        groups = [[block] for block in blocks] if frames else [list(blocks)]
+        pieces: list[Piece] = []
+        for group in groups:
+            pieces += [Piece("\n")] if pieces else []
+            pieces += [Piece(IMAGE_START, True)]
+            pieces += [Piece(IMAGE_TOKEN, True)] * (each * len(group))
+            pieces += [Piece(IMAGE_END, True)]
+        return pieces
+
+    def _regions(self, cells: tuple[NDArray[np.int64], ...]) -> list[Piece]:
+        if not cells:
+            return []
+        pieces = [Piece(f"\nThere are {len(cells)} part regions in the picture: ")]
+        for number, inside in enumerate(cells, start=1):
+            pieces += [Piece(f"{', ' if number > 1 else ''}region{number}")]
+            pieces += [Piece(REGION_START, True)]
+            pieces += [Piece(IMAGE_TOKEN, True)] * len(inside)
+            pieces += [Piece(REGION_END, True)]
+        return [*pieces, Piece(".\n")]
+
+    def _claim(self, field: str, token: str) -> int:
+        """The id of a control token, written to the config or checked against it."""
+        found, stated = self._text.ids[token], getattr(self.config, field)
+        if stated is not None and stated != found:
+            raise EngineError(
+                f"Config and tokenizer disagree about {token}.",
+                found=f"{field} {stated}, tokenizer {found}",
+                change="take both from one folder",
+            )
+        setattr(self.config, field, found)
+        return found
+
+
+def _content(token: Any) -> str:
+    """A token of tokenizer_config.json, which writes it as text or as a dict."""
+    return str(token["content"]) if isinstance(token, dict) else str(token)

@@ -1,0 +1,82 @@
+"""Record: all that replay and a methods section need, as plain data without credentials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from earthmind_lab.errors import EarthMindError
+
+FORMAT = 1
+"""Version of the file format."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """How an answer came about."""
+
+    question: str
+    text: str
+    """What the model said."""
+    answer_hash: str
+    """SHA-256 over token ids, thresholded masks and geometry rounded to 1e-7 degrees."""
+    aoi: Mapping[str, Any] | None = None
+    """Name and GeoJSON geometry; None for a plain picture."""
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """Catalog, dates, sensors, limits, user overrides."""
+    inputs: tuple[Mapping[str, Any], ...] = ()
+    """Per scene: item ids, collection, updated, checksums, unsigned hrefs, platform, time,
+    orbit, baseline, licence, attribution."""
+    chip: Mapping[str, Any] = field(default_factory=dict)
+    """Grid, GSD, resampling, radiometry, cloud method, stretch per view, pixel hash."""
+    prompt: Mapping[str, Any] = field(default_factory=dict)
+    """Question, history, regions, view hashes."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Name, revision, weight hash, licence, notice, fusion, dtype, device."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the libraries that decide pixels and numbers."""
+    evidence: tuple[Mapping[str, Any], ...] = ()
+    created: str = ""
+    """UTC."""
+    format: int = FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON; the file appears complete or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(path.name + ".part")
+        draft.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", "utf-8")
+        draft.replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Record:
+        """Read a record that `save` wrote.
+
+        Raises:
+            EarthMindError: Not a record, or of a newer format.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise EarthMindError(f"The record {str(path)!r} can't be read.", found=str(error)) from error
+        known = set(cls.__dataclass_fields__)
+        if not isinstance(data, dict) or not {"question", "answer_hash", "format"} <= set(data):
+            raise EarthMindError(f"{str(path)!r} is not a record of an answer.")
+        if data["format"] != FORMAT or set(data) - known:
+            raise EarthMindError(
+                f"The record {str(path)!r} was written by another version.",
+                found=f"format {data['format']}",
+                change="the version of earthmind_lab that the record names",
+            )
+        data["inputs"] = tuple(data.get("inputs", ()))
+        data["evidence"] = tuple(data.get("evidence", ()))
+        return cls(**data)

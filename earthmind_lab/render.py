@@ -1,0 +1,349 @@
+"""Chips as pictures: named composites with a fixed physical stretch, and plain pictures.
+
+A composite is three bands, each stretched from a physical low (0) to a physical high (255),
+the same on every chip, so that a grey value means the same reflectance or backscatter
+everywhere. Pixels without data are black (0).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthmind_lab.chip import Chip
+from earthmind_lab.errors import PromptError
+from earthmind_lab.exchange import Modality, View
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+RATIO = "vv-vh"
+"""VV minus VH in dB, the ratio of the powers."""
+MAX_PICTURE_PX = 100_000_000
+"""Larger pictures are refused before they are decoded."""
+TINTS = ((0, 174, 255), (255, 140, 0), (190, 80, 255), (60, 220, 90), (255, 60, 120))
+"""Colours of masks in figures, in turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composite:
+    """Three channels of one sensor."""
+
+    name: str
+    modality: Modality
+    bands: tuple[str, str, str]
+    """Band or polarisation per channel."""
+    stretch: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+    """(low, high) per channel: reflectance, or dB."""
+
+
+_VV, _VH, _VISIBLE, _INFRARED = (-25.0, 0.0), (-32.0, -7.0), (0.0, 0.3), (0.0, 0.4)
+
+COMPOSITES = {
+    composite.name: composite
+    for composite in (
+        Composite(
+            name="vv_vh_ratio",
+            modality="sar",
+            bands=("vv", "vh", RATIO),
+            stretch=(_VV, _VH, (0.0, 15.0)),
+        ),
+        Composite(
+            name="swir_nir_red",
+            modality="optical",
+            bands=("swir16", "nir", "red"),
+            stretch=(_INFRARED, _INFRARED, _VISIBLE),
+        ),
+        Composite(
+            name="true_colour",
+            modality="optical",
+            bands=("red", "green", "blue"),
+            stretch=(_VISIBLE, _VISIBLE, _VISIBLE),
+        ),
+        Composite(name="vv", modality="sar", bands=("vv",) * 3, stretch=(_VV,) * 3),
+        Composite(name="vh", modality="sar", bands=("vh",) * 3, stretch=(_VH,) * 3),
+        Composite(name="hh", modality="sar", bands=("hh",) * 3, stretch=(_VV,) * 3),
+        Composite(name="hv", modality="sar", bands=("hv",) * 3, stretch=(_VH,) * 3),
+        Composite(name="nir", modality="optical", bands=("nir",) * 3, stretch=(_INFRARED,) * 3),
+    )
+}
+"""Every composite by name. Vegetation reaches 0.4 and more in the near infrared."""
+PREFERRED = ("vv_vh_ratio", "swir_nir_red", "true_colour")
+"""What a model is shown, in this order, as far as the bands are there."""
+FALLBACKS = {"sar": ("vv", "hh", "vh", "hv"), "optical": ("nir",)}
+"""For a sensor that fills none of the preferred ones: the first that it can fill."""
+
+
+def render(chip: Chip, composites: Sequence[str] | None = None) -> tuple[View, ...]:
+    """Pictures of a chip.
+
+    Args:
+        chip: Reflectance and dB on one grid.
+        composites: Names of `COMPOSITES`; None = those a model is shown, as far as the chip
+            has the bands: SAR first, then shortwave infrared, then true colour.
+
+    Returns:
+        uint8 pictures on the chip's grid; nodata is black.
+
+    Raises:
+        PromptError: An unknown composite, or one whose bands the chip lacks.
+    """
+    names = default_composites(chip) if composites is None else tuple(composites)
+    if not names:
+        raise PromptError(
+            "The chip has no bands for any picture.",
+            found=", ".join((*chip.bands, *chip.polarisations)),
+            change=f"bands for one of {', '.join(PREFERRED)}",
+        )
+    return tuple(_view(chip, name) for name in names)
+
+
+def default_composites(chip: Chip) -> tuple[str, ...]:
+    """Names of the composites that `render` makes of a chip."""
+    names = [name for name in PREFERRED if _bands(chip, COMPOSITES[name])]
+    for modality, fallbacks in FALLBACKS.items():
+        if not any(COMPOSITES[name].modality == modality for name in names):
+            names += [name for name in fallbacks if _bands(chip, COMPOSITES[name])][:1]
+    return tuple(names)
+
+
+def picture_view(picture: str | Path | Image | NDArray[np.uint8]) -> View:
+    """A plain picture: no place, no time, no metres.
+
+    Args:
+        picture: A file, a Pillow image, or uint8 of shape (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises:
+        PromptError: No picture, too large, or numbers that need declared units.
+    """
+    if isinstance(picture, np.ndarray):
+        image = _from_array(picture)
+    elif isinstance(picture, str | Path):
+        image = _from_file(Path(picture))
+    else:
+        image = _from_pillow(picture, "The picture")
+    return View(image=image, name="picture", modality="optical", bands=("red", "green", "blue"))
+
+
+def save_figure(
+    path: str | Path,
+    views: Sequence[View],
+    masks: Sequence[NDArray[np.bool_]] = (),
+    captions: Sequence[str] = (),
+    *,
+    title: str = "",
+    attribution: str = "",
+) -> Path:
+    """Views side by side, and the masks over the optical one, as PNG.
+
+    Args:
+        path: File to write; it appears complete or not at all.
+        views: Pictures on one grid.
+        masks: (H, W) bool on that grid; drawn as outline and tint in a panel of their own.
+        captions: Line under each panel; by default the view's name and time, and ``mask``.
+        title: Line above the panels.
+        attribution: Line below, for the source of the data.
+
+    Raises:
+        PromptError: No view, or a mask on another grid.
+    """
+    from PIL import Image
+
+    if not views:
+        raise PromptError("A figure needs at least one view.")
+    panels = [view.image for view in views]
+    lines = [f"{view.name}  {view.time or ''}".strip() for view in views]
+    if masks:
+        base = next((v for v in views if v.name == "true_colour"), None)
+        base = base or next((v for v in views if v.modality == "optical"), views[0])
+        panels.append(draw_masks(base.image, masks))
+        lines.append("mask" if len(masks) == 1 else f"{len(masks)} masks")
+    lines[: len(captions)] = list(captions)[: len(lines)]
+    sheet = _sheet([Image.fromarray(panel) for panel in panels], lines, title, attribution)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    sheet.save(draft, format="PNG")
+    return draft.replace(path)
+
+
+def draw_masks(image: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """Masks over a picture: a light tint inside, a full-colour outline.
+
+    Args:
+        image: (H, W, 3) uint8.
+        masks: Each (H, W) bool.
+
+    Raises:
+        PromptError: A mask of another shape.
+    """
+    drawn = image.astype(np.float32)
+    for number, mask in enumerate(masks):
+        if mask.shape != image.shape[:2]:
+            raise PromptError(
+                "A mask does not lie on the grid of its picture.",
+                found=f"mask {mask.shape}, picture {image.shape[:2]}",
+            )
+        tint = np.asarray(TINTS[number % len(TINTS)], dtype=np.float32)
+        drawn[mask] = 0.65 * drawn[mask] + 0.35 * tint
+        drawn[_outline(mask)] = tint
+    return np.rint(drawn).astype(np.uint8)
+
+
+def _view(chip: Chip, name: str) -> View:
+    if name not in COMPOSITES:
+        raise PromptError(f"There is no composite {name!r}.", change=", ".join(COMPOSITES))
+    composite = COMPOSITES[name]
+    bands = _bands(chip, composite)
+    if not bands:
+        raise PromptError(
+            f"The chip lacks bands for the composite {name!r}.",
+            found=", ".join((*chip.bands, *chip.polarisations)),
+            change=f"load it with {', '.join(dict.fromkeys(composite.bands))}",
+        )
+    channels = [
+        _stretch(_channel(chip, band), low, high)
+        for band, (low, high) in zip(bands, composite.stretch, strict=True)
+    ]
+    scene = chip.pair.optical if composite.modality == "optical" else chip.pair.sar
+    return View(
+        image=np.stack(channels, axis=-1),
+        name=name,
+        modality=composite.modality,
+        time=scene.observed if scene is not None else None,
+        bands=bands,
+        gsd=chip.gsd,
+        stretch=composite.stretch,
+    )
+
+
+def _bands(chip: Chip, composite: Composite) -> tuple[str, ...]:
+    """The chip's bands for a composite; empty when one is missing."""
+    held = {*chip.bands, *chip.polarisations}
+    # Sensors without a broad near-infrared band carry the narrow one.
+    names = tuple("nir08" if b == "nir" and b not in held else b for b in composite.bands)
+    needed = {part for name in names for part in (name.split("-") if name == RATIO else [name])}
+    return names if needed <= held else ()
+
+
+def _channel(chip: Chip, band: str) -> NDArray[np.float32]:
+    return chip.band("vv") - chip.band("vh") if band == RATIO else chip.band(band)
+
+
+def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
+    """Low to 0 and high to 255, rounded; NaN to 0."""
+    share = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+    return np.rint(np.nan_to_num(share) * 255).astype(np.uint8)
+
+
+def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        raise _needs_units("The array", str(array.dtype))
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim == 2:
+        array = np.stack([array] * 3, axis=-1)
+    if array.ndim != 3 or array.shape[2] not in (3, 4):
+        raise PromptError(
+            "The array is no picture.",
+            found=f"shape {array.shape}",
+            change="rows, columns, and 1, 3 or 4 channels: (H, W, 3)",
+        )
+    _check_size("The array", array.shape[1], array.shape[0])
+    return np.ascontiguousarray(array[:, :, :3])
+
+
+def _from_file(path: Path) -> NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError
+
+    if not path.is_file():
+        raise PromptError(f"There is no picture {str(path)!r}.", change="the path of a picture")
+    name = f"The file {path.name!r}"
+    try:
+        with warnings.catch_warnings():
+            # Our own limit comes before decoding; Pillow's warning would say it twice.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _from_pillow(image, name)
+    except Image.DecompressionBombError as error:
+        raise PromptError(f"{name} is too large.", found=str(error)) from error
+    except UnidentifiedImageError as error:
+        raise PromptError(
+            f"{name} is no picture that can be read.",
+            change="PNG, JPEG or 8-bit TIFF; rasters in reflectance or backscatter need declared "
+            "units and are not plain pictures",
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PromptError(f"{name} is damaged.", found=str(error)) from error
+
+
+def _from_pillow(image: Image, name: str) -> NDArray[np.uint8]:
+    from PIL import ImageOps
+
+    _check_size(name, image.width, image.height)
+    if image.mode.startswith(("I", "F")):
+        raise _needs_units(name, f"mode {image.mode}")
+    upright = ImageOps.exif_transpose(image)
+    return np.asarray(upright.convert("RGB"), dtype=np.uint8)
+
+
+def _check_size(name: str, width: int, height: int) -> None:
+    if width * height > MAX_PICTURE_PX:
+        raise PromptError(
+            f"{name} is too large.",
+            found=f"{width} x {height} px",
+            change=f"at most {MAX_PICTURE_PX // 1_000_000} megapixels: cut it",
+        )
+
+
+def _needs_units(name: str, found: str) -> PromptError:
+    return PromptError(
+        f"{name} is no 8-bit picture: its numbers need a declared meaning.",
+        found=found,
+        change="load it as a scene with declared units (reflectance, dB), or stretch it to 8 bit",
+    )
+
+
+def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of a mask with a neighbour outside it; the picture's border is no outline."""
+    padded = np.pad(mask, 1, mode="edge")
+    core = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~core
+
+
+def _sheet(panels: list[Image], lines: list[str], title: str, attribution: str) -> Image:
+    """Panels in a row on white, each enlarged by a whole factor, text above and below."""
+    from PIL import Image as Pictures
+    from PIL import ImageDraw
+
+    factor = max(1, round(384 / max(max(panel.size) for panel in panels)))
+    panels = [p.resize((p.width * factor, p.height * factor), Pictures.Resampling.NEAREST)
+              for p in panels]  # fmt: skip
+    gap, line = 12, 18
+    width = sum(panel.width + gap for panel in panels) + gap
+    texts = _wrap(attribution, max(20, width // 7))
+    top = gap + (line if title else 0)
+    below = top + max(panel.height for panel in panels)
+    sheet = Pictures.new("RGB", (width, below + line * (2 + len(texts))), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((gap, gap // 2), title, fill="black")
+    left = gap
+    for panel, text in zip(panels, lines, strict=True):
+        sheet.paste(panel, (left, top))
+        draw.text((left, below + 3), text[: max(1, panel.width // 6)], fill="black")
+        left += panel.width + gap
+    for number, text in enumerate(texts):
+        draw.text((gap, below + line * (number + 1) + 6), text, fill=(90, 90, 90))
+    return sheet
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width)

@@ -1,0 +1,260 @@
+"""Replay: from a record to the same answer, or the first link that broke.
+
+    catalog → scenes → files → grid → pixels → views → model → tokens → masks → answer
+
+Every link is compared with the record in this order. `Replay.differences` begins with the
+first one that differs: what comes after it may differ only because of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from earthmind_lab.answer import Answer
+from earthmind_lab.aoi import AOI
+from earthmind_lab.chip import Chip
+from earthmind_lab.conversation import Conversation
+from earthmind_lab.errors import EarthMindError, GridMismatch, NoScenesFound, PromptError
+from earthmind_lab.exchange import Options, Turn
+from earthmind_lab.record import Record
+from earthmind_lab.recording import grid_dict, pixel_hash, region_from, versions
+from earthmind_lab.scene import Scene, ScenePair
+
+if TYPE_CHECKING:
+    from earthmind_lab.engine.base import Engine
+
+ANY_GAP = timedelta(days=36500)
+"""The pair is known: no limit of the search may lose it now."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Replay:
+    """What asking again gave."""
+
+    same: bool
+    """Whether the answer hash is the record's."""
+    differences: tuple[str, ...]
+    """Sentences, the first broken link first; may be non-empty although `same` is True: a
+    changed library that changed nothing."""
+    answer: Answer | None
+    """The new answer; None when the chain broke before the model was asked."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, the shape of the command line's JSON."""
+        return {"same": self.same, "differences": list(self.differences)}
+
+
+def replay(record: Record | str | Path, *, engine: Engine | None = None) -> Replay:
+    """Ask again what a record asked, on the same pixels.
+
+    Args:
+        record: A record or the path of one.
+        engine: Who answers; default: the model that the record names.
+
+    Raises:
+        EarthMindError: The record can't be read.
+    """
+    record = record if isinstance(record, Record) else Record.load(record)
+    found: list[str] = []
+    try:
+        subject = _subject(record)
+        if isinstance(subject, Chip):
+            found += _chip_differences(record, subject)
+        else:
+            found += _picture_differences(record, subject)
+        engine = engine or _engine(record)
+        talk = Conversation(subject, engine, turns=_turns(record), evidence=False)
+        found += [*_view_differences(record, talk), *_model_differences(record, engine)]
+        regions = [region_from(region) for region in record.prompt.get("regions", ())]
+        answer = talk.ask(record.question, regions=regions, options=_options(record))
+    except EarthMindError as error:
+        return Replay(same=False, differences=(*found, _sentence(error)), answer=None)
+    found += _reply_differences(record, answer.record)
+    same = answer.record.answer_hash == record.answer_hash
+    if not same and not found:
+        found.append("answer: the geometry of the features differs.")
+    found += _version_differences(record)
+    return Replay(same=same, differences=tuple(found), answer=answer)
+
+
+def _subject(record: Record) -> Chip | Path:
+    """The chip of the record, loaded again, or the path of its picture."""
+    if record.aoi is None:
+        path = record.inputs[0].get("path") if record.inputs else None
+        if path is None:
+            raise PromptError(
+                "picture: the record is of a picture that was not a file.",
+                change="ask again with the picture at hand",
+            )
+        return Path(str(path))
+    from earthmind_lab.data.load import load_chip, plan_chip
+
+    aoi = AOI.from_geojson(record.aoi["geometry"], name=str(record.aoi.get("name", "AOI")))
+    pair = _pair(record, aoi)
+    wanted = record.chip.get("grid", {})
+    bands = record.chip.get("bands") or None
+    grids = []
+    # The scene's own grid first: it is the default, and exact where a rounded GSD is not.
+    for gsd in (None, record.chip.get("gsd")):
+        plan = plan_chip(pair, aoi, gsd=gsd, bands=bands)
+        if _same_grid(grid_dict(plan.grid), wanted):
+            return load_chip(pair, aoi, plan=plan)
+        grids.append(grid_dict(plan.grid))
+    raise GridMismatch("grid: the chip's grid can't be had again.", found=str(grids[0]))
+
+
+def _pair(record: Record, aoi: AOI) -> ScenePair:
+    """The recorded scenes, found again by id in the recorded catalog."""
+    from earthmind_lab.data.pairing import rank_pairs, rank_scenes
+
+    ids = record.search.get("ids", {})
+    catalog = str(record.search.get("catalog", ""))
+    optical = _scene(catalog, "optical", ids.get("optical"))
+    sar = _scene(catalog, "sar", ids.get("sar"))
+    pairs: Sequence[ScenePair]
+    if optical and sar:
+        pairs = rank_pairs(
+            [optical], [sar], aoi, max_gap=ANY_GAP, max_cloud=100.0, catalog=catalog
+        )  # fmt: skip
+    else:
+        alone = [scene for scene in (optical, sar) if scene is not None]
+        pairs = rank_scenes(alone, aoi, max_cloud=100.0, catalog=catalog)
+    if not pairs:
+        raise NoScenesFound("scenes: the recorded scenes no longer reach the AOI.")
+    return pairs[0]
+
+
+def _scene(catalog: str, modality: str, wanted: str | None) -> Scene | None:
+    if wanted is None:
+        return None
+    from earthmind_lab.data.catalogs import open_catalog
+
+    # A search in one catalog per sensor names both, optical first.
+    for name in catalog.split(", "):
+        for scene in open_catalog(name).search():
+            if scene.id == wanted and scene.modality == modality:
+                return scene
+    raise NoScenesFound(
+        f"scenes: the {modality} scene {wanted!r} is no longer in the catalog {catalog!r}.",
+        change="the catalog as it was",
+    )
+
+
+def _engine(record: Record) -> Engine:
+    from earthmind_lab.engine.loading import load_engine
+
+    name = str(record.search.get("model") or record.model.get("name", ""))
+    return load_engine("nano" if name in ("", "earthmind-nano") else name)
+
+
+def _turns(record: Record) -> list[Turn]:
+    history = record.prompt.get("history", ())
+    return [Turn(question=turn["question"], reply=turn["reply"]) for turn in history]
+
+
+def _options(record: Record) -> Options:
+    known = {field.name for field in fields(Options)}
+    # A deadline is about the machine of then, not about the answer.
+    kept = {k: v for k, v in record.options.items() if k in known and k != "deadline"}
+    return Options(**kept)
+
+
+def _same_grid(grid: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    same = all(grid.get(key) == wanted.get(key) for key in ("shape", "crs"))
+    if not same or len(wanted.get("affine", ())) != 6:
+        return False
+    pixel = abs(wanted["affine"][0])
+    return all(
+        abs(a - b) <= 1e-6 * pixel for a, b in zip(grid["affine"], wanted["affine"], strict=True)
+    )
+
+
+def _chip_differences(record: Record, chip: Chip) -> list[str]:
+    then = {(r["modality"], r["band"], r["href"]): r for i in record.inputs for r in i["reads"]}
+    found = []
+    for part in chip.provenance.get("inputs", ()):
+        old = next(
+            (r for (kind, band, _), r in then.items()
+             if kind == part["modality"] and band == part["band"] and r["item"] == part["item"]),
+            None,
+        )  # fmt: skip
+        if old is not None and old.get("sha256") != part.get("sha256"):
+            found.append(f"files: the checksum of {part['asset']} of {part['item']} differs.")
+    if pixel_hash(chip) != record.chip.get("pixel_hash"):
+        found.append("pixels: the chip's pixels differ.")
+    return found
+
+
+def _picture_differences(record: Record, path: Path) -> list[str]:
+    from earthmind_lab.recording import file_sha256
+
+    if path.is_file() and file_sha256(path) != record.inputs[0].get("sha256"):
+        return [f"files: the checksum of {path} differs."]
+    return []
+
+
+def _view_differences(record: Record, talk: Conversation) -> list[str]:
+    then = [(view["name"], view["hash"]) for view in record.prompt.get("views", ())]
+    now = [(view.name, view.hash) for view in talk.views]
+    if [name for name, _ in then] != [name for name, _ in now]:
+        return [
+            f"views: {', '.join(n for n, _ in now)} instead of {', '.join(n for n, _ in then)}."
+        ]
+    pairs = zip(then, now, strict=True)
+    return [f"views: the picture {name} differs." for (name, old), (_, new) in pairs if old != new]
+
+
+def _model_differences(record: Record, engine: Engine) -> Iterator[str]:
+    about = engine.capabilities
+    if about.weight_hash != record.model.get("weight_hash"):
+        yield (
+            f"model: the weights differ: {about.name} {about.revision} instead of "
+            f"{record.model.get('name')} {record.model.get('revision')}."
+        )
+    for key in ("dtype", "device"):
+        then, now = str(record.model.get(key)), str(getattr(about, key))
+        if then != now:
+            yield f"model: {key} {now} instead of {then}: expect numeric drift."
+
+
+def _reply_differences(record: Record, now: Record) -> Iterator[str]:
+    if now.text != record.text:
+        yield f"tokens: the model now says {now.text!r} instead of {record.text!r}."
+    elif now.model.get("token_hash") != record.model.get("token_hash"):
+        yield "tokens: other tokens give the same text."
+    old, new = record.model.get("mask_hashes", []), now.model.get("mask_hashes", [])
+    if len(old) != len(new):
+        yield f"masks: {len(new)} instead of {len(old)}."
+        return
+    pixels = zip(record.model["mask_pixels"], now.model["mask_pixels"], strict=True)
+    for number, (before, after) in enumerate(pixels, start=1):
+        if old[number - 1] != new[number - 1]:
+            yield f"masks: mask {number} differs: {after} pixels instead of {before}."
+
+
+def _version_differences(record: Record) -> Iterator[str]:
+    now = versions()
+    for name, then in record.versions.items():
+        if now.get(name) != then:
+            yield f"versions: {name} {now.get(name, 'is missing')} instead of {then}."
+
+
+def _sentence(error: EarthMindError) -> str:
+    """The link that broke, and why."""
+    links = ("catalog", "scenes", "files", "grid", "picture", "model")
+    text = str(error)
+    if text.partition(":")[0] in links:
+        return text
+    from earthmind_lab.errors import EngineError, LoadError, SearchError
+
+    link = next(
+        (name for kind, name in
+         ((SearchError, "catalog"), (LoadError, "files"), (EngineError, "model"))
+         if isinstance(error, kind)),
+        "prompt",
+    )  # fmt: skip
+    return f"{link}: {text}"

@@ -1,0 +1,137 @@
+"""Scenes and pairs as values: what a catalog knows before a pixel is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from earthmind_lab.errors import SearchError
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scene:
+    """One acquisition (one datatake or pass) from one or more STAC items."""
+
+    id: str
+    """Id of the STAC item, or ids joined by ``+``."""
+    sensor: str
+    """Key of the sensor table, such as ``sentinel-2-l2a`` or ``sentinel-1-rtc``."""
+    modality: str
+    """``optical`` or ``sar``."""
+    datetime: datetime | None
+    """Acquisition time in UTC; None when the source only gives an interval."""
+    start: datetime
+    """Earliest possible acquisition time in UTC (= `datetime` when that is known)."""
+    end: datetime
+    """Latest possible acquisition time in UTC (= `datetime` when that is known)."""
+    footprint: BaseGeometry
+    """Outline in lon/lat (EPSG:4326)."""
+    assets: Mapping[str, str]
+    """Band name (``red``, ``nir``, ``vv``, ``scl``, ...) to unsigned href."""
+    cloud_cover: float | None = None
+    """Cloud in per cent of the whole scene, as the catalog says; None when it doesn't."""
+    orbit: Mapping[str, Any] = field(default_factory=dict)
+    """``state`` and ``relative`` orbit, platform."""
+    processing: Mapping[str, Any] = field(default_factory=dict)
+    """Processing level, baseline, declared geolocation error."""
+    collection: str | None = None
+    """Id of the STAC collection."""
+    items: tuple[Mapping[str, Any], ...] = ()
+    """The original STAC items as plain data."""
+
+    @property
+    def time_known(self) -> bool:
+        """Whether the source gives a time and not just an interval."""
+        return self.datetime is not None
+
+    @property
+    def observed(self) -> str:
+        """The time as text: an instant, or start/end."""
+        if self.datetime is not None:
+            return _iso(self.datetime)
+        return f"{_iso(self.start)}/{_iso(self.end)}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScenePair:
+    """An optical and a SAR scene of one AOI, with the reasons for their rank."""
+
+    optical: Scene | None
+    """None only where optical wasn't asked for."""
+    sar: Scene | None
+    """None only where SAR wasn't asked for."""
+    gap: timedelta | tuple[timedelta, timedelta] | None
+    """SAR minus optical; (least, greatest) when a time is unknown; None for one sensor."""
+    overlap: float
+    """Share of the AOI inside both footprints, 0 to 1."""
+    cloud_in_aoi: float | None
+    """Cloud and shadow inside the AOI in per cent; None when nothing tells."""
+    score: float
+    """100 x V x T x Q, see `factors`."""
+    factors: Mapping[str, float]
+    """V (valid and clear share), T (time), Q (product of penalties), and each penalty."""
+    reasons: tuple[str, ...] = ()
+    """Sentences: why this rank, what is unknown."""
+    catalog: str = ""
+    """Where it was found, for the record."""
+
+    def __post_init__(self) -> None:
+        if self.optical is None and self.sar is None:
+            raise SearchError("A pair needs at least one scene.")
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """The scenes there are, optical first."""
+        return tuple(scene for scene in (self.optical, self.sar) if scene is not None)
+
+    @property
+    def gap_hours(self) -> float | list[float] | None:
+        """The gap for JSON: a number, [least, greatest], or None."""
+        if self.gap is None:
+            return None
+        if isinstance(self.gap, tuple):
+            return [round(part.total_seconds() / 3600, 2) for part in self.gap]
+        return round(self.gap.total_seconds() / 3600, 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, the shape of the command line's ``pairs``."""
+        return {
+            "optical": self.optical.id if self.optical else None,
+            "sar": self.sar.id if self.sar else None,
+            "gap_hours": self.gap_hours,
+            "overlap": round(self.overlap, 4),
+            "cloud_in_aoi": None if self.cloud_in_aoi is None else round(self.cloud_in_aoi, 2),
+            "score": round(self.score, 2),
+            "factors": {name: round(value, 4) for name, value in self.factors.items()},
+            "reasons": list(self.reasons),
+        }
+
+    def _repr_html_(self) -> str:
+        # Ids and reasons carry text from a catalog: escaped, never HTML.
+        rows = [("score", f"{self.score:.1f}"), ("gap (h)", str(self.gap_hours))]
+        rows += [(scene.modality, f"{scene.id}, {scene.observed}") for scene in self.scenes]
+        rows += [("why", reason) for reason in self.reasons]
+        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
+        return f"<table>{cells}</table>"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SceneSeries:
+    """Pairs of one place, ordered by time."""
+
+    pairs: tuple[ScenePair, ...]
+
+    def __post_init__(self) -> None:
+        starts = [min(scene.start for scene in pair.scenes) for pair in self.pairs]
+        if starts != sorted(starts):
+            raise SearchError("The pairs of a series must be ordered by time.")
+
+
+def _iso(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")

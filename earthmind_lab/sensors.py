@@ -1,0 +1,381 @@
+"""The table of sensors: what is known about their bands, numbers and names in catalogs.
+
+    >>> SENSORS["sentinel-2-l2a"].band("nir").wavelength_nm
+    842.0
+    >>> SENSORS["sentinel-1-rtc"].quantity
+    'gamma0_rtc'
+
+An item's sensor is recognised from what it says (constellation, platform, instruments, ``sar:*``
+and ``card4l:*`` fields) and from its asset keys. A collection id only helps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from earthmind_lab.errors import SearchError
+
+Modality = Literal["optical", "sar"]
+Quantity = Literal["sigma0", "gamma0", "gamma0_rtc"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """One band or polarisation."""
+
+    name: str
+    """The name used everywhere in here: ``red``, ``nir``, ``vv``, ``scl``."""
+    gsd: float
+    """Native ground sampling distance in metres."""
+    wavelength_nm: float | None = None
+    """Centre wavelength in nanometres; None for SAR and masks."""
+    aliases: tuple[str, ...] = ()
+    """Other asset keys and band names, lower case without ``-`` and ``_``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensor:
+    """One kind of product of one sensor."""
+
+    key: str
+    """What `Scene.sensor` holds."""
+    title: str
+    """How to call it in a sentence."""
+    modality: Modality
+    bands: tuple[Band, ...]
+    scale: float = 1.0
+    """Value per DN where the item declares none."""
+    offset: float | None = 0.0
+    """Added to DN x scale where the item declares none; None = depends on the baseline."""
+    nodata: float | None = None
+    """DN that means no data where the item declares none; None = unknown."""
+    level: Literal["TOA", "SR"] | None = None
+    """Optical reflectance at the top of the atmosphere or at the surface; None = unknown."""
+    quantity: Quantity | None = None
+    """SAR backscatter; None = not known from the product."""
+    geometry: Literal["ellipsoid", "terrain_corrected", "unknown"] | None = None
+    """How a SAR raster of this product lies on the map; ``ellipsoid`` = known uncorrected."""
+    collections: tuple[str, ...] = ()
+    """Ids of STAC collections known to hold this product."""
+
+    def band(self, name: str) -> Band:
+        """The band of this name.
+
+        Raises:
+            SearchError: The sensor has no such band.
+        """
+        for band in self.bands:
+            if band.name == name:
+                return band
+        held = ", ".join(band.name for band in self.bands)
+        raise SearchError(f"{self.title} has no band {name!r}.", found=held)
+
+    @property
+    def gsd(self) -> float:
+        """Finest ground sampling distance in metres."""
+        return min(band.gsd for band in self.bands)
+
+
+def _optical_bands() -> tuple[Band, ...]:
+    rows = (
+        ("coastal", 60, 443, ("coastalaerosol", "ultrablue")),
+        ("blue", 10, 490, ()),
+        ("green", 10, 560, ()),
+        ("red", 10, 665, ()),
+        ("rededge1", 20, 704, ("rededge071",)),
+        ("rededge2", 20, 740, ("rededge075",)),
+        ("rededge3", 20, 783, ("rededge078",)),
+        ("nir", 10, 842, ("nir1",)),
+        ("nir08", 20, 865, ("nirnarrow", "nir2", "nir08a")),
+        ("nir09", 60, 945, ("watervapor", "watervapour", "nir3")),
+        ("cirrus", 60, 1375, ()),
+        ("swir16", 20, 1610, ("swir1",)),
+        ("swir22", 20, 2190, ("swir2",)),
+    )
+    bands = [Band(name=n, gsd=float(g), wavelength_nm=float(w), aliases=a) for n, g, w, a in rows]
+    bands.append(Band(name="scl", gsd=20.0, aliases=("sceneclassification",)))
+    bands.append(Band(name="cloud", gsd=20.0, aliases=("cloudmask", "clouds", "cloudprobability")))
+    return tuple(bands)
+
+
+def _sar_bands() -> tuple[Band, ...]:
+    kinds = ("gamma0", "sigma0", "gammanaught", "sigmanaught")
+
+    def band(name: str) -> Band:
+        before, after = (f"{kind}{name}" for kind in kinds), (f"{name}{kind}" for kind in kinds)
+        return Band(name=name, gsd=10.0, aliases=(*before, *after))
+
+    return tuple(band(name) for name in ("vv", "vh", "hh", "hv"))
+
+
+OPTICAL_BANDS = _optical_bands()
+SAR_BANDS = _sar_bands()
+MASKS = ("scl", "cloud")
+"""Bands that classify pixels; an item with nothing else is not a scene."""
+
+
+def _optical(key: str, title: str, **rest: Any) -> Sensor:
+    return Sensor(key=key, title=title, modality="optical", bands=OPTICAL_BANDS, **rest)
+
+
+def _sar(key: str, title: str, **rest: Any) -> Sensor:
+    return Sensor(key=key, title=title, modality="sar", bands=SAR_BANDS, **rest)
+
+
+_S2: dict[str, Any] = {"scale": 1e-4, "offset": None, "nodata": 0.0}
+_RTC: dict[str, Any] = {"quantity": "gamma0_rtc", "geometry": "terrain_corrected"}
+
+SENSORS: Mapping[str, Sensor] = {
+    sensor.key: sensor
+    for sensor in (
+        _optical(
+            "sentinel-2-l2a", "Sentinel-2 L2A", level="SR", **_S2,
+            collections=("sentinel-2-l2a", "sentinel-2-c1-l2a", "sentinel-s2-l2a-cogs"),
+        ),
+        _optical(
+            "sentinel-2-l1c", "Sentinel-2 L1C", level="TOA", **_S2,
+            collections=("sentinel-2-l1c", "sentinel-s2-l1c"),
+        ),
+        _optical("sentinel-2", "Sentinel-2 of unknown level", **_S2),
+        _optical("optical", "optical sensor not named", offset=None),
+        _sar(
+            "sentinel-1-grd", "Sentinel-1 GRD", geometry="ellipsoid", nodata=0.0,
+            collections=("sentinel-1-grd",),
+        ),
+        _sar(
+            "sentinel-1-rtc", "Sentinel-1 RTC", nodata=-32768.0, **_RTC,
+            collections=("sentinel-1-rtc",),
+        ),
+        _sar(
+            "sentinel-1-sigma0", "Sentinel-1 sigma0", quantity="sigma0", geometry="unknown",
+            collections=("sentinel-1-sigma0",),
+        ),
+        _sar(
+            "sentinel-1-gamma0", "Sentinel-1 gamma0", quantity="gamma0", geometry="unknown",
+            collections=("sentinel-1-gamma0",),
+        ),
+        _sar("sentinel-1", "Sentinel-1 of undeclared quantity", geometry="unknown"),
+        _sar("sar-rtc", "SAR, gamma0 terrain-corrected", **_RTC),
+        _sar("sar-sigma0", "SAR sigma0", quantity="sigma0", geometry="unknown"),
+        _sar("sar-gamma0", "SAR gamma0", quantity="gamma0", geometry="unknown"),
+        _sar("sar", "SAR of undeclared quantity", geometry="unknown"),
+    )
+}  # fmt: skip
+"""Every known product by key."""
+
+_NAMES = {alias: b.name for b in (*OPTICAL_BANDS, *SAR_BANDS) for alias in (b.name, *b.aliases)}
+_S2_NUMBERS = dict(
+    zip(
+        ("1", "2", "3", "4", "5", "6", "7", "8", "8a", "9", "10", "11", "12"),
+        (band.name for band in OPTICAL_BANDS),
+        strict=False,
+    )
+)
+_NOT_DATA_ROLES = {"thumbnail", "overview", "tiles", "visual"}
+_NOT_DATA_TYPES = ("xml", "json", "html", "png", "jpeg", "text/", "pdf", "zip")
+
+
+def boa_offset(baseline: str | None) -> float | None:
+    """The documented reflectance offset of a Sentinel-2 processing baseline.
+
+    Args:
+        baseline: ``s2:processing_baseline`` such as ``"05.10"``.
+
+    Returns:
+        0.0 before 04.00, -0.1 from 04.00 on, None where the baseline is missing or a
+        placeholder such as ``99.99``: the reader must then measure it or refuse.
+
+    >>> boa_offset("02.14"), boa_offset("05.10"), boa_offset("99.99")
+    (0.0, -0.1, None)
+    """
+    if not re.fullmatch(r"\d{2}\.\d{2}", str(baseline or "")):
+        return None
+    number = float(str(baseline))
+    return None if number >= 90 else (-0.1 if number >= 4 else 0.0)
+
+
+def bands_of(item: Mapping[str, Any]) -> dict[str, str]:
+    """Our band names and the asset keys that hold them, one band per asset.
+
+    A key outranks a band's name and common name, a finer ``_10m`` key a coarser one, a GeoTIFF
+    a JPEG 2000. Sentinel-2's band numbers count only where the item isn't of another satellite.
+
+    >>> bands_of({"assets": {"B04": {"href": "a.tif"}, "visual": {"href": "b.tif"}}})
+    {'red': 'B04'}
+    """
+    numbered = "other" not in _satellites(item)
+    best: dict[str, tuple[tuple[int, int, str], str]] = {}
+    for key, asset in _data_assets(item):
+        for rank, name in enumerate(_names(key, asset, numbered)):
+            if name is not None:
+                place = (rank, int("jp2" in str(asset.get("type", asset["href"])).lower()), key)
+                best[name] = min(best.get(name, (place, key)), (place, key))
+                break
+    return {name: key for name, (_, key) in sorted(best.items())}
+
+
+def recognise(item: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The products in a STAC item: sensor key to {band name: asset key}.
+
+    Empty for anything without a spectral band or a polarisation, such as land-cover labels.
+    An item that mixes both kinds and says neither gives one entry per kind.
+    """
+    bands = bands_of(item)
+    polarisations = {b.name for b in SAR_BANDS}
+    sar = {name: key for name, key in bands.items() if name in polarisations}
+    optical = {name: key for name, key in bands.items() if name not in polarisations}
+    satellites = _satellites(item)
+    if sar and ("sentinel-1" in satellites or _radar_fields(item)):
+        return {_sar_key(item, satellites): sar}
+    found: dict[str, dict[str, str]] = {}
+    if set(optical) - set(MASKS):
+        found[_optical_key(item, satellites, optical)] = optical
+    if sar and "sentinel-2" not in satellites:
+        found[_sar_key(item, satellites)] = sar
+    return found
+
+
+def item_field(item: Mapping[str, Any], *names: str) -> Any:
+    """The first of these properties that the item or one of its assets gives, else None."""
+    assets = item.get("assets")
+    holders = [item.get("properties")]
+    holders += list(assets.values()) if isinstance(assets, Mapping) else []
+    for holder in holders:
+        for name in names:
+            if isinstance(holder, Mapping) and holder.get(name) is not None:
+                return holder[name]
+    return None
+
+
+def _plain(text: object) -> str:
+    return re.sub(r"[-_\s]", "", str(text).lower())
+
+
+def _names(key: str, asset: Mapping[str, Any], numbered: bool) -> Iterator[str | None]:
+    """What an asset may hold, surest first: by key, by finer-to-coarser key, by band."""
+    suffix = re.fullmatch(r"(.+)_(10|20|60)m", key.lower())
+    yield None if suffix else _name(key, numbered)
+    for gsd in ("10", "20", "60"):
+        yield _name(suffix[1], numbered) if suffix and suffix[2] == gsd else None
+    bands = asset.get("bands") or asset.get("eo:bands") or [asset]
+    if not isinstance(bands, list) or len(bands) != 1 or not isinstance(bands[0], Mapping):
+        return
+    band = bands[0]
+    yield _name(band.get("name"), numbered)
+    for field in ("common_name", "eo:common_name"):
+        yield _name(band.get(field), numbered=False)
+    # "rededge" alone names three bands: the wavelength (micrometres) tells which.
+    if "rededge" in (band.get("common_name"), band.get("eo:common_name")):
+        yield _by_wavelength(band.get("center_wavelength", band.get("eo:center_wavelength")))
+    polarisations = asset.get("sar:polarizations")
+    if isinstance(polarisations, list) and len(polarisations) == 1:
+        yield _name(polarisations[0], numbered=False)
+
+
+def _name(text: object, numbered: bool) -> str | None:
+    plain = _plain(text) if text else ""
+    number = re.fullmatch(r"b0?(\d{1,2}a?)", plain)
+    if number and numbered:
+        return _S2_NUMBERS.get(number[1])
+    return _NAMES.get(plain)
+
+
+def _by_wavelength(micrometres: object) -> str | None:
+    if not isinstance(micrometres, int | float):
+        return None
+    rededges = [b for b in OPTICAL_BANDS if b.name.startswith("rededge")]
+    nearest = min(rededges, key=lambda b: abs((b.wavelength_nm or 0) - 1000 * micrometres))
+    return nearest.name
+
+
+def _data_assets(item: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    assets = item.get("assets")
+    for key, asset in assets.items() if isinstance(assets, Mapping) else ():
+        if not isinstance(asset, Mapping) or not isinstance(asset.get("href"), str):
+            continue
+        roles = set(asset.get("roles") or ()) if isinstance(asset.get("roles"), list) else set()
+        kind = str(asset.get("type") or "").lower()
+        if "data" not in roles and roles & _NOT_DATA_ROLES:
+            continue
+        if not any(part in kind for part in _NOT_DATA_TYPES):
+            yield str(key), asset
+
+
+def _satellites(item: Mapping[str, Any]) -> set[str]:
+    """``sentinel-1``, ``sentinel-2``, ``other``, as far as the item says so."""
+    properties = item.get("properties")
+    properties = properties if isinstance(properties, Mapping) else {}
+    instruments = properties.get("instruments")
+    said = [properties.get("constellation"), properties.get("platform")]
+    said += instruments if isinstance(instruments, list) else []
+    found = set()
+    for text in (_plain(value) for value in said if value):
+        if re.match(r"sentinel1|s1[abcd]?$|csar$", text):
+            found.add("sentinel-1")
+        elif re.match(r"sentinel2|s2[abcd]?$|msi$", text):
+            found.add("sentinel-2")
+        else:
+            found.add("other")
+    if not found:
+        match = re.match(r"sentinel-?s?([12])(?!\d)", str(item.get("collection") or "").lower())
+        found |= {f"sentinel-{match[1]}"} if match else set()
+    return found - {"other"} or found
+
+
+def _radar_fields(item: Mapping[str, Any]) -> bool:
+    properties = item.get("properties")
+    return any(str(name).startswith("sar:") for name in properties or ())
+
+
+def _known_collection(item: Mapping[str, Any], modality: Modality) -> str | None:
+    collection = str(item.get("collection") or "").lower()
+    for sensor in SENSORS.values():
+        if sensor.modality == modality and collection in sensor.collections:
+            return sensor.key
+    return None
+
+
+def _optical_key(item: Mapping[str, Any], satellites: set[str], bands: Mapping[str, str]) -> str:
+    known = _known_collection(item, "optical")
+    numbers = any(re.fullmatch(r"B(\d\d|8A).*", key) for key in bands.values())
+    sentinel_2 = "sentinel-2" in satellites or (not satellites and (numbers or "scl" in bands))
+    if not sentinel_2:
+        return known if known and not satellites else "optical"
+    said = " ".join(
+        str(value or "")
+        for value in (
+            item_field(item, "s2:product_type", "product:type"),
+            item_field(item, "processing:level"),
+            item.get("collection"),
+            item.get("id"),
+        )
+    ).upper()
+    if known:
+        return known
+    if "scl" in bands or re.search(r"L2A|MSI2A|\bL2\b", said):
+        return "sentinel-2-l2a"
+    return "sentinel-2-l1c" if re.search(r"L1C|MSI1C|\bL1\b", said) else "sentinel-2"
+
+
+def _sar_key(item: Mapping[str, Any], satellites: set[str]) -> str:
+    """The quantity comes from card4l fields, then the known collection, then calibration files."""
+    family = "sentinel-1" if "sentinel-1" in satellites else "sar"
+    prefixes = ("card4l", "ceosard", "ceos-ard", "ceos_ard")
+    measured = _plain(item_field(item, *(f"{p}:measurement_type" for p in prefixes)) or "")
+    known = _known_collection(item, "sar")
+    if measured.startswith("sigma"):
+        return f"{family}-sigma0"
+    if measured.startswith("gamma"):
+        said = _plain(item_field(item, *(f"{p}:specification" for p in prefixes)) or "")
+        terrain = known == "sentinel-1-rtc" or "nrb" in said or measured.endswith(("rtc", "0t"))
+        return f"{family}-rtc" if terrain else f"{family}-gamma0"
+    if measured:
+        return family
+    if known and family == "sentinel-1":
+        return known
+    assets = item.get("assets") or {}
+    raw = any("calibration" in str(key).lower() for key in assets)
+    return "sentinel-1-grd" if raw and family == "sentinel-1" else family

@@ -1,0 +1,45 @@
+"""Environment variables, credentials and folders, read in one place and nowhere else.
+
+| variable | meaning |
+|---|---|
+| ``EARTHMIND_HOME`` | folder for caches, records and sessions; default ``~/.cache/earthmind_lab`` |
+| ``EARTHMIND_DEVICE`` | torch device of local engines; default: cuda when there is one, else cpu |
+| ``EARTHMIND_CATALOG`` | catalog used when none is named; default ``sample`` |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the environment says."""
+
+    home: Path
+    """Folder for everything that is kept between runs; created on first write."""
+    device: str | None
+    """torch device of local engines; None = choose."""
+    catalog: str
+    """Catalog used when none is named."""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read the environment.
+
+        Args:
+            env: Variables to read; the process's own by default.
+
+        >>> Settings.from_env({"EARTHMIND_HOME": "/data/lab"}).catalog
+        'sample'
+        """
+        env = os.environ if env is None else env
+        home = env.get("EARTHMIND_HOME")
+        return cls(
+            home=Path(home).expanduser() if home else Path.home() / ".cache" / "earthmind_lab",
+            device=env.get("EARTHMIND_DEVICE") or None,
+            catalog=env.get("EARTHMIND_CATALOG") or "sample",
+        )

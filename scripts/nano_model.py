@@ -1,0 +1,292 @@
+"""earthmind-nano's sizes, tokenizer and training batches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from nano_data import FALSE_COLOUR, SAR, SIZE, TRUE_COLOUR, VIEWS, Window
+from nano_text import Line, Truth, corpus, decisive
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from earthmind_lab.exchange import Options, Prompt, Region, Turn, View
+from earthmind_lab.model import EarthMindConfig, EarthMindProcessor
+from earthmind_lab.model.config import IMAGENET_MEAN, IMAGENET_STD, SAM_MEAN, SAM_STD, sam2_config
+
+SPECIAL = (
+    "<|end|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<img>",
+    "</img>",
+    "<IMG_CONTEXT>",
+    "[SEG]",
+    "<p>",
+    "</p>",
+    "<vp>",
+    "</vp>",
+)
+VOCABULARY = 512
+NOTICE = (
+    "earthmind-nano: a small demonstration model, not the published EarthMind. It knows water, "
+    "trees, crops, built-up areas, bare ground and snow in Sentinel-1/-2 pictures of 1 to 3.5 km, "
+    "and is often wrong; check the evidence."
+)
+LICENCE = "CC-BY-SA-4.0"
+
+MODES: dict[str, tuple[int, ...]] = {
+    "optical": (FALSE_COLOUR, TRUE_COLOUR),
+    "sar": (SAR,),
+    "both": (SAR, FALSE_COLOUR, TRUE_COLOUR),
+    "picture": (TRUE_COLOUR,),
+}
+"""Views of each kind of prompt, in the order the processor arranges them."""
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE of the templates' words; bytes cover everything else."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(corpus(), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>", pad_token="<|end|>")
+
+
+def config(vocabulary: int) -> EarthMindConfig:
+    """About 5.7 million parameters: under 12 MB in half precision."""
+    return EarthMindConfig(
+        vision_config={
+            "image_size": SIZE,
+            "patch_size": 16,
+            "hidden_size": 192,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "intermediate_size": 576,
+            "attention_bias": True,
+        },
+        text_config={
+            "vocab_size": vocabulary,
+            "hidden_size": 256,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 512,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 2048,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+        # Every window side is even where hiera pools its queries, and the global block is the
+        # last of its stage: the library divides by the window of the block before.
+        sam_config=sam2_config(
+            image_size=SIZE,
+            embed_dim=24,
+            num_heads=1,
+            stages=[1, 1, 2, 1],
+            global_att_blocks=[3],
+            bkg=[7, 7],
+            window_spec=[8, 4, 22, 11],
+            d_model=96,
+            mlp_dim=256,
+            dynamic_multimask=False,
+            iou_head_hidden_dim=96,
+        ),
+        image_size=SIZE,
+        sam_image_size=SIZE,
+        max_dynamic_patch=1,
+        use_thumbnail=False,
+        sam_memory=False,
+        multimask_output=False,
+        group_norm_fpn=True,
+        fusion="concatenate",
+        mask_source="sar",
+        notice=NOTICE,
+        licence=LICENCE,
+    )
+
+
+def pixels(views: np.ndarray, *, sam: bool = False) -> Tensor:
+    """(N, S, S, 3) uint8 to the normalised input of one of the two towers, (N, 3, S, S)."""
+    mean, std = (SAM_MEAN, SAM_STD) if sam else (IMAGENET_MEAN, IMAGENET_STD)
+    values = torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2).float() / 255
+    return (values - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
+
+
+def truth_of(window: Window, mode: str) -> Truth:
+    """What a prompt of `mode` can know about a window."""
+    optical_only = mode in ("optical", "picture")
+    seen = ~window.cloud if optical_only else np.ones_like(window.cloud)
+    return Truth(
+        yes=(window.yes & seen).mean(axis=(1, 2)),
+        no=(window.no & seen).mean(axis=(1, 2)),
+        hidden=float(window.cloud.mean()) if optical_only else 0.0,
+        cloud=None if mode == "sar" else float(window.cloud.mean()),
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class Encoded:
+    """One question in token ids."""
+
+    ids: list[int]
+    """From the end of the picture block to the end of the answer."""
+    weights: list[float]
+    """Loss weight of each id as a target."""
+    cells: np.ndarray
+    """Cells of the token grid that fill its region placeholders."""
+    segments: tuple[int, ...]
+
+
+class Encoder:
+    """Questions to ids, exactly as the processor lays them out for the engine.
+
+    Args:
+        processor: Of the model.
+        seed: For marked regions and follow-ups.
+    """
+
+    def __init__(self, processor: EarthMindProcessor, seed: int) -> None:
+        self.processor, self.rng = processor, random.Random(seed)
+        blank = np.zeros((SIZE, SIZE, 3), np.uint8)
+        sensors = ("sar", "optical", "optical")
+        self.views = [
+            View(image=blank, name=name, modality=sensor)  # type: ignore[arg-type]
+            for name, sensor in zip(VIEWS, sensors, strict=True)
+        ]
+
+    def prefix(self, mode: str) -> list[int]:
+        """Ids of the picture block."""
+        layout = self._layout(Prompt(text="x", views=self._views(mode)))
+        return list(layout.input_ids[0, : layout.question_start])
+
+    def encode(self, line: Line, mode: str, window: Window, earlier: Line | None) -> Encoded:
+        """One question, sometimes as the follow-up of another."""
+        regions = (self._region(window, line.region, mode),) if line.region is not None else ()
+        history: tuple[Turn, ...] = ()
+        if earlier:
+            # A conversation may hand the marks back or leave them out.
+            said = earlier.answer if self.rng.random() < 0.5 else earlier.answer.replace(": [SEG]", "")
+            history = (Turn(question=earlier.question, reply=said),)
+        prompt = Prompt(
+            text=line.question, views=self._views(mode), regions=regions, history=history
+        )
+        layout = self._layout(prompt)
+        question = list(layout.input_ids[0, layout.question_start :])
+        answer, weights = self._answer(line.answer)
+        cells = np.concatenate([*layout.region_cells, np.zeros(0, np.int64)])
+        return Encoded(
+            ids=question + answer,
+            weights=[0.0] * len(question) + weights,
+            cells=cells.astype(np.int64),
+            segments=line.segments,
+        )
+
+    def _views(self, mode: str) -> tuple[View, ...]:
+        return tuple(self.views[i] for i in MODES[mode])
+
+    def _layout(self, prompt: Prompt):  # noqa: ANN202
+        return self.processor.layout(prompt, [1] * len(prompt.views), Options())
+
+    def _answer(self, text: str) -> tuple[list[int], list[float]]:
+        """Ids of an answer; words that carry its content weigh more than its form."""
+        ids = self.processor.encode_reply(text + "<|end|>")
+        spans, weights, done = decisive(text), [], 0
+        for count in range(1, len(ids) + 1):
+            end = len(self.processor.decode(ids[:count]))
+            inside = any(start < end and done < stop for start, stop in spans)
+            weights.append(1.0 if inside else 0.3)
+            done = end
+        return ids, weights
+
+    def _region(self, window: Window, index: int, mode: str) -> Region:
+        """A rectangle around a pixel of the class, cut to the class."""
+        hidden = window.cloud if mode in ("optical", "picture") else np.zeros_like(window.cloud)
+        mask = window.yes[index] & ~hidden
+        rows, columns = np.nonzero(mask)
+        at = self.rng.randrange(len(rows))
+        half = self.rng.randint(24, 90)
+        box = np.zeros_like(mask)
+        y, x = int(rows[at]), int(columns[at])
+        box[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = True
+        return Region(mask=mask & box, label="region1")
+
+
+@dataclass(kw_only=True, eq=False)
+class Batch:
+    """Scenes with their packed questions."""
+
+    ids: Tensor
+    """(B, L)."""
+    targets: Tensor
+    """(B, L) id that each position must predict."""
+    weights: Tensor
+    """(B, L)."""
+    mask: Tensor
+    """(B, 1, L, L) True where attention is allowed."""
+    positions: Tensor
+    """(B, L)."""
+    cells: list[np.ndarray]
+    """Per scene, cells that fill region placeholders, in the order of the ids."""
+    prefix: int
+    segments: list[tuple[int, int, int]]
+    """(scene, position, class) of each [SEG]."""
+
+
+def pack(prefix: Sequence[int], questions: Sequence[Sequence[Encoded]], seg: int) -> Batch:
+    """Questions of a scene share its picture block: each sees the block and itself only."""
+    start = len(prefix)
+    length = start + max(sum(len(q.ids) for q in scene) for scene in questions)
+    count = len(questions)
+    ids = torch.zeros(count, length, dtype=torch.long)
+    targets = torch.zeros(count, length, dtype=torch.long)
+    weights = torch.zeros(count, length)
+    positions = torch.arange(length).repeat(count, 1)
+    block = torch.full((count, length), -1)
+    block[:, :start] = 0
+    segments: list[tuple[int, int, int]] = []
+    for row, scene in enumerate(questions):
+        ids[row, :start] = torch.tensor(prefix)
+        at = start
+        for number, question in enumerate(scene, start=1):
+            size = len(question.ids)
+            span = slice(at, at + size)
+            ids[row, span] = torch.tensor(question.ids)
+            targets[row, at : at + size - 1] = torch.tensor(question.ids[1:])
+            weights[row, at : at + size - 1] = torch.tensor(question.weights[1:])
+            positions[row, span] = torch.arange(start, start + size)
+            block[row, span] = number
+            places = [i for i, token in enumerate(question.ids) if token == seg]
+            # Masks of earlier turns aren't asked again: only the last ones are this answer's.
+            places = places[len(places) - len(question.segments) :]
+            segments += [
+                (row, at + place, index)
+                for place, index in zip(places, question.segments, strict=True)
+            ]
+            at += size
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    same = block[:, :, None] == block[:, None, :]
+    allowed = causal & (same | (block[:, None, :] == 0))
+    allowed |= torch.eye(length, dtype=torch.bool)
+    return Batch(
+        ids=ids,
+        targets=targets,
+        weights=weights,
+        mask=allowed[:, None],
+        positions=positions,
+        cells=[np.concatenate([q.cells for q in scene]) for scene in questions],
+        prefix=start,
+        segments=segments,
+    )

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from earthmind_lab.engine.cache import ByteCache
+
+
+def test_what_was_used_longest_ago_goes_first():
+    cache = ByteCache(limit=10)
+    for name in "abc":
+        cache.put("k", name, name, nbytes=3)
+    assert cache.get("k", "a") == "a"
+    cache.put("k", "d", "d", nbytes=3)
+    assert [key for key, _ in cache.items("k")] == ["c", "a", "d"]
+    assert cache.nbytes == 9
+
+
+def test_one_entry_over_the_limit_is_not_kept_and_drops_nothing():
+    cache = ByteCache(limit=10)
+    cache.put("k", "a", 1, nbytes=10)
+    cache.put("k", "b", 2, nbytes=11)
+    assert cache.get("k", "a") == 1
+    assert cache.get("k", "b") is None
+
+
+def test_replacing_counts_once_and_kinds_are_apart():
+    cache = ByteCache(limit=10)
+    cache.put("k", "a", 1, nbytes=4)
+    cache.put("k", "a", 2, nbytes=5)
+    cache.put("other", "a", 3, nbytes=5)
+    assert (cache.get("k", "a"), cache.get("other", "a"), cache.nbytes) == (2, 3, 10)
+    cache.drop("k", "a")
+    cache.drop("k", "a")
+    assert cache.nbytes == 5
+    cache.clear()
+    assert (len(cache), cache.nbytes) == (0, 0)
