@@ -37,6 +37,7 @@ RESOLVABLE_PX = 9
 """3 x 3 pixels of the seen GSD: below, an object is mostly mixed pixels."""
 COORDINATE_DIGITS = 7
 """1e-7 degrees is about a centimetre, far below a pixel and above float noise."""
+_SHARES = (("share", "the AOI"), ("share_of_region", "the region"))
 COLUMNS = (
     "label", "score", "area_m2", "source", "observed", "notice", "model", "licence", "attribution",
 )  # fmt: skip
@@ -75,6 +76,19 @@ class Claim:
     measured: Mapping[str, Any]
     """Numbers from masks: ``share`` (0 to 1), ``area_m2``, ``count``, ``source`` of the mask."""
     verdict: Verdict
+
+    def sentence(self) -> str:
+        """For people: what was said, and what the masks say."""
+        if self.kind in ("baseline", "resolution"):
+            return self.text
+        found = self.measured
+        parts = [f"{found[key]:.1%} of {what}" for key, what in _SHARES if key in found]
+        if found.get("area_m2") is not None:
+            parts.append(format_area(found["area_m2"]))
+        if "count" in found:
+            parts.append(f"{found['count']} objects")
+        measured = ", ".join(parts) or "no mask to measure"
+        return f"{self.text!r} ({self.kind} of {self.said.get('label') or 'nothing'}): {measured}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -295,14 +309,18 @@ def answer_hash(
     return digest.hexdigest()
 
 
-def format_area(area_m2: float) -> str:
+def format_area(area_m2: float, *, like: float | None = None) -> str:
     """A mapped area for people: three digits in the unit that suits it.
+
+    Args:
+        area_m2: Square metres.
+        like: Take the unit that suits this area instead, so that two can be compared.
 
     >>> format_area(80), format_area(301_000), format_area(12_340_000)
     ('80 m²', '30.1 ha', '12.3 km²')
     """
     for unit, size in (("km²", 1e6), ("ha", 1e4)):
-        if area_m2 >= size:
+        if (area_m2 if like is None else like) >= size:
             value = area_m2 / size
             return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
     return f"{area_m2:.0f} m²"
@@ -326,9 +344,20 @@ def _split(
     for number in kept:
         rows, columns = windows[number]
         part = labels[rows, columns] == number + 1
-        outlines = mask_to_polygons(part, grid[rows, columns])
+        outlines = mask_to_polygons(part, _window(grid, rows, columns))
         parts.append((_as_multi(outlines), float(areas[number])))
     return parts, count - len(kept)
+
+
+def _window(grid: GeoBox, rows: slice, columns: slice) -> GeoBox:
+    """A cut of a grid; `grid[rows, columns]` warns with affine 3."""
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+    a, b, c, d, e, f = tuple(grid.affine)[:6]
+    x, y = columns.start, rows.start
+    corner = Affine(a, b, a * x + b * y + c, d, e, d * x + e * y + f)
+    return GeoBox((rows.stop - y, columns.stop - x), corner, grid.crs)
 
 
 def _by_row(areas: NDArray[np.float64]) -> NDArray[np.float64]:

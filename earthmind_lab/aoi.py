@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
 
-AOILike: TypeAlias = "AOI | BaseGeometry | Mapping[str, Any] | str | Path | tuple[float, float, float, float]"
+AOILike: TypeAlias = (
+    "AOI | BaseGeometry | Mapping[str, Any] | str | Path | tuple[float, float, float, float]"
+)
 
 MAX_SIDE_DEG = 5.0
 """Longest side in degrees: beyond it a drawn area is a slip of the mouse, not a question."""
@@ -75,7 +77,9 @@ class AOI:
         return cls(geometry=box(west, south, east, north), name=name)
 
     @classmethod
-    def from_geojson(cls, source: Mapping[str, Any] | str | Path, *, name: str | None = None) -> AOI:
+    def from_geojson(
+        cls, source: Mapping[str, Any] | str | Path, *, name: str | None = None
+    ) -> AOI:
         """A geometry, feature or feature collection.
 
         Args:
@@ -90,7 +94,9 @@ class AOI:
         from shapely.ops import unary_union
 
         data = _read_json(source)
-        features = data.get("features", [data]) if data.get("type") == "FeatureCollection" else [data]
+        features = (
+            data.get("features", [data]) if data.get("type") == "FeatureCollection" else [data]
+        )
         geometries = [f.get("geometry") if f.get("type") == "Feature" else f for f in features]
         try:
             shapes = [shape(g) for g in geometries if g]
@@ -232,7 +238,7 @@ def _from_text(value: str | Path, name: str) -> AOI:
     text = str(value).strip()
     if text.startswith("{"):
         return AOI.from_geojson(text)
-    if "," in text and not Path(text).suffix.lower() in (".gpkg", ".geojson", ".json", ".kml"):
+    if "," in text and Path(text).suffix.lower() not in (".gpkg", ".geojson", ".json", ".kml"):
         return _from_numbers(text.split(","), name)
     path = Path(text)
     if not path.is_file():

@@ -147,9 +147,10 @@ class Chip:
 
     def _repr_html_(self) -> str:
         rows, columns = self.grid.shape
+        optical, sar = (", ".join(names) or "none" for names in (self.bands, self.polarisations))
         text = (
             f"Chip {columns} x {rows} px, {self.gsd:.1f} m, {self.grid.crs}; "
-            f"optical {', '.join(self.bands) or 'none'}; SAR {', '.join(self.polarisations) or 'none'}"
+            f"optical {optical}; SAR {sar}"
         )
         return f"<p>{escape(text)}</p>"
 

@@ -93,6 +93,9 @@ _ASKS_COUNT = re.compile(r"\bhow many (?P<noun>[\w -]+?) (?:are|do|can|is)\b", r
 _ASKS_MASK = re.compile(
     r"^(?:please )?(?:segment|mark|outline|map|delineate|highlight|find|show|where)\b", re.I
 )
+_DENIES = re.compile(
+    r"^\s*(?:no\b|none\b|there (?:is|are) no\b|i (?:see|find) no\b)", re.IGNORECASE
+)
 _YES_NO = re.compile(r"^\s*(?P<word>yes|no)\s*(?:[,.:;!-]+\s*|$)", re.IGNORECASE)
 
 
@@ -134,6 +137,15 @@ def canonical_words(question: str) -> set[str]:
 def asks_for_mask(question: str) -> bool:
     """Whether a question asks to mark something, so that a reply without a mask is a refusal."""
     return _ASKS_MASK.match(question.strip()) is not None
+
+
+def denies(text: str) -> bool:
+    """Whether a reply to "Segment the …" says that there is none.
+
+    >>> denies("There is no bridge here."), denies("I can't tell.")
+    (True, False)
+    """
+    return _DENIES.match(text) is not None and not _ABSTAINS.search(text)
 
 
 def read_claims(text: str, question: str, labels: Iterable[str] = ()) -> list[Statement]:

@@ -51,7 +51,7 @@ class PendingAnswer:
         self._finish = finish
         self._handle = engine.submit(prompt, options)
         self._follow_up: Handle | None = None
-        self._cancelled = False
+        self._stop = threading.Event()
         self._future: Future[Answer] = Future()
         threading.Thread(target=self._work, name="earthmind-answer", daemon=True).start()
 
@@ -73,7 +73,7 @@ class PendingAnswer:
 
     def cancel(self) -> None:
         """Stop before the next token, evidence follow-ups included; no effect once ended."""
-        self._cancelled = True
+        self._stop.set()
         self._handle.cancel()
         if self._follow_up is not None:
             self._follow_up.cancel()
@@ -93,13 +93,12 @@ class PendingAnswer:
 
     def _ask_further(self, question: str) -> Reply:
         """An evidence follow-up: same engine, same views, its own reply and usage."""
-        if self._cancelled:
+        if self._stop.is_set():
             raise Cancelled("The ask was stopped.")
         prompt = Prompt(text=question, views=self._prompt.views)
         options = replace(self._options, temperature=0.0)
         self._follow_up = self._engine.submit(prompt, options)
-        # cancel() may have run between the check and the assignment.
-        if self._cancelled:
+        if self._stop.is_set():  # cancel() ran between the check and the assignment
             self._follow_up.cancel()
         return self._follow_up.result()
 
@@ -207,7 +206,7 @@ class Conversation:
     ) -> Answer:
         """From the reply to the answer: map, check, record; then it is a turn."""
         about = self.engine.capabilities
-        seen = _seen_gsd(self.views, about)
+        seen = _seen_gsd(self.views, self.engine)
         mapped = Mapped()
         if self.chip is not None and seen is not None:
             mapped = map_reply(reply, self.chip, self.views, seen_gsd=seen)
@@ -276,11 +275,9 @@ def _default_engine() -> Engine:
     return load_engine()
 
 
-def _seen_gsd(views: Sequence[View], capabilities: Any) -> float | None:
+def _seen_gsd(views: Sequence[View], engine: Engine) -> float | None:
     """The coarsest of what the model really sees of the views."""
-    from earthmind_lab.engine.base import seen_gsd
-
-    found = [gsd for gsd in (seen_gsd(view, capabilities) for view in views) if gsd is not None]
+    found = [gsd for gsd in map(engine.seen_gsd, views) if gsd is not None]
     return max(found) if found else None
 
 

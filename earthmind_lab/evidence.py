@@ -270,10 +270,12 @@ def _comparison(
     if seen < BASELINE_SEEN:
         verdict = "uncheckable"
     agree = {"supported": "agree", "contradicted": "disagree", "uncheckable": "can't be compared"}
+    largest = max(one["area_m2"], two["area_m2"])
+    first, second = (format_area(each["area_m2"], like=largest) for each in (one, two))
     text = (
-        f"{name} maps {format_area(one['area_m2'])} of water, the baseline {rule} "
-        f"{format_area(two['area_m2'])}: they {agree[verdict]} (IoU {apart['iou']:.2f}; "
-        f"only the first {apart['only_a']:.1%}, only the second {apart['only_b']:.1%} of the AOI)."
+        f"{name} maps {first} of water, the baseline {rule} {second}: they {agree[verdict]} "
+        f"(IoU {apart['iou']:.2f}; only the first {apart['only_a']:.1%}, "
+        f"only the second {apart['only_b']:.1%} of the AOI)."
     )
     names = {"label": "water", "by": name, "share": one["share"], "area_m2": one["area_m2"]}
     measured = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from earthmind_lab.answer import components, mask_of, observable, resolvable_pixels
 from earthmind_lab.chip import Chip
-from earthmind_lab.claims import asks_for_mask, canonical, canonical_words, read_claims
+from earthmind_lab.claims import COVERS, asks_for_mask, canonical, canonical_words, denies
+from earthmind_lab.errors import Cancelled, EarthMindError
 from earthmind_lab.exchange import Reply, View
 
 MOST_FOLLOW_UPS = 6
@@ -57,9 +59,18 @@ class Ground:
         }
 
     def _area(self, mask: NDArray[np.bool_]) -> float | None:
-        from earthmind_lab.grid import mask_area_m2
+        if self.chip is None:
+            return None
+        return round(float((mask * self._areas).sum()), 1)
 
-        return None if self.chip is None else round(float(mask_area_m2(mask, self.chip.grid)), 1)
+    @cached_property
+    def _areas(self) -> NDArray[np.float64]:
+        """m² per pixel, (y, 1) or (y, x); the costly part of every measurement."""
+        from earthmind_lab.grid import pixel_areas
+
+        assert self.chip is not None
+        areas = pixel_areas(self.chip.grid)
+        return areas[:, None] if areas.ndim == 1 else areas
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,8 +123,14 @@ class Masks:
         if self._follow_up is None or self._left <= 0 or same:
             return None
         self._left -= 1
-        question = f"Segment the {label}."
-        reply = self._follow_up(question)
+        name = canonical(label)
+        question = f"Segment the {name if name in COVERS else label}."
+        try:
+            reply = self._follow_up(question)
+        except Cancelled:
+            raise
+        except EarthMindError:  # the answer stands; only this claim stays unchecked
+            return None
         origin = {
             "source": "follow-up", "question": question, "reply": reply.text,
             "usage": reply.usage.to_dict(),
@@ -122,9 +139,5 @@ class Masks:
         if masks:
             union = np.logical_or.reduce(masks)
             return Masked(mask=union, origin=origin, objects=len(masks))
-        denied = any(
-            said.kind == "presence" and said.value is False
-            for said in read_claims(reply.text, question)
-        )
         empty = np.zeros(self._shape, dtype=bool)
-        return Masked(mask=empty, origin=origin, objects=0) if denied else None
+        return Masked(mask=empty, origin=origin, objects=0) if denies(reply.text) else None

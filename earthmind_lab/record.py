@@ -67,7 +67,9 @@ class Record:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise EarthMindError(f"The record {str(path)!r} can't be read.", found=str(error)) from error
+            raise EarthMindError(
+                f"The record {str(path)!r} can't be read.", found=str(error)
+            ) from error
         known = set(cls.__dataclass_fields__)
         if not isinstance(data, dict) or not {"question", "answer_hash", "format"} <= set(data):
             raise EarthMindError(f"{str(path)!r} is not a record of an answer.")

@@ -18,7 +18,13 @@ from earthmind_lab.answer import Answer
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip
 from earthmind_lab.conversation import Conversation
-from earthmind_lab.errors import EarthMindError, GridMismatch, NoScenesFound, PromptError
+from earthmind_lab.errors import (
+    EarthMindError,
+    GridMismatch,
+    ModelNotFound,
+    NoScenesFound,
+    PromptError,
+)
 from earthmind_lab.exchange import Options, Turn
 from earthmind_lab.record import Record
 from earthmind_lab.recording import grid_dict, pixel_hash, region_from, versions
@@ -27,6 +33,8 @@ from earthmind_lab.scene import Scene, ScenePair
 if TYPE_CHECKING:
     from earthmind_lab.engine.base import Engine
 
+EMBEDDED = "earthmind-nano"
+"""What the model that comes with the package calls itself."""
 ANY_GAP = timedelta(days=36500)
 """The pair is known: no limit of the search may lose it now."""
 
@@ -147,8 +155,16 @@ def _scene(catalog: str, modality: str, wanted: str | None) -> Scene | None:
 def _engine(record: Record) -> Engine:
     from earthmind_lab.engine.loading import load_engine
 
-    name = str(record.search.get("model") or record.model.get("name", ""))
-    return load_engine("nano" if name in ("", "earthmind-nano") else name)
+    name = str(record.model.get("name", ""))
+    if name == EMBEDDED:
+        return load_engine()
+    try:
+        return load_engine(name)
+    except ModelNotFound as error:
+        raise ModelNotFound(
+            f"The model {name!r} of the record is not at hand.",
+            change="engine=load_engine(its folder); on the command line --model FOLDER",
+        ) from error
 
 
 def _turns(record: Record) -> list[Turn]:

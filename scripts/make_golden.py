@@ -3,8 +3,9 @@
     python scripts/make_golden.py SOURCE [tests/golden/parity]
 
 SOURCE holds, per stem, `<stem>.json` and `<stem>.golden.safetensors`, for the first stem also
-`<stem>.model.safetensors` and `<stem>.tokenizer.json`. Weights and tokenizer are copied whole; of
-the cases only the named ones are kept, with their tensors and the pictures they read.
+`<stem>.model.safetensors` and `<stem>.tokenizer.json`, and the key list of the full-size model.
+Weights and tokenizer are copied whole; of the cases only the named ones are kept, with their
+tensors and the pictures they read.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ CASES = {
     "tiny_a": ("single", "pair", "region", "segment", "multiturn_text", "sam_given"),
     "tiny_a_multi": ("pair", "pair_tiles"),
 }
+KEYS = "earthmind_4b_keys.json.gz"
+"""Keys and shapes of the full-size checkpoint."""
 LEFT_OUT = re.compile(
     r"^sam_.*\.(trunk\d|fpn\d_after_conv_s|vision_pos_enc_last|sam_pixel_values)$"
     r"|mask_logits_video_res$"
@@ -69,6 +72,7 @@ def main() -> None:
     target.mkdir(parents=True, exist_ok=True)
     for stem, cases in CASES.items():
         print(f"{stem}: {reduce(stem, cases, source, target)} tensors")
+    shutil.copyfile(source / KEYS, target / KEYS)
     first = next(iter(CASES))
     for suffix in ("model.safetensors", "tokenizer.json"):
         shutil.copyfile(source / f"{first}.{suffix}", target / f"{first}.{suffix}")

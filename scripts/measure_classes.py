@@ -4,7 +4,7 @@
 
 SRC holds one folder per pair with `s2_l1c*.tif` or `s2_l2a*.tif` and `s1_*.tif`. Classes come from
 spectral rules (and VV for built), not from people: good enough to centre the simulator's table
-(`earthmind_lab/data/simulate_spectra.py`), too coarse to be called truth. Per class and level
+(`earthmind_lab/data/simulate_materials.py`), too coarse to be called truth. Per class and level
 (toa, sr) it prints the median and half the 16-84 % range of B, G, R, NIR, SWIR1 reflectance and of
 VV, VH dB (3 x 3 mean in linear power first, so that speckle does not count as spread).
 """
@@ -88,7 +88,9 @@ def main(folder: Path) -> None:
 def report(name: str, values: F32) -> None:
     """Print median and half the 16-84 % range of (7, n) values."""
     low, middle, high = np.percentile(values, [16, 50, 84], axis=1)
-    optics = " ".join(f"{m:.3f}±{(h - w) / 2:.3f}" for w, m, h in zip(low, middle, high))
+    optics = " ".join(
+        f"{m:.3f}±{(h - w) / 2:.3f}" for w, m, h in zip(low, middle, high, strict=True)
+    )
     print(f"{name:<36}{values.shape[1]:>7} {optics}")
 
 

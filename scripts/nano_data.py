@@ -76,7 +76,7 @@ def prepare_simulated(folder: Path, count: int, *, first_seed: int, workers: int
 
 def _simulate(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng([seed, 7])
-    scene = simulate_scene(seed, size=SIZE, gsd=float(rng.choice([10, 10, 7, 5, 14])), cloudy=False)
+    scene = simulate_scene(seed, size=SIZE, gsd=float(rng.choice([10, 10, 7, 5, 4])), cloudy=False)
     bands = dict(zip(scene.bands, scene.optical, strict=True))
     bands |= {"vv": scene.sar[0], "vh": scene.sar[1]}
     views = np.stack([compose(name, bands) for name in VIEWS])

@@ -178,7 +178,9 @@ class Encoder:
         history: tuple[Turn, ...] = ()
         if earlier:
             # A conversation may hand the marks back or leave them out.
-            said = earlier.answer if self.rng.random() < 0.5 else earlier.answer.replace(": [SEG]", "")
+            said = (
+                earlier.answer if self.rng.random() < 0.5 else earlier.answer.replace(": [SEG]", "")
+            )
             history = (Turn(question=earlier.question, reply=said),)
         prompt = Prompt(
             text=line.question, views=self._views(mode), regions=regions, history=history

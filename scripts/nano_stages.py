@@ -75,7 +75,10 @@ def fractions(window: Window, cells: int, *, clouds: bool) -> tuple[np.ndarray, 
 
 
 def dense_loss(
-    model: EarthMindForConditionalGeneration, head: nn.Module, windows: list[Window], views: list[int]
+    model: EarthMindForConditionalGeneration,
+    head: nn.Module,
+    windows: list[Window],
+    views: list[int],
 ) -> tuple[Tensor, Tensor, np.ndarray, np.ndarray]:
     """Class shares per vision token: loss, prediction, truth, known share."""
     stack = np.stack([w.views[v] for w, v in zip(windows, views, strict=True)])
@@ -99,7 +102,10 @@ def vision_stage(
     training = Training(groups, steps)
     bar = tqdm(range(steps), desc="vision")
     for step in bar:
-        views = [int(v) for v in data.rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], 12, p=[0.4, 0.35, 0.25])]
+        views = [
+            int(v)
+            for v in data.rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], 12, p=[0.4, 0.35, 0.25])
+        ]
         windows = [data.draw([view], clouds=0.15) for view in views]
         with half():
             loss, *_ = dense_loss(model, head, windows, views)
@@ -126,7 +132,9 @@ def gate(
             said, true, known = logits.numpy() > 0, target > 0.5, weight > 0.5
             hits += (said & true & known).sum((0, 1))
             union += ((said | true) & known).sum((0, 1))
-        found[name] = {c: round(float(h / max(u, 1)), 2) for c, h, u in zip(CLASSES, hits, union, strict=True)}
+        found[name] = {
+            c: round(float(h / max(u, 1)), 2) for c, h, u in zip(CLASSES, hits, union, strict=True)
+        }
     return found
 
 
@@ -173,7 +181,9 @@ class Objects:
     known: Tensor
 
 
-def objects(windows: list[Window], views: list[int], wanted: list[tuple[int, int]], side: int) -> Objects:
+def objects(
+    windows: list[Window], views: list[int], wanted: list[tuple[int, int]], side: int
+) -> Objects:
     """Truth at the decoder's resolution for (picture, class) pairs."""
     shares = [fractions(w, side, clouds=v != SAR) for w, v in zip(windows, views, strict=True)]
     return Objects(
@@ -185,7 +195,10 @@ def objects(windows: list[Window], views: list[int], wanted: list[tuple[int, int
 
 
 def mask_stage(
-    model: EarthMindForConditionalGeneration, data: Windows, steps: int, save: Callable[[nn.Module], None]
+    model: EarthMindForConditionalGeneration,
+    data: Windows,
+    steps: int,
+    save: Callable[[nn.Module], None],
 ) -> nn.Module:
     """Teach the mask tower one learned prompt per class; language is taught to speak them later."""
     redraw(model)
@@ -195,7 +208,10 @@ def mask_stage(
     training, side = Training(groups, steps), model.config.sam_image_size // 4
     bar, recent = tqdm(range(steps), desc="masks"), []
     for step in bar:
-        views = [int(v) for v in data.rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], 6, p=[0.5, 0.35, 0.15])]
+        views = [
+            int(v)
+            for v in data.rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], 6, p=[0.5, 0.35, 0.15])
+        ]
         windows = [data.draw([view], clouds=0.1) for view in views]
         wanted = [
             (i, c)
@@ -207,7 +223,9 @@ def mask_stage(
         truth = objects(windows, views, wanted, side)
         with half():
             features = model.segment_features(
-                pixels(np.stack([w.views[v] for w, v in zip(windows, views, strict=True)]), sam=True)
+                pixels(
+                    np.stack([w.views[v] for w, v in zip(windows, views, strict=True)]), sam=True
+                )
             )
             logits, iou, _ = model.sam(features.select(truth.picture), prompts(truth.index))
         loss, measured = mask_loss(logits.float(), iou.float(), truth.target, truth.known)
@@ -215,7 +233,11 @@ def mask_stage(
         recent = [*recent[-50:], float(measured.mean())]
         bar.set_postfix(loss=f"{loss.item():.3f}", iou=f"{np.mean(recent):.3f}")
         if step % 250 == 249:
-            print(f"masks {step + 1} IoU {np.mean(recent):.3f}", mask_scores(model, prompts, data), flush=True)
+            print(
+                f"masks {step + 1} IoU {np.mean(recent):.3f}",
+                mask_scores(model, prompts, data),
+                flush=True,
+            )
             save(prompts)
     return prompts
 
@@ -285,7 +307,11 @@ def question_batch(
         encoded = []
         for i, line in enumerate(found):
             earlier = rng.choice(found) if i and rng.random() < 0.15 else None
-            earlier = earlier if earlier is not None and earlier.region is None and line.region is None else None
+            earlier = (
+                earlier
+                if earlier is not None and earlier.region is None and line.region is None
+                else None
+            )
             encoded.append(encoder.encode(line, mode, window, earlier))
         scenes.append(encoded)
     return pack(encoder.prefix(mode), scenes, seg)
@@ -318,8 +344,16 @@ def joint_stage(
         per_scene: Questions per scene.
         thaw: Share of the steps after which the vision tower is trained too.
     """
-    seg, rng, side = encoder.processor.seg_token_id, random.Random(11), model.config.sam_image_size // 4
-    head = [*model.projector.parameters(), *model.language.parameters(), *model.text_head.parameters()]
+    seg, rng, side = (
+        encoder.processor.seg_token_id,
+        random.Random(11),
+        model.config.sam_image_size // 4,
+    )
+    head = [
+        *model.projector.parameters(),
+        *model.language.parameters(),
+        *model.text_head.parameters(),
+    ]
     backbone = model.sam.sam2.vision_encoder.backbone
     fixed = {id(p) for p in backbone.parameters()}
     masks = [p for p in model.sam.parameters() if id(p) not in fixed]
@@ -335,8 +369,7 @@ def joint_stage(
             model.vision.requires_grad_(True)
         mode = rng.choices(modes, odds)[0]
         windows = [
-            data.draw(MODES[mode], clouds=0.3 if mode != "sar" else 0.0)
-            for _ in range(batch_size)
+            data.draw(MODES[mode], clouds=0.3 if mode != "sar" else 0.0) for _ in range(batch_size)
         ]
         batch = question_batch(encoder, windows, mode, rng, seg, per_scene)
         with half():
@@ -347,13 +380,20 @@ def joint_stage(
         loss = (text * batch.weights.flatten()).sum() / batch.weights.sum()
         parts = [loss.item()]
         if batch.segments:
-            extra, values = _draw(model, prompts, windows, hidden, batch, mode, rng, side, step / steps)
+            extra, values = _draw(
+                model, prompts, windows, hidden, batch, mode, rng, side, step / steps
+            )
             loss = loss + extra
             parts += values
         training.step(loss)
         recent = [*recent[-60:], parts + [0.0] * (4 - len(parts))]
         mean = np.mean(recent, axis=0)
-        bar.set_postfix(text=f"{mean[0]:.3f}", mask=f"{mean[1]:.3f}", pull=f"{mean[2]:.3f}", iou=f"{mean[3]:.2f}")
+        bar.set_postfix(
+            text=f"{mean[0]:.3f}",
+            mask=f"{mean[1]:.3f}",
+            pull=f"{mean[2]:.3f}",
+            iou=f"{mean[3]:.2f}",
+        )
         if step % 200 == 199:
             check(step + 1)
 
@@ -398,7 +438,10 @@ def _draw(
 
 @torch.no_grad()
 def score(
-    model: EarthMindForConditionalGeneration, encoder: Encoder, windows: list[Window], modes: tuple[str, ...]
+    model: EarthMindForConditionalGeneration,
+    encoder: Encoder,
+    windows: list[Window],
+    modes: tuple[str, ...],
 ) -> dict[str, float]:
     """Balanced presence accuracy, accept-or-refuse accuracy and mask IoU, by teacher forcing.
 
@@ -415,7 +458,9 @@ def score(
             asked = [(c, truth.present(c)) for c in range(6) if truth.present(c) is not None]
             if not asked:
                 continue
-            encoded = [encoder.encode(q, mode, window, None) for c, t in asked for q in _exam(c, bool(t))]
+            encoded = [
+                encoder.encode(q, mode, window, None) for c, t in asked for q in _exam(c, bool(t))
+            ]
             batch = pack(encoder.prefix(mode), [encoded], seg)
             with half():
                 logits, hidden = read(model, see(model, [window], mode), batch, mode)
@@ -435,7 +480,9 @@ def _exam(index: int, there: bool) -> list[Line]:
     name = NAMES[CLASSES[index]]
     refuse = f"There is no {name} here."
     return [
-        Line(question=f"Is there {name} here? Answer yes or no.", answer="Yes." if there else "No."),
+        Line(
+            question=f"Is there {name} here? Answer yes or no.", answer="Yes." if there else "No."
+        ),
         Line(
             question=f"Segment the {name}.",
             answer=f"Sure, the {name}: [SEG]." if there else refuse,
@@ -474,7 +521,9 @@ def _score_masks(
         ious.setdefault(f"{mode} {CLASSES[c]}", []).append(value)
 
 
-def keep_best(path: Path, model: EarthMindForConditionalGeneration, value: float, best: list[float]) -> None:
+def keep_best(
+    path: Path, model: EarthMindForConditionalGeneration, value: float, best: list[float]
+) -> None:
     """Save the weights when `value` beats everything before."""
     if not best or value > max(best):
         torch.save(model.state_dict(), path)

@@ -70,7 +70,12 @@ DESCRIBE = (
     "What is this?",
     "What is shown here?",
 )
-CLOUDS = ("Is it cloudy?", "Are there clouds?", "Do clouds hide the ground?", "Is the ground hidden by clouds?")
+CLOUDS = (
+    "Is it cloudy?",
+    "Are there clouds?",
+    "Do clouds hide the ground?",
+    "Is the ground hidden by clouds?",
+)
 REGION = ("What is region1?", "What covers region1?", "Describe region1.", "What is in region1?")
 MEASURE = (
     "How large is it?",
@@ -135,7 +140,8 @@ class Truth:
         """Whether a class is there; None when the truth doesn't decide."""
         if self.yes[index] >= PRESENT_SHARE:
             return True
-        if self.no[index] >= 1 - ABSENT_SHARE - self.hidden and self.yes[index] < ABSENT_SHARE:
+        possible = 1 - self.hidden - self.no[index]
+        if possible < PRESENT_SHARE and self.yes[index] < ABSENT_SHARE:
             return False if self.hidden < 0.3 else None
         return None
 
@@ -227,7 +233,9 @@ def _presence(truth: Truth, rng: random.Random) -> Line | None:
     question = rng.choice(PRESENCE).format(x=_say(index, rng))
     if rng.random() < 0.45:
         return Line(question=question + rng.choice(YES_NO), answer="Yes." if there else "No.")
-    text = f"Yes, there is {_name(index)} here." if there else f"No, there is no {_name(index)} here."
+    text = (
+        f"Yes, there is {_name(index)} here." if there else f"No, there is no {_name(index)} here."
+    )
     return Line(question=question, answer=text)
 
 
@@ -237,7 +245,9 @@ def _segment(truth: Truth, rng: random.Random) -> Line | None:
         return None
     question = rng.choice(SEGMENT).format(x=_say(index, rng))
     if truth.present(index):
-        return Line(question=question, answer=f"Sure, the {_name(index)}: [SEG].", segments=(index,))
+        return Line(
+            question=question, answer=f"Sure, the {_name(index)}: [SEG].", segments=(index,)
+        )
     return Line(question=question, answer=f"There is no {_name(index)} here.")
 
 
@@ -253,7 +263,9 @@ def _segment_two(truth: Truth, rng: random.Random) -> Line | None:
 
 def _dominant(truth: Truth, rng: random.Random) -> Line | None:
     order = truth.ordered
-    return Line(question=rng.choice(DOMINANT), answer=f"Mostly {_name(order[0])}.") if order else None
+    return (
+        Line(question=rng.choice(DOMINANT), answer=f"Mostly {_name(order[0])}.") if order else None
+    )
 
 
 def _describe(truth: Truth, rng: random.Random) -> Line | None:

@@ -83,13 +83,11 @@ COLLECTIONS = {
     ),
     "sentinel-1-sigma0": (
         "Sentinel-1 calibrated sigma0",
-        "sigma0, geometrically terrain corrected (no radiometric terrain correction), linear "
-        "power.",
+        "sigma0 in map geometry, no radiometric terrain correction, linear power.",
     ),
     "land-cover": (
         "Land-cover maps",
-        "Labels that come with some pictures: maps made by others, which may be older or younger "
-        "than the picture and may contradict it. Not truth.",
+        "Maps made by others; older or younger than the picture, may contradict it. Not truth.",
     ),
 }
 
@@ -138,6 +136,7 @@ def data_asset(key: str, raster: Raster, written: Mapping[str, Any], **more: Any
         band |= {"scale": 0.0001, "offset": offset, "nodata": 0, "unit": "1"}
     elif key in SAR:
         asset |= {"title": SAR[key], "sar:polarizations": [key.upper()]}
+        asset["description"] = "Linear power (not dB), terrain corrected."
         band |= {"nodata": "nan", "unit": "linear power"}
     else:
         asset |= {"title": TITLES[key], "classification:classes": _classes(CLASSES[key])}

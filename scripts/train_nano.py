@@ -14,10 +14,14 @@ It takes about an hour on two cores. Whole scenes are held out: see `nano_real.p
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+# Threads that wait for each other spin: with several jobs on few cores they cost a hundredfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""No test reaches the network: only loopback answers, in this process and for child processes."""
+"""No test reaches the network: loopback alone answers, and nothing of the user's is read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ os.environ.update(
         "DO_NOT_TRACK": "1",
         "GRADIO_ANALYTICS_ENABLED": "False",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # GDAL opens its own sockets, past Python's: a proxy on the discard port stops them.
+        # GDAL opens its own sockets, past Python's: a proxy that nobody runs stops them.
         "GDAL_HTTP_PROXY": "127.0.0.1:9",
+        "no_proxy": "127.0.0.1,localhost,::1",
         "GDAL_HTTP_MAX_RETRY": "0",
         # Two cores, many small tensors: more threads cost more than they give.
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),

@@ -37,6 +37,16 @@ CatalogLike: TypeAlias = "str | Path | Mapping[str, Any] | Sequence[Any] | Catal
 logger = logging.getLogger(__name__)
 MAX_FILES = 100_000
 """A static catalog with more files than this is walked by a loop of links, or needs an API."""
+_ODD = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    ShapelyError,
+)
+"""What a field of an unexpected type or value can raise anywhere in an item."""
 READABLE = "'sample', or the path of a static catalog.json"
 
 
@@ -143,10 +153,8 @@ def read_static(path: Path, *, name: str | None = None) -> StaticCatalog:
         items += 1
         try:
             scenes += scenes_of(item, where)
-        except (EarthMindError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (EarthMindError, *_ODD) as error:
             _note(problems, f"Item {item.get('id')!r} in {where.name} is left out: {error}")
-        except ShapelyError as error:
-            _note(problems, f"Item {item.get('id')!r} has a broken geometry: {error}")
     if not scenes and problems:
         raise CatalogUnavailable(
             f"Nothing in the catalog {str(path)!r} can be read.",
@@ -171,7 +179,7 @@ def _walk(
     waiting: list[tuple[Mapping[str, Any], Path]] = [(root, path)]
     while waiting:
         node, where = waiting.pop()
-        if node.get("type") == "Feature":
+        if node.get("type") == "Feature" or ("type" not in node and "assets" in node):
             yield node, where
             continue
         if node.get("type") == "FeatureCollection":
@@ -179,6 +187,8 @@ def _walk(
             listed = features if isinstance(features, list) else []
             waiting += [(each, where) for each in listed if isinstance(each, Mapping)]
             continue
+        if not isinstance(node.get("links"), list):
+            _note(problems, f"{where.name} is neither a STAC catalog nor an item.")
         for href in _links(node):
             if len(seen) > MAX_FILES:
                 _note(problems, f"The catalog has more than {MAX_FILES} files; the rest is left.")

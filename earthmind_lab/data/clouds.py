@@ -61,6 +61,8 @@ class Mask:
     """(y, x) snow or ice."""
     rasterise: Callable[[BaseGeometry], NDArray[np.bool_]]
     """A lon/lat geometry as (y, x) on the same samples."""
+    title: str = ""
+    """How the catalog calls it; says when it was made by someone else than the data's source."""
 
     def shares(self, within: BaseGeometry | None = None) -> Clear:
         """Shares of the AOI; outside `within` (lon/lat) nothing counts as observed."""
@@ -111,7 +113,14 @@ def read_mask(scene: Scene, aoi: AOI) -> Mask | None:
     else:
         unobserved, cloud = _read_cloud(scene, values, valid)
         known, snow = valid & ~unobserved, np.zeros_like(valid)
-    return Mask(inside=inside, observed=known, cloud=cloud, snow=snow, rasterise=rasterise)
+    return Mask(
+        inside=inside,
+        observed=known,
+        cloud=cloud,
+        snow=snow,
+        rasterise=rasterise,
+        title=str(_asset(scene, kind).get("title") or kind),
+    )
 
 
 def _sample(href: str, aoi: AOI) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any]]:
@@ -125,8 +134,9 @@ def _sample(href: str, aoi: AOI) -> tuple[Any, Any, Any, Callable[[BaseGeometry]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused just below
-            opened = rasterio.open(href)
-        with opened as source:
+            with rasterio.Env(GDAL_HTTP_TIMEOUT=20):
+                opened = rasterio.open(href)
+        with rasterio.Env(GDAL_HTTP_TIMEOUT=20), opened as source:
             to_pixels = _to_pixels(source)
             west, north, east, south = to_pixels(aoi.geometry).bounds
             left, top = math.floor(west), math.floor(north)
@@ -171,7 +181,8 @@ def _to_pixels(source: Any) -> Callable[[BaseGeometry], BaseGeometry]:
 
     def convert(points: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = transformer.transform(points[:, 0], points[:, 1])
-        columns, rows = inverse * (np.asarray(x), np.asarray(y))
+        columns = inverse.a * x + inverse.b * y + inverse.c
+        rows = inverse.d * x + inverse.e * y + inverse.f
         # A nanometre of rounding must not add a row of pixels.
         return np.round(np.column_stack([columns, rows]), 6)
 
@@ -193,12 +204,14 @@ def _read_cloud(
     scene: Scene, values: NDArray[Any], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(unobserved, cloud) of a cloud asset: by its declared classes, as a probability, or 0/1."""
-    asset = _cloud_asset(scene)
-    classes = asset.get("classification:classes")
-    for band in asset.get("bands") or asset.get("raster:bands") or ():
-        classes = classes or band.get("classification:classes")
+    asset = _asset(scene, "cloud")
+    bands = asset.get("bands") or asset.get("raster:bands")
+    holders = [asset, *(bands if isinstance(bands, list) else ())]
+    declared = (h.get("classification:classes") for h in holders if isinstance(h, Mapping))
+    classes = next(filter(None, declared), None)
     if isinstance(classes, list) and classes:
-        names = {c.get("value"): _class_name(c) for c in classes if isinstance(c, Mapping)}
+        known = [c for c in classes if isinstance(c, Mapping) and isinstance(c.get("value"), int)]
+        names = {c["value"]: _class_name(c) for c in known}
         lost = [value for value, name in names.items() if _LOST.search(name)]
         dark = [v for v, name in names.items() if _CLOUDY.search(name) and not _FREE.search(name)]
         return _among(values, lost), _among(values, dark)
@@ -212,8 +225,8 @@ _CLOUDY = re.compile(r"cloud|shadow|cirrus")
 _FREE = re.compile(r"^(clear|no\b|not\b|non\b)|free")
 
 
-def _among(values: NDArray[Any], classes: list[Any]) -> NDArray[np.bool_]:
-    return np.isin(values, np.asarray([c for c in classes if isinstance(c, int)], int))
+def _among(values: NDArray[Any], classes: list[int]) -> NDArray[np.bool_]:
+    return np.isin(values, np.asarray(classes, int))
 
 
 def _class_name(declared: Mapping[str, Any]) -> str:
@@ -221,9 +234,9 @@ def _class_name(declared: Mapping[str, Any]) -> str:
     return re.sub(r"[-_\s]+", " ", str(name).lower())
 
 
-def _cloud_asset(scene: Scene) -> Mapping[str, Any]:
+def _asset(scene: Scene, band: str) -> Mapping[str, Any]:
     for item in scene.items:
-        key = bands_of(item).get("cloud")
+        key = bands_of(item).get(band)
         if key is not None:
             asset: Mapping[str, Any] = item["assets"][key]
             return asset

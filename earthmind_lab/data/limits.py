@@ -46,7 +46,8 @@ class Limits:
     def asked(self) -> str:
         """For messages."""
         kinds = " and ".join("SAR" if kind == "sar" else kind for kind in self.modalities)
-        return f"{kinds} scenes from {self.first} to {self.last}"
+        when = f"from {self.first} to {self.last}" if self.first < self.last else f"on {self.first}"
+        return f"{kinds} scenes {when}"
 
 
 def parse_dates(dates: DatesLike) -> tuple[date, date]:

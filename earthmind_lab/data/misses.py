@@ -40,8 +40,9 @@ def explain(
             f"{sources.unread}.",
             change="a smaller or shifted AOI, or sensors='optical' or 'sar'",
         )
-    if error is NoPairFound:
-        asked = f"No pair of {limits.asked} of {aoi.name!r} meets the limits"
+    if not missing:
+        what = "pair of " if error is NoPairFound else ""
+        asked = f"No {what}{limits.asked} of {aoi.name!r} within max_gap and max_cloud"
     return error(f"{asked}.", found="; ".join(miss.found) + sources.unread, change=miss.change)
 
 
@@ -159,13 +160,14 @@ def outside_all(aoi: AOI, limits: Limits, sources: Sources) -> SearchError:
     if place is not None:
         west, south, east, north = place.bounds
         distance = _distance_km(place, aoi.geometry)
+        days = " and ".join(dict.fromkeys(map(_when, scenes)))
         found = (
-            f"nearest place with {_kinds(limits)}: {' + '.join(_ids(scenes))} of"
-            f" {' and '.join(dict.fromkeys(map(_when, scenes)))}, {distance:.3g} km away"
+            f"nearest place with {_kinds(limits)}: {' + '.join(_ids(scenes))} of {days},"
+            f" {distance:.{0 if distance >= 10 else 1}f} km away"
         )
         change = f"an AOI inside {west:.4f},{south:.4f},{east:.4f},{north:.4f}"
     alone = _without(empty[0], limits) if len(empty) == 1 else None
-    change = " or ".join(part for part in (change, alone) if part)
+    change = " or ".join(part for part in (alone, change) if part)
     return NoScenesFound(
         f"The AOI {aoi.name!r} lies outside all {count} {names} footprints of the catalog"
         f" {sources.name!r}.",
@@ -227,6 +229,8 @@ def _when(scene: Scene) -> str:
 
 def _length(gap: timedelta) -> str:
     hours = gap / timedelta(hours=1)
+    if hours < 1:
+        return f"{gap / timedelta(minutes=1):.0f} minutes"
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
 
 

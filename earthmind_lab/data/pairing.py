@@ -15,14 +15,30 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import shapely
 from pyproj import Geod
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.clouds import Mask, read_mask
+from earthmind_lab.data.clouds import Clear, Mask, clear_share, read_mask
 from earthmind_lab.errors import LoadError, SearchError
 from earthmind_lab.scene import Scene, ScenePair
 from earthmind_lab.sensors import SENSORS
+
+__all__ = [
+    "PENALTIES",
+    "TAU_DAYS",
+    "Clear",
+    "Look",
+    "clear_share",
+    "gap_of",
+    "least_gap",
+    "look",
+    "make_pair",
+    "rank_pairs",
+    "rank_scenes",
+    "tau_days",
+]
 
 TAU_DAYS: Mapping[str, float] = {"flood": 1.0, "default": 5.0, "settlement": 20.0}
 """How fast a gap devalues a pair, by purpose, in days."""
@@ -148,7 +164,7 @@ def make_pair(
     gap = gap_of(optical, sar) if optical and sar else None
     time = 1.0 if gap is None else math.exp(-_middle(gap) / timedelta(days=tau_days(purpose)))
     penalties = {name: PENALTIES[name][0] for name in _penalties(optical, sar)}
-    quality = math.prod(penalties.values())
+    quality = math.prod(penalties.values(), start=1.0)
     reasons = [*_time_reasons(scenes, gap), *seen]
     if overlap < 0.9995:
         both = "both footprints" if len(scenes) == 2 else "the footprint"
@@ -196,12 +212,16 @@ def _overlap(footprints: list[BaseGeometry], aoi: AOI) -> tuple[float, BaseGeome
         return 1.0, None
     shared = aoi.geometry
     for footprint in footprints:
-        shared = shared.intersection(footprint)
+        # Shared corners and edges come along as points and lines.
+        parts = shapely.get_parts(shared.intersection(footprint))
+        shared = shapely.union_all([part for part in parts if part.area > 0])
     return min(1.0, _area_m2(shared) / _area_m2(aoi.geometry)), shared
 
 
 def _area_m2(geometry: BaseGeometry) -> float:
-    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(geometry)
+    # Geodesic areas are signed: parts and holes must turn the right way round.
+    turned = shapely.orient_polygons(geometry)
+    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(turned)
     return abs(float(area))
 
 
@@ -213,7 +233,8 @@ def _clear(
         return overlap, ()
     if view.mask is not None:
         shares = view.mask.shares(shared)
-        reasons = [f"{100 * shares.clear:.3g} % of the AOI is clear, by the scene's own mask."]
+        title = view.mask.title
+        reasons = [f"{100 * shares.clear:.3g} % of the AOI is clear, by the scene's mask: {title}."]
         if shares.snow >= 0.05:
             reasons.append(f"Snow or ice covers {100 * shares.snow:.3g} % of the AOI.")
         return shares.clear, tuple(reasons)

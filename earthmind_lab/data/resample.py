@@ -33,9 +33,9 @@ Decode: TypeAlias = Callable[[NDArray[Any]], NDArray[np.float32]]
 """Stored numbers to physical ones, NaN = nodata; called before any resampling."""
 
 BLOCK = 256
-"""Side of a block in pixels: a chip of 512 px touches 9 of them at most."""
-WARP_TOLERANCE_PX = 0.01
-"""Error allowed where GDAL interpolates coordinates between two CRSs."""
+"""Side of a block in pixels: a chip of 512 px touches 9 of them at most. GDAL interpolates
+coordinates between two CRSs along a block's rows, which are too short to bend by more than a
+few hundredths of a pixel below 80° of latitude."""
 SAME_PX = 1e-6
 """Two lattices closer than this share of a pixel are one."""
 DOWN = 1.01
@@ -213,16 +213,14 @@ def _warp_block(
         "src_crs": source.crs,
         "dst_transform": lattice.affine(*start),
         "dst_crs": lattice.crs,
-        "tolerance": WARP_TOLERANCE_PX,
     }
     nan = {"src_nodata": np.nan, "dst_nodata": np.nan}
     reproject(values, result, resampling=Resampling[kernel], **nan, **places)
-    if not valid.all():
-        # The kernels spread over nodata by part of a pixel: validity is a mask, and masks are
-        # nearest upwards and the majority (mode) downwards.
+    if kernel == "average" and not valid.all():
+        # An average needs one valid pixel only, but validity is a mask, and masks shrink by
+        # majority (mode). Bilinear takes the validity of the nearest pixel as it is.
         share = np.zeros((BLOCK, BLOCK), dtype=np.float32)
-        way = Resampling.average if kernel == "average" else Resampling.nearest
-        reproject(valid.astype(np.float32), share, resampling=way, **places)
+        reproject(valid.astype(np.float32), share, resampling=Resampling.average, **places)
         result[share < 0.5] = np.nan
     return result
 

@@ -26,13 +26,17 @@ CLASSES = ("water", "trees", "crops", "built", "bare", "snow", "grass")
 natural grass, pasture, scrub and reed (6) belong to no asked class but are vegetation."""
 
 
+Spectrum = tuple[float, float, float, float, float]
+"""Reflectance in blue, green, red, NIR, SWIR1."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Material:
     """One kind of ground."""
 
     kind: str
     """One of CLASSES."""
-    reflectance: tuple[float, float, float, float, float]
+    reflectance: Spectrum
     """Surface reflectance in blue, green, red, NIR, SWIR1."""
     backscatter: tuple[float, float]
     """VV and VH in dB."""
@@ -52,38 +56,39 @@ class Material:
     """Texture of the backscatter in dB at building or crown size."""
 
 
-def _water(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+def _water(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="water", reflectance=reflectance, backscatter=(vv, vh),
                     grain=0.01, smooth=0.07, green=0.0, bounce=0.15)  # fmt: skip
 
 
-def _trees(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+def _trees(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="trees", reflectance=reflectance, backscatter=(vv, vh),
                     grain=0.13, smooth=0.09, green=0.08, bounce=0.7)  # fmt: skip
 
 
-def _crops(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+def _crops(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="crops", reflectance=reflectance, backscatter=(vv, vh), spread=0.12,
                     grain=0.02, smooth=0.04, green=0.06, rows=0.03)  # fmt: skip
 
 
-def _built(reflectance: tuple[float, float, float, float, float], vv: float, vh: float,
-           *, green: float = 0.1, block: float = 0.22, bounce: float = 3.0) -> Material:  # fmt: skip
+def _built(reflectance: Spectrum, vv: float, vh: float,
+           *, green: float = 0.1, block: float = 0.22,
+           bounce: float = 3.0) -> Material:  # fmt: skip
     return Material(kind="built", reflectance=reflectance, backscatter=(vv, vh), spread=0.18,
                     grain=0.05, smooth=0.03, green=green, block=block, bounce=bounce)  # fmt: skip
 
 
-def _bare(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+def _bare(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="bare", reflectance=reflectance, backscatter=(vv, vh),
                     grain=0.05, smooth=0.10, green=0.06, bounce=0.5)  # fmt: skip
 
 
-def _snow(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+def _snow(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="snow", reflectance=reflectance, backscatter=(vv, vh),
                     grain=0.04, smooth=0.07, green=0.0, bounce=0.6)  # fmt: skip
 
 
-def _grass(reflectance: tuple[float, float, float, float, float], vv: float, vh: float) -> Material:
+def _grass(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="grass", reflectance=reflectance, backscatter=(vv, vh),
                     grain=0.07, smooth=0.10, green=0.14, bounce=0.5)  # fmt: skip
 
@@ -109,11 +114,11 @@ MATERIALS: dict[str, Material] = {
     "ploughed": _crops((0.070, 0.092, 0.115, 0.170, 0.240), -10.4, -18.6),
     "dark soil": _crops((0.040, 0.052, 0.066, 0.105, 0.150), -10.8, -18.4),
     "paddy": _crops((0.050, 0.068, 0.062, 0.145, 0.070), -13.5, -20.5),
-    "white roof": _built((0.270, 0.280, 0.290, 0.330, 0.330), -1.5, -10.5, green=0.04),
-    "grey roof": _built((0.120, 0.135, 0.146, 0.185, 0.205), -2.0, -11.0),
-    "tile roof": _built((0.085, 0.112, 0.155, 0.225, 0.245), -2.5, -11.5),
-    "blue roof": _built((0.190, 0.180, 0.165, 0.230, 0.260), -1.5, -10.5, green=0.04),
-    "suburb": _built((0.072, 0.095, 0.106, 0.230, 0.200), -5.5, -13.0, green=0.35),
+    "white roof": _built((0.270, 0.280, 0.290, 0.330, 0.330), -0.5, -9.5, green=0.04),
+    "grey roof": _built((0.120, 0.135, 0.146, 0.185, 0.205), -1.2, -10.5),
+    "tile roof": _built((0.085, 0.112, 0.155, 0.225, 0.245), -1.6, -11.0),
+    "blue roof": _built((0.190, 0.180, 0.165, 0.230, 0.260), -0.5, -9.5, green=0.04),
+    "suburb": _built((0.072, 0.095, 0.106, 0.230, 0.200), -5.0, -12.8, green=0.35),
     "village": _built((0.085, 0.110, 0.135, 0.225, 0.240), -5.0, -13.5, green=0.25),
     "yard": _built((0.130, 0.145, 0.160, 0.205, 0.235), -7.0, -15.5, bounce=2.5),
     "street": _built((0.085, 0.098, 0.108, 0.155, 0.170), -8.0, -16.0, block=0.1, bounce=2.0),

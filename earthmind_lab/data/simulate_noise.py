@@ -12,13 +12,14 @@ from scipy import fft
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-Bool = NDArray[np.bool_]
+SPAN = 1.25
+"""A field's period in units of the scene: above 1, so that opposite edges do not match."""
 
 
 @lru_cache(maxsize=64)
 def enlarger(coarse: int, fine: int) -> F32:
-    """Weights (fine, coarse) of a periodic cubic B-spline, read-only."""
-    position = (np.arange(fine) + 0.5) * coarse / fine - 0.5
+    """Weights (fine, coarse) of a periodic cubic B-spline over the first 1 / SPAN of a period."""
+    position = (np.arange(fine) + 0.5) * coarse / (SPAN * fine) - 0.5
     base = np.floor(position).astype(int)
     t = position - base
     weights = np.zeros((fine, coarse), np.float32)
@@ -35,23 +36,42 @@ def enlarge(field: F32, size: int) -> F32:
     return np.asarray(weights @ field @ weights.T, np.float32)
 
 
+@lru_cache(maxsize=16)
+def _between(coarse: int, fine: int) -> F32:
+    """Weights (fine, coarse) of linear interpolation, read-only."""
+    position = np.clip((np.arange(fine) + 0.5) * coarse / fine - 0.5, 0, coarse - 1)
+    base = np.minimum(position.astype(int), coarse - 2)
+    weights = np.zeros((fine, coarse), np.float32)
+    weights[np.arange(fine), base] = 1 - (position - base)
+    weights[np.arange(fine), base + 1] = position - base
+    weights.flags.writeable = False
+    return weights
+
+
+def enlarge_linear(field: F32, size: int) -> F32:
+    """A field (..., n, n) as (..., size, size) by linear interpolation, as pictures are."""
+    weights = _between(field.shape[-1], size)
+    return np.asarray(weights @ field @ weights.T, np.float32)
+
+
 def standard(field: F32) -> F32:
     """The field with mean 0 and standard deviation 1."""
     return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
 
 
-def noise(rng: np.random.Generator, size: int, wavelength: float, *, slope: float = 2.2) -> F32:
+def noise(rng: np.random.Generator, size: int, wavelength: float, *, slope: float = 1.9) -> F32:
     """Random field (size, size), mean 0, standard deviation 1.
 
     Args:
         rng: Source of randomness.
         size: Pixels on each side.
         wavelength: Size in pixels of the largest structures.
-        slope: Fall of the amplitude with frequency: 1.5 rough, 3 smooth.
+        slope: Fall of the amplitude with frequency: 1.5 rough, 3 smooth; 1.9 looks like land.
     """
-    # 6 samples per wavelength carry all but the roughest detail; at least 24 so a field varies.
-    coarse = int(np.clip(size / wavelength * (14 if slope < 3 else 6), 24, max(24, size // 2)))
-    spectrum = _amplitudes(coarse, round(coarse * wavelength / size, 3), slope)
+    # Rough fields carry detail far below their wavelength, smooth ones hardly any.
+    coarse = int(np.clip(size / wavelength * (36 if slope < 3 else 10), 32, max(32, size // 2)))
+    coarse += coarse % 2
+    spectrum = _amplitudes(coarse, round(coarse * wavelength / (SPAN * size), 3), slope)
     white = rng.standard_normal((coarse, coarse), np.float32)
     field = fft.irfft2(fft.rfft2(white) * spectrum, s=(coarse, coarse))
     return standard(enlarge(np.asarray(field, np.float32), size))
@@ -150,4 +170,4 @@ def blocks(rng: np.random.Generator, u: F32, v: F32, side: float) -> F32:
     values = rng.gamma(1.2, 1 / 1.1, (64, 64)).astype(np.float32)
     i = np.floor(u / side).astype(np.int32) & 63
     j = np.floor(v / side).astype(np.int32) & 63
-    return values[i, j] - np.float32(1.09)
+    return np.asarray(values[i, j] - np.float32(1.09), np.float32)

@@ -167,9 +167,28 @@ def _files(folder: Path) -> list[Path]:
             found=f"no {', no '.join(missing)}",
             change="copy the whole folder of the model, or install the package once more",
         )
+    _check_config(folder / "config.json")
     for file in files:
         _check_header(file)
     return files
+
+
+def _check_config(file: Path) -> None:
+    """Refuse the config of another architecture: its missing sizes would become EarthMind-4B's."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelNotFound(
+            f"{file} can't be read.", found=str(error), change="copy the file once more"
+        ) from error
+    ours = isinstance(config, dict) and ("text_config" in config or "llm_config" in config)
+    if not ours or "vision_config" not in config:
+        kind = config.get("model_type") if isinstance(config, dict) else None
+        raise ModelNotFound(
+            f"{file} does not describe an EarthMind model.",
+            found=f"model_type {kind!r}" if kind else "no sizes of its parts",
+            change="the folder of a converted EarthMind checkpoint",
+        )
 
 
 def _check_header(file: Path) -> None:
@@ -329,7 +348,7 @@ def _capabilities(key: _Key, processor: Any) -> Capabilities:
 
 def _hidden(processor: Any) -> tuple[str, ...]:
     """Control tokens that no user should see; the object mark is handled on its own."""
-    from earthmind_lab.model.processing import SEG
+    from earthmind_lab.model.text import SEG
 
     added = processor.tokenizer.added_tokens_encoder
     return tuple(sorted((token for token in added if token != SEG), key=len, reverse=True))

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip
 from earthmind_lab.evaluate.truth import (
+    CLASSES,
+    LAND_COVER,
     PixelTruth,
     indices,
     spectral_truth,
     with_land_cover,
-    without,
+    with_labels,
 )
 from earthmind_lab.scene import Scene, ScenePair
 
@@ -44,6 +46,10 @@ class Case:
     """Item id of a land-cover map on the same ground."""
     absent: tuple[str, ...] = ()
     """Classes that the scene's own labels leave out."""
+    doubted: tuple[str, ...] = ()
+    """Classes of the map that the picture visibly contradicts: unknown."""
+    vegetation: str | None = None
+    """The only vegetated class that the scene's own labels name."""
 
 
 CASES = (
@@ -59,14 +65,15 @@ CASES = (
         split="train",
         optical="S2_L2A_ireland_wexford_2017-06-17",
         sar="S1_SIGMA0_ireland_wexford_2017-06-17",
-        absent=("water", "built", "bare", "snow"),
+        absent=("water", "trees", "built", "bare", "snow"),
+        vegetation="crops",
     ),
     Case(
         name="finland_snow",
         split="train",
         optical="S2_L2A_finland_snow_2018-02-04",
         sar="S1_SIGMA0_finland_snow_2018-02-04",
-        absent=("built",),
+        absent=("built", "water"),
     ),
     Case(name="lazio_summer", split="train", optical="S2_L1C_lazio_2018-07-20"),
     Case(name="lazio_autumn", split="train", optical="S2_L1C_lazio_2018-10-23"),
@@ -85,13 +92,15 @@ CASES = (
         optical="S2_L2A_chile_2020-04-08",
         sar="S1_RTC_chile_2020-04-11",
         land_cover="LC_chile",
+        doubted=("built",),
     ),
     Case(
         name="ireland_kilkenny",
         split="stop",
         optical="S2_L2A_ireland_kilkenny_2017-06-17",
         sar="S1_SIGMA0_ireland_kilkenny_2017-06-17",
-        absent=("water", "built", "bare", "snow"),
+        absent=("water", "trees", "built", "bare", "snow"),
+        vegetation="crops",
     ),
     Case(
         name="finland_lake",
@@ -159,10 +168,11 @@ def load_case(case: Case) -> Known:
     truth = spectral_truth(bands, visible)
     if case.land_cover is not None:
         codes = _land_cover(case.land_cover, chip)
+        doubted = [c for c, i in LAND_COVER.items() if CLASSES[i] in case.doubted]
+        codes[np.isin(codes, doubted)] = 0
         truth = with_land_cover(truth, codes, indices(bands)["ndvi"])
-    return Known(
-        case=case, chip=chip, truth=without(truth, case.absent), cloud=_cloud(case, found, chip)
-    )
+    truth = with_labels(truth, case.absent, case.vegetation, indices(bands)["ndvi"])
+    return Known(case=case, chip=chip, truth=truth, cloud=_cloud(case, found, chip))
 
 
 def _chip(case: Case, found: dict[str, Scene], optical: str | None) -> Chip:

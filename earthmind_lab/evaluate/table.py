@@ -32,8 +32,8 @@ from earthmind_lab.render import render
 NAMES = ("water", "trees", "crops", "built-up areas", "bare ground", "snow")
 """What each class is called in a question."""
 PRESENT, ABSENT = 0.03, 0.004
-"""Share of the ground from which a class counts as there, and under which as not there; the
-question isn't asked in between."""
+"""Share of the ground from which a class counts as there; under the second, and with less than
+the first undecided, it counts as not there. In between nothing is asked."""
 SENSORS = ("optical", "sar", "both")
 
 ViewChange = Callable[[tuple[View, ...]], tuple[View, ...]]
@@ -156,7 +156,7 @@ def _decided(known: Known) -> list[int]:
     found = []
     for i in range(len(CLASSES)):
         yes, no = known.truth.yes[i].mean(), known.truth.no[i].mean()
-        if yes >= PRESENT or (no >= 1 - ABSENT and yes < ABSENT):
+        if yes >= PRESENT or (no > 1 - PRESENT and yes < ABSENT):
             found.append(i)
     return found
 

@@ -21,8 +21,8 @@ CLASSES = ("water", "trees", "crops", "built", "bare", "snow")
 
 WATER, TREES, CROPS, BUILT, BARE, SNOW = range(6)
 
-LAND_COVER = {1: WATER, 2: TREES, 5: CROPS, 7: BUILT, 8: BARE, 9: SNOW}
-"""Codes of the Impact Observatory/Esri map to class index; other codes are no class of ours."""
+LAND_COVER = {1: WATER, 2: TREES, 4: CROPS, 5: BUILT, 6: BARE, 7: SNOW}
+"""Codes of TerraMesh's land-cover maps to class index; other codes are no class of ours."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,14 +130,27 @@ def with_land_cover(
     return PixelTruth(yes=yes, no=no)
 
 
-def without(truth: PixelTruth, absent: tuple[str, ...]) -> PixelTruth:
-    """Rule whole classes out, where a scene's labels list what it holds.
+def with_labels(
+    truth: PixelTruth,
+    absent: tuple[str, ...],
+    vegetation: str | None,
+    ndvi: NDArray[np.float32],
+) -> PixelTruth:
+    """Add what labels of a whole scene say, which list the classes that it holds.
 
     Args:
         truth: What the pixels say.
         absent: Class names that the labels leave out.
+        vegetation: The only vegetated class that the labels name, if there is only one.
+        ndvi: (H, W) of the picture.
     """
-    no = truth.no.copy()
+    yes, no = truth.yes.copy(), truth.no.copy()
+    if vegetation is not None:
+        index = CLASSES.index(vegetation)
+        yes[index] |= (ndvi > 0.5) & ~no[index]
     for name in absent:
-        no[CLASSES.index(name)] |= ~truth.yes[CLASSES.index(name)]
-    return PixelTruth(yes=truth.yes, no=no)
+        index = CLASSES.index(name)
+        # What looks like the class against its labels is unknown, such as shadow on snow.
+        no[index] |= ~yes[index]
+        yes[index] = False
+    return PixelTruth(yes=yes, no=no & ~yes)

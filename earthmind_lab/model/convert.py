@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -296,8 +296,3 @@ def _tensors(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
         with safe_open(path, "pt") as handle:
             for key in list(handle.keys()):
                 yield key, handle.get_tensor(key)
-
-
-def coverage(keys: Mapping[str, Any]) -> dict[str, str]:
-    """Our name of each upstream key, for checking the table without weights."""
-    return {key: rename(key) for key in keys}

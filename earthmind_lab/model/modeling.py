@@ -105,19 +105,23 @@ class EarthMindForConditionalGeneration(PreTrainedModel):
         Raises:
             ModelNotFound: No config.json or no weights in the folder.
             UnsafeCheckpoint: The weights are in a format that can run code.
+            EngineError: The weights are those of another model: some are missing or left over.
         """
         from earthmind_lab.model import convert
 
         folder = pretrained_model_name_or_path
-        if folder is None:
-            return super().from_pretrained(None, *inputs, **options)
-        if convert.is_upstream(folder):
+        if folder is not None and convert.is_upstream(folder):
             config, state = convert.read_upstream(folder)
             options = {"config": config, "state_dict": state} | options
-            return super().from_pretrained(None, *inputs, **options)
-        convert.check_folder(folder)
-        options = {"use_safetensors": True, "local_files_only": True} | options
-        return super().from_pretrained(str(folder), *inputs, **options)
+            folder = None
+        elif folder is not None:
+            convert.check_folder(folder)
+            options = {"use_safetensors": True, "local_files_only": True} | options
+        report = options.pop("output_loading_info", False)
+        where = None if folder is None else str(folder)
+        loaded: Any = super().from_pretrained(where, *inputs, output_loading_info=True, **options)
+        _check_complete(loaded[1])
+        return loaded if report else loaded[0]  # type: ignore[no-any-return]
 
     def get_input_embeddings(self) -> nn.Module:
         """The language model's embedding table."""
@@ -276,6 +280,18 @@ class EarthMindForConditionalGeneration(PreTrainedModel):
     def resize_logits(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Mask logits (N, h, w) on the grid of a picture of `size` (H, W)."""
         return resize_logits(logits, size, sam_image_size=self.config.sam_image_size)
+
+
+def _check_complete(info: dict[str, Any]) -> None:
+    """The library only warns of missing weights and goes on with random ones."""
+    for kind in ("missing_keys", "unexpected_keys"):
+        keys = sorted(info.get(kind) or ())
+        if keys:
+            raise EngineError(
+                "The weights do not fit the configuration.",
+                found=f"{len(keys)} {kind.replace('_', ' ')}, first {keys[0]}",
+                change="take config.json and weights from one folder",
+            )
 
 
 def pixel_shuffle(features: Tensor, ratio: float) -> Tensor:

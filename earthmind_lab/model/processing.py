@@ -60,11 +60,6 @@ class PromptLayout:
     form: Form
     """How the views are arranged."""
 
-    @property
-    def n_slots(self) -> int:
-        """Places filled by regions, beside len(blocks) * T of the pictures."""
-        return sum(len(cells) for cells in self.region_cells)
-
     def slots(self, tokens: dict[tuple[int, int], torch.Tensor]) -> torch.Tensor | None:
         """What `embed` puts in the placeholders.
 

@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 import pytest
-from tests.engine.stand_in import StandIn
 
 from earthmind_lab.engine import ResidentEngine
 from earthmind_lab.errors import (
@@ -19,6 +18,7 @@ from earthmind_lab.errors import (
     PromptError,
 )
 from earthmind_lab.exchange import Done, Failed, Object, Options, Prompt, Queued, Token, View
+from tests.engine.stand_in import StandIn
 
 WAIT = 10.0
 

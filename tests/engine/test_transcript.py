@@ -31,12 +31,19 @@ def write(raw: str | bytes) -> tuple[str, str, int]:
         ("Sure, the water: [SEG].<|end|>", "Sure, the water.", ["water"]),
         ("sure , [SEG] .", "sure.", ["object"]),
         ("It is [SEG].", "It is.", ["object"]),
-        ("Sure, the segmentation result is [SEG].", "Sure, the segmentation result is.", ["object"]),
+        (
+            "Sure, the segmentation result is [SEG].",
+            "Sure, the segmentation result is.",
+            ["object"],
+        ),
         ("[SEG]", "", ["object"]),
         ("[SEG]. Two lakes.", "Two lakes.", ["object"]),
         ("Water: [SEG], trees: [SEG].", "Water, trees.", ["Water", "trees"]),
-        ("The lake [SEG] and two ships [SEG], [SEG].", "The lake and two ships.",
-         ["lake", "two ships", "two ships"]),
+        (
+            "The lake [SEG] and two ships [SEG], [SEG].",
+            "The lake and two ships.",
+            ["lake", "two ships", "two ships"],
+        ),
         ("<p>bare soil</p> [SEG].", "bare soil.", ["bare soil"]),
         ("Here is the built-up area: [SEG].", "Here is the built-up area.", ["built-up area"]),
         ("water [SEG]trees", "water trees", ["water"]),
@@ -56,8 +63,26 @@ def test_marks_become_names(raw, text, labels):
 
 def test_increments_add_up_to_the_text_whatever_is_written():
     draw = random.Random(7)
-    pieces = ["the ", "water", ":", " ", ",", ".", "[SEG]", "[SE", "<|end|>", "<|e", "<p>", "</p>",
-              "é", "水", "🛰", "\n", " is ", "and"]
+    pieces = [
+        "the ",
+        "water",
+        ":",
+        " ",
+        ",",
+        ".",
+        "[SEG]",
+        "[SE",
+        "<|end|>",
+        "<|e",
+        "<p>",
+        "</p>",
+        "é",
+        "水",
+        "🛰",
+        "\n",
+        " is ",
+        "and",
+    ]
     for _ in range(400):
         raw = "".join(draw.choices(pieces, k=draw.randint(1, 12)))
         streamed, text, _ = write(raw)

@@ -1,0 +1,325 @@
+"""The command line: ``earthmind search | chip | ask | replay | doctor``.
+
+Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
+logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
+explains, stdout empty; 130 stopped with Ctrl-C; ``doctor`` gives 1 when a check fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from earthmind_lab.errors import EarthMindError, PromptError, SearchError
+
+if TYPE_CHECKING:
+    from earthmind_lab.aoi import AOI
+    from earthmind_lab.scene import ScenePair
+
+ERROR, STOPPED, UNWELL = 2, 130, 1
+"""Exit codes; 130 is what shells give a command that Ctrl-C ended."""
+_NEGATIVE = re.compile(r"-[\d.]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a verb found."""
+
+    data: dict[str, Any]
+    """For --json."""
+    lines: Sequence[str]
+    """For people."""
+    code: int = 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: Words after ``earthmind``; the process's own by default.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        given = build_parser().parse_args(_joined(words))
+    except SystemExit as stop:  # argparse has printed usage or help
+        return stop.code if isinstance(stop.code, int) else ERROR
+    verb: Callable[[argparse.Namespace], Outcome] = given.verb
+    try:
+        # Whatever a library prints belongs to the log, not to the result.
+        with contextlib.redirect_stdout(sys.stderr):
+            outcome = verb(given)
+    except (EarthMindError, OSError) as error:
+        print(f"earthmind {given.name}: {error}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        print(f"earthmind {given.name}: stopped", file=sys.stderr)
+        return STOPPED
+    data = json.dumps(outcome.data, ensure_ascii=False, allow_nan=False) if given.json else None
+    _print("\n".join(outcome.lines) if data is None else data)
+    return outcome.code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; README's option lists are tested against it."""
+    parser = argparse.ArgumentParser(
+        prog="earthmind", description="Ask a model about the Earth, with evidence.",
+        allow_abbrev=False,
+    )  # fmt: skip
+    from earthmind_lab import __version__
+
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="name", metavar="VERB", required=True)
+    _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", _place)
+    _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", _place, _pair, _out)
+    _verb(verbs, "ask", ask, "ask a model about an area or a picture", _place, _pair, _ask, _out)
+    _verb(verbs, "replay", replay, "ask again what a record asked and compare", _replay)
+    _verb(verbs, "doctor", doctor, "check what an answer needs; exit code 1 when something lacks")
+    return parser
+
+
+def search(given: argparse.Namespace) -> Outcome:
+    """``earthmind search``: the ranked pairs."""
+    pairs = _search(given, _aoi(given))
+    lines = [line for number, pair in enumerate(pairs, start=1) for line in _about(pair, number)]
+    return Outcome(data={"pairs": [pair.to_dict() for pair in pairs]}, lines=lines)
+
+
+def chip(given: argparse.Namespace) -> Outcome:
+    """``earthmind chip``: what a load gives; with --out its GeoTIFFs."""
+    from earthmind_lab.data.load import load_chip, plan_chip
+    from earthmind_lab.export import check_folder, save_chip
+    from earthmind_lab.recording import grid_dict, plain
+
+    if given.out:
+        check_folder(given.out)
+    aoi = _aoi(given)
+    pair = _chosen(given, aoi)
+    plan = plan_chip(pair, aoi, gsd=given.gsd)
+    loaded = load_chip(pair, aoi, plan=plan)
+    files = save_chip(loaded, given.out) if given.out else {}
+    data = {
+        "pair": pair.to_dict(),
+        "grid": grid_dict(loaded.grid),
+        "gsd": loaded.gsd,
+        "bands": loaded.bands,
+        "polarisations": loaded.polarisations,
+        "reads": plan.reads,
+        "bytes": plan.bytes,
+        "radiometry": loaded.radiometry.to_dict(),
+        "files": {name: str(path) for name, path in files.items()} or None,
+    }
+    rows, columns = loaded.grid.shape
+    lines = [
+        *_about(pair),
+        f"Grid: {columns} x {rows} px of {loaded.gsd:g} m, {loaded.grid.crs}",
+        f"Optical: {', '.join(loaded.bands) or 'none'}",
+        f"SAR: {', '.join(loaded.polarisations) or 'none'}",
+        f"Read: {plan.reads} files, about {plan.bytes / 1e6:.1f} MB",
+        *(f"{name}: {value}" for name, value in loaded.radiometry.to_dict().items() if value),
+        *(f"Wrote {path}" for path in files.values()),
+    ]
+    return Outcome(data=plain(data), lines=lines)
+
+
+def ask(given: argparse.Namespace) -> Outcome:
+    """``earthmind ask``: one question, one answer with evidence and record."""
+    from earthmind_lab.conversation import Conversation
+    from earthmind_lab.engine.loading import load_engine
+    from earthmind_lab.exchange import Options
+    from earthmind_lab.export import check_folder, save_answer
+
+    if given.out:
+        check_folder(given.out)
+    if not given.question.strip():
+        raise PromptError("The question is empty.", change="ask something")
+    subject, pair, how = _subject(given)
+    talk = Conversation(subject, load_engine(given.model), search=how)
+    answer = talk.ask(given.question, options=Options(seed=given.seed))
+    path = None
+    if given.out:
+        path = str(save_answer(answer, given.out, talk.views, chip=talk.chip)["record.json"])
+    model = {key: str(answer.record.model[key]) for key in ("name", "revision")}
+    data = {
+        **answer.to_dict(),
+        "pair": pair.to_dict() if pair else None,
+        "model": model,
+        "record": path,
+    }
+    return Outcome(data=data, lines=_told(answer, pair, path))
+
+
+def replay(given: argparse.Namespace) -> Outcome:
+    """``earthmind replay``: the same answer, or which link broke."""
+    from earthmind_lab.engine.loading import load_engine
+    from earthmind_lab.record import Record
+    from earthmind_lab.replay import replay as again
+
+    record = Record.load(given.record)
+    found = again(record, engine=load_engine(given.model) if given.model else None)
+    head = "The same answer." if found.same else "Not the same answer."
+    return Outcome(data=found.to_dict(), lines=[head, *found.differences])
+
+
+def doctor(given: argparse.Namespace) -> Outcome:  # noqa: ARG001  every verb takes what was given
+    """``earthmind doctor``: what this machine lacks."""
+    from earthmind_lab.checks import doctor as examine
+
+    health = examine()
+    lines = []
+    for check in health.checks:
+        lines.append(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
+        if check.remedy:
+            lines.append(f"     try: {check.remedy}")
+    return Outcome(data=health.to_dict(), lines=lines, code=0 if health.ok else UNWELL)
+
+
+def _verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], Outcome], about: str,
+    *options: Callable[[argparse.ArgumentParser], None],
+) -> None:  # fmt: skip
+    parser = verbs.add_parser(name, help=about, description=about, allow_abbrev=False)
+    for add in options:
+        add(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.set_defaults(verb=run)
+
+
+def _place(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("place and time")
+    group.add_argument("--aoi", help="W,S,E,N in degrees, or a GeoJSON or GeoPackage file")
+    group.add_argument("--dates", metavar="A/B", help="first and last UTC day")
+    group.add_argument(
+        "--catalog", action="append",
+        help="sample, or a path of a static catalog.json; repeat to try in order",
+    )  # fmt: skip
+    group.add_argument("--sensors", default="optical,sar", help="optical, sar or both")
+    group.add_argument("--max-gap", default="6 days", help="between the two scenes")
+    group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
+    group.add_argument("--gsd", type=float, help="pixel size in m; default: the optical scene's")
+    group.add_argument("--purpose", default="default", help="flood, default or settlement")
+
+
+def _pair(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pair", type=int, default=1, metavar="N", help="rank of the pair")
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", help="folder to write files into")
+
+
+def _ask(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument("--model", default="nano", help="nano, or the folder of a model")
+    parser.add_argument("--seed", type=int, default=0, help="for sampling")
+    parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
+
+
+def _replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("record", metavar="RECORD", help="path of a record.json")
+    parser.add_argument("--model", help="folder of the model; default: the one in the record")
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """``--aoi -0.7,…`` as one word: argparse takes a value with a minus for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--aoi" and _NEGATIVE.match(word):
+            joined[-1] = f"--aoi={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _aoi(given: argparse.Namespace) -> AOI:
+    from earthmind_lab.aoi import AOI
+    from earthmind_lab.errors import AOIError
+
+    if given.aoi is None:
+        raise AOIError("No AOI was given.", change="--aoi W,S,E,N or --aoi FILE")
+    return AOI.from_any(given.aoi)
+
+
+def _limits(given: argparse.Namespace) -> dict[str, Any]:
+    if given.dates is None:
+        raise SearchError("No dates were given.", change="--dates 2019-09-15/2019-09-20")
+    return {
+        "dates": given.dates,
+        "sensors": given.sensors,
+        "max_gap": given.max_gap,
+        "max_cloud": given.max_cloud,
+        "purpose": given.purpose,
+    }
+
+
+def _search(given: argparse.Namespace, aoi: AOI) -> list[ScenePair]:
+    from earthmind_lab.data.search import search_pairs
+
+    return search_pairs(aoi, catalog=given.catalog, **_limits(given))
+
+
+def _chosen(given: argparse.Namespace, aoi: AOI) -> ScenePair:
+    pairs = _search(given, aoi)
+    if not 1 <= given.pair <= len(pairs):
+        raise SearchError(
+            f"There is no pair number {given.pair}.",
+            found=f"{len(pairs)} pairs",
+            change=f"--pair 1 to --pair {len(pairs)}",
+        )
+    return pairs[given.pair - 1]
+
+
+def _subject(given: argparse.Namespace) -> tuple[Any, ScenePair | None, dict[str, Any] | None]:
+    """What is asked about, its pair, and how that was found."""
+    if given.image is not None:
+        if given.aoi is not None:
+            raise PromptError("A picture has no AOI.", change="either --image or --aoi")
+        return given.image, None, None
+    from earthmind_lab.data.load import load_chip
+
+    aoi = _aoi(given)
+    pair = _chosen(given, aoi)
+    how = {**_limits(given), "gsd": given.gsd, "rank": given.pair}
+    return load_chip(pair, aoi, gsd=given.gsd), pair, how
+
+
+def _about(pair: ScenePair, number: int | None = None) -> list[str]:
+    head = "Pair" if number is None else f"{number}."
+    lines = [f"{head} score {pair.score:.1f}, gap {pair.gap_hours} h"]
+    lines += [f"   {scene.modality}: {scene.id}, {scene.observed}" for scene in pair.scenes]
+    return lines + [f"   {reason}" for reason in pair.reasons]
+
+
+def _told(answer: Any, pair: ScenePair | None, path: str | None) -> list[str]:
+    """An answer for people."""
+    from earthmind_lab.answer import format_area
+
+    lines = _about(pair) if pair else []
+    lines += [f"Answer: {answer.text}", f"Notice: {answer.notice}"]
+    if answer.area_m2 is not None:
+        count = len(answer.detections)
+        objects = "1 object" if count == 1 else f"{count} objects"
+        lines.append(f"Mapped area: {format_area(answer.area_m2)} in {objects}")
+    lines += [f"Evidence: {claim.verdict}: {claim.sentence()}" for claim in answer.evidence]
+    return [*lines, f"Record: {path or 'none (--out DIR writes one)'}"]
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # The reader (head) has gone: its choice, not an error. Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+from shapely.geometry import box
+
+from earthmind_lab.aoi import AOI
+from earthmind_lab.data.clouds import clear_share, read_mask
+from earthmind_lab.errors import AssetUnavailable
+from earthmind_lab.scene import Scene
+
+WEST, NORTH = 10.0, 45.0
+"""Corner of every raster in here; 100 pixels of 0.001° make 0.1°."""
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def from_origin(west, north, width, height):
+    return Affine(width, 0, west, 0, -height, north)
+
+
+def write(path, values, *, crs=4326, transform=None, **rest):
+    transform = transform or from_origin(WEST, NORTH, 0.001, 0.001)
+    height, width = values.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": 1}
+    profile |= {"dtype": values.dtype, "crs": crs, "transform": transform}
+    with rasterio.open(path, "w", **(profile | rest)) as target:
+        target.write(values, 1)
+    return str(path)
+
+
+def scene(href, band="scl", asset=None):
+    key = "scl" if band == "scl" else "cloud_mask"
+    return Scene(
+        id="o",
+        sensor="sentinel-2-l2a",
+        modality="optical",
+        datetime=NOON,
+        start=NOON,
+        end=NOON,
+        footprint=box(9, 44, 11, 46),
+        assets={"red": "red.tif", band: href},
+        items=({"assets": {key: {"href": href, **(asset or {})}}},),
+    )
+
+
+def aoi(left, top, right, bottom):
+    """An AOI by pixel edges of the raster."""
+    return AOI.from_bbox(
+        WEST + left / 1000, NORTH - bottom / 1000, WEST + right / 1000, NORTH - top / 1000
+    )
+
+
+@pytest.fixture
+def scl(tmp_path):
+    def make(values, **rest):
+        return scene(write(tmp_path / "scl.tif", np.asarray(values, np.uint8), **rest))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("value", "clear", "cloud", "observed"),
+    [
+        (0, 0, 0, 0),
+        (1, 0, 0, 0),
+        (2, 1, 0, 1),
+        (3, 0, 1, 1),
+        (4, 1, 0, 1),
+        (5, 1, 0, 1),
+        (6, 1, 0, 1),
+        (7, 1, 0, 1),
+        (8, 0, 1, 1),
+        (9, 0, 1, 1),
+        (10, 0, 1, 1),
+        (11, 1, 0, 1),
+        (255, 0, 0, 0),
+    ],
+)
+def test_every_class(scl, value, clear, cloud, observed):
+    shares = clear_share(scl(np.full((100, 100), value)), aoi(10, 10, 20, 20))
+    assert (shares.clear, shares.cloud, shares.observed) == (clear, cloud, observed)
+    assert shares.snow == (value == 11)
+
+
+def test_only_the_aoi_counts(scl):
+    values = np.full((100, 100), 9)
+    values[20:40, 30:50] = 4
+    values[20:30, 30:50] = 3
+    shares = clear_share(scl(values), aoi(30, 20, 50, 40))
+    assert (shares.clear, shares.cloud, shares.observed) == (0.5, 0.5, 1.0)
+    assert clear_share(scl(values), aoi(30, 30, 50, 40)).clear == 1.0
+    assert clear_share(scl(values), aoi(60, 60, 61, 61)).clear == 0.0
+
+
+def test_outside_the_raster_is_not_observed(scl):
+    clear = scl(np.full((100, 100), 4))
+    assert clear_share(clear, aoi(90, 10, 110, 30)).observed == 0.5
+    assert clear_share(clear, aoi(-10, -10, 10, 10)).clear == 0.25
+    assert clear_share(clear, aoi(200, 10, 210, 30)).observed == 0.0
+    assert clear_share(clear, aoi(-50, -50, 150, 150)).clear == pytest.approx(0.25)
+
+
+def test_cloud_in_per_cent_is_of_what_was_observed(scl):
+    values = np.zeros((100, 100))
+    values[:, :50] = 4
+    values[:, :10] = 8
+    shares = clear_share(scl(values), aoi(0, 0, 100, 100))
+    assert shares.cloud == pytest.approx(0.1)
+    assert shares.cloud_percent == pytest.approx(20.0)
+    assert clear_share(scl(values), aoi(60, 0, 70, 10)).cloud_percent is None
+
+
+def test_nothing_counts_outside_the_other_footprint(scl):
+    values = np.full((100, 100), 4)
+    mask = read_mask(scl(values), aoi(0, 0, 100, 100))
+    assert mask.shares(box(WEST, NORTH - 1, WEST + 0.05, NORTH)).clear == pytest.approx(0.5)
+    assert mask.shares(box(50, 50, 51, 51)).observed == 0.0
+
+
+def test_an_aoi_smaller_than_a_pixel(scl):
+    values = np.full((100, 100), 9)
+    values[10, 10] = 4
+    assert clear_share(scl(values), aoi(10.1, 10.1, 10.2, 10.2)).clear == 1.0
+
+
+def test_a_polygon_counts_pixel_centres(scl):
+    from shapely.geometry import Polygon
+
+    triangle = Polygon([(WEST, NORTH), (WEST + 0.1, NORTH), (WEST, NORTH - 0.1)])
+    values = np.full((100, 100), 9)
+    values[np.add.outer(np.arange(100), np.arange(100)) < 99] = 4  # centres left of the diagonal
+    shares = clear_share(scl(values), AOI(geometry=triangle))
+    assert shares.clear == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_projected_raster(tmp_path):
+    values = np.full((200, 200), 4, np.uint8)
+    values[:, 100:] = 8
+    # UTM 32N: 500 km east is 9° E exactly.
+    path = write(
+        tmp_path / "utm.tif", values, crs=32632, transform=from_origin(499000, 5000000, 10, 10)
+    )
+    from pyproj import Transformer
+
+    back = Transformer.from_crs(32632, 4326, always_xy=True)
+    west, south = back.transform(499200, 4998400)
+    east, north = back.transform(500800, 4999600)
+    shares = clear_share(scene(path), AOI.from_bbox(west, south, east, north))
+    assert shares.observed == 1.0
+    assert shares.clear == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_large_aoi_is_sampled(tmp_path):
+    values = np.full((3000, 3000), 4, np.uint8)
+    values[:1500] = 9
+    path = write(tmp_path / "large.tif", values, transform=from_origin(WEST, NORTH, 1e-4, 1e-4))
+    mask = read_mask(scene(path), AOI.from_bbox(WEST, NORTH - 0.3, WEST + 0.3, NORTH))
+    assert max(mask.inside.shape) <= 512
+    assert mask.shares().clear == pytest.approx(0.5, abs=0.01)
+    beyond = AOI.from_bbox(WEST - 0.3, NORTH - 0.3, WEST + 0.3, NORTH)
+    assert clear_share(scene(path), beyond).observed == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("values", "asset", "clear", "observed"),
+    [
+        ([0, 1], None, 0.5, 1.0),
+        ([0, 3], None, 0.5, 1.0),
+        ([0, 255], None, 0.5, 1.0),
+        ([10, 49, 50, 100], None, 0.5, 1.0),
+        ([1, 2], {"title": "Cloud Probability"}, 1.0, 1.0),
+        (
+            [0, 1, 2, 3],
+            {
+                "classification:classes": [
+                    {"value": 0, "name": "clear"},
+                    {"value": 1, "name": "thick-cloud"},
+                    {"value": 2, "name": "thin_cloud"},
+                    {"value": 3, "name": "cloud_shadow"},
+                ]
+            },
+            0.25,
+            1.0,
+        ),
+        (
+            [0, 1, 2, 4],
+            {
+                "bands": [
+                    {
+                        "classification:classes": [
+                            {"value": 0, "description": "No data"},
+                            {"value": 1, "description": "Cloud-free"},
+                            {"value": 2, "description": "Not cloud"},
+                            {"value": 4, "description": "Cirrus"},
+                        ]
+                    }
+                ]
+            },
+            0.5,
+            0.75,
+        ),
+        ([0, 1], {"classification:classes": "odd", "raster:bands": [5]}, 0.5, 1.0),
+    ],
+)
+def test_cloud_masks(tmp_path, values, asset, clear, observed):
+    raster = np.tile(np.asarray(values, np.uint8), (100, 100 // len(values)))
+    path = write(tmp_path / "cloud.tif", raster)
+    shares = clear_share(scene(path, "cloud", asset), aoi(0, 0, 100, 100))
+    assert shares.clear == pytest.approx(clear)
+    assert shares.observed == pytest.approx(observed)
+
+
+def test_declared_nodata_of_a_cloud_mask_is_not_observed(tmp_path):
+    raster = np.tile(np.array([0, 255], np.uint8), (100, 50))
+    path = write(tmp_path / "cloud.tif", raster, nodata=255)
+    shares = clear_share(scene(path, "cloud"), aoi(0, 0, 100, 100))
+    assert (shares.clear, shares.observed) == (0.5, 0.5)
+
+
+def test_a_scene_without_a_mask():
+    bare = scene("x.tif", "nir")
+    assert clear_share(bare, aoi(0, 0, 10, 10)) is None
+
+
+def test_masks_that_cannot_be_read(tmp_path):
+    area = aoi(0, 0, 10, 10)
+    with pytest.raises(AssetUnavailable, match=r"gone\.tif"):
+        clear_share(scene(str(tmp_path / "gone.tif")), area)
+    text = tmp_path / "text.tif"
+    text.write_text("not a raster")
+    with pytest.raises(AssetUnavailable):
+        clear_share(scene(str(text)), area)
+    whole = write(tmp_path / "whole.tif", np.full((100, 100), 4, np.uint8))
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(Path(whole).read_bytes()[:3000])
+    with pytest.raises(AssetUnavailable):
+        clear_share(scene(str(cut)), aoi(0, 0, 100, 100))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_mask_without_a_place_on_the_map(tmp_path):
+    with rasterio.open(
+        tmp_path / "bare.tif", "w", driver="GTiff", height=9, width=9, count=1, dtype="uint8"
+    ) as target:
+        target.write(np.full((9, 9), 4, np.uint8), 1)
+    with pytest.raises(AssetUnavailable, match="no place on the map"):
+        clear_share(scene(str(tmp_path / "bare.tif")), aoi(0, 0, 10, 10))

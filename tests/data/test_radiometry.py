@@ -1,0 +1,309 @@
+"""Optical scale and offset, and the SAR quantity: from declared facts only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shapely.geometry import box
+
+from earthmind_lab.data.radiometry import (
+    SAR_FLOOR_DB,
+    AssetRef,
+    Scaling,
+    assets_of,
+    check_reflectance,
+    optical_level,
+    optical_scaling,
+    physical,
+    sar_details,
+    sar_meaning,
+    sar_scaling,
+    to_db,
+    to_power,
+)
+from earthmind_lab.errors import LoadError, RadiometryUnknown
+from earthmind_lab.scene import Scene
+
+WHEN = datetime(2024, 1, 31, tzinfo=UTC)
+
+
+def make_scene(
+    *,
+    band: str = "red",
+    key: str | None = None,
+    sensor: str = "sentinel-2-l2a",
+    collection: str | None = None,
+    properties: dict[str, Any] | None = None,
+    asset: dict[str, Any] | None = None,
+) -> tuple[Scene, AssetRef]:
+    modality = "sar" if band in ("vv", "vh") else "optical"
+    held = {"href": f"./{band}.tif", **(asset or {})}
+    item = {"id": "one", "assets": {key or band: held}, "properties": properties or {}}
+    if collection:
+        item["collection"] = collection
+    scene = Scene(
+        id="one",
+        sensor=sensor,
+        modality=modality,
+        datetime=WHEN,
+        start=WHEN,
+        end=WHEN,
+        footprint=box(0, 0, 1, 1),
+        assets={band: f"/catalog/{band}.tif"},
+        collection=collection,
+        items=(item,),
+    )
+    return scene, assets_of(scene, band)[0]
+
+
+def scaling_of(dtype: str = "uint16", **facts: Any) -> Scaling:
+    scene, ref = make_scene(**facts)
+    return optical_scaling(scene, ref, dtype=dtype)
+
+
+# --- optical ------------------------------------------------------------------------------------
+
+STAC_1_0 = {"raster:bands": [{"scale": 0.0001, "offset": -0.1, "nodata": 0}]}
+STAC_1_1 = {"bands": [{"name": "red", "raster:scale": 0.0001, "raster:offset": -0.1, "nodata": 0}]}
+LIFTED = {"bands": [{"name": "red"}], "raster:scale": 0.0001, "raster:offset": -0.1, "nodata": 0}
+
+
+@pytest.mark.parametrize("asset", [STAC_1_0, STAC_1_1, LIFTED])
+def test_declared_numbers_are_taken_in_every_form(asset: dict[str, Any]) -> None:
+    scaling = scaling_of(asset=asset, properties={"s2:processing_baseline": "02.14"})
+    assert (scaling.scale, scaling.offset, scaling.nodata) == (0.0001, -0.1, (0.0,))
+    assert "declared" in scaling.reason
+
+
+@pytest.mark.parametrize(
+    ("baseline", "offset"), [("02.14", 0.0), ("03.01", 0.0), ("04.00", -0.1), ("05.10", -0.1)]
+)
+def test_undeclared_sentinel_2_follows_its_baseline(baseline: str, offset: float) -> None:
+    scaling = scaling_of(properties={"s2:processing_baseline": baseline})
+    assert (scaling.scale, scaling.offset) == (0.0001, offset)
+    assert baseline in scaling.reason
+
+
+@pytest.mark.parametrize("baseline", ["99.99", None, "", "unknown"])
+def test_an_unknown_baseline_is_not_a_new_one(baseline: str | None) -> None:
+    with pytest.raises(RadiometryUnknown, match="raster:bands") as refused:
+        scaling_of(properties={"s2:processing_baseline": baseline})
+    assert "'red'" in str(refused.value) and "'one'" in str(refused.value)
+
+
+def test_an_offset_that_the_catalog_subtracted_is_not_subtracted_again() -> None:
+    properties = {"earthsearch:boa_offset_applied": True, "s2:processing_baseline": "05.10"}
+    assert scaling_of(asset=STAC_1_0, properties=properties).offset == 0
+    assert scaling_of(properties=properties).offset == 0
+    properties["earthsearch:boa_offset_applied"] = False
+    assert scaling_of(asset=STAC_1_0, properties=properties).offset == -0.1
+    assert scaling_of(properties=properties).offset == -0.1
+
+
+def test_other_sensors_have_no_rule_to_fall_back_on() -> None:
+    with pytest.raises(RadiometryUnknown):
+        scaling_of(sensor="optical", properties={"s2:processing_baseline": "02.14"})
+
+
+def test_landsat_collection_2_has_its_documented_rule() -> None:
+    scaling = scaling_of(sensor="optical", collection="landsat-c2-l2")
+    assert (scaling.scale, scaling.offset) == (2.75e-5, -0.2)
+
+
+def test_the_file_s_own_metadata_counts_where_the_item_is_silent() -> None:
+    scene, ref = make_scene(sensor="optical")
+    scaling = optical_scaling(scene, ref, dtype="int16", file_scaling=(0.001, 0.5))
+    assert (scaling.scale, scaling.offset) == (0.001, 0.5)
+
+
+def test_floating_point_without_a_scale_is_reflectance_with_real_zeros() -> None:
+    scaling = scaling_of("float32", sensor="optical")
+    assert (scaling.scale, scaling.offset, scaling.nodata) == (1.0, 0.0, ())
+
+
+@given(dn=st.integers(0, 20000))
+def test_nodata_is_decided_before_the_offset(dn: int) -> None:
+    scaling = Scaling(scale=0.0001, offset=-0.1, nodata=(0.0,))
+    (value,) = physical(np.array([dn], dtype=np.uint16), scaling)
+    assert np.isnan(value) if dn == 0 else value == np.float32(dn * 0.0001 - 0.1)
+
+
+def test_reflectance_is_not_clipped() -> None:
+    values = physical(np.array([1, 18000], dtype=np.uint16), Scaling(scale=1e-4, offset=-0.1))
+    assert values[0] < 0 and values[1] > 1.6
+
+
+def test_dn_in_floating_point_are_refused() -> None:
+    _, ref = make_scene()
+    check_reflectance(np.array([0.1, 1.2, np.nan], dtype=np.float32), ref)
+    with pytest.raises(RadiometryUnknown, match="can't be reflectance"):
+        check_reflectance(np.array([1200, 800, np.nan], dtype=np.float32), ref)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "level", "expected"),
+    [
+        ("sentinel-2-l1c", None, "TOA"),
+        ("sentinel-2-l2a", None, "SR"),
+        ("sentinel-2", "L1C", "TOA"),
+        ("sentinel-2", "L2A", "SR"),
+        ("sentinel-2", None, None),
+        ("optical", "L2", "SR"),
+    ],
+)
+def test_level_of_reflectance(sensor: str, level: str | None, expected: str | None) -> None:
+    scene, ref = make_scene(sensor=sensor, properties={"processing:level": level})
+    assert optical_level(scene, ref) == expected
+
+
+# --- SAR ----------------------------------------------------------------------------------------
+
+
+def sar(**facts: Any) -> tuple[Scene, AssetRef]:
+    return make_scene(**{"band": "vv", "sensor": "sentinel-1", **facts})
+
+
+def card4l(kind: str, convention: str | None = "linear power", **more: Any) -> dict[str, Any]:
+    stated = {"card4l:measurement_type": kind, "card4l:measurement_convention": convention}
+    return {name: value for name, value in (stated | more).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("properties", "quantity", "convention", "geometry"),
+    [
+        (card4l("gamma0"), "gamma0", "power", "unknown"),
+        (
+            card4l("gamma0", "power", **{"card4l:specification": "NRB"}),
+            "gamma0_rtc",
+            "power",
+            "terrain_corrected",
+        ),
+        (card4l("gamma0_rtc", "dB"), "gamma0_rtc", "dB", "terrain_corrected"),
+        (card4l("sigma0", "linear amplitude"), "sigma0", "amplitude", "unknown"),
+        (
+            card4l("sigma0", **{"card4l:geometric_accuracy_type": "gtc"}),
+            "sigma0",
+            "power",
+            "terrain_corrected",
+        ),
+        (
+            card4l("sigma0", **{"processing:lineage": "calibrated, not terrain-corrected"}),
+            "sigma0",
+            "power",
+            "ellipsoid",
+        ),
+    ],
+)
+def test_card4l_fields_come_first(
+    properties: dict[str, Any], quantity: str, convention: str, geometry: str
+) -> None:
+    # The collection says otherwise and must not win.
+    meaning = sar_meaning(*sar(properties=properties, collection="my-sentinel-1"))
+    found = (meaning.quantity, meaning.convention, meaning.geometry)
+    assert found == (quantity, convention, geometry)
+
+
+def test_card4l_outranks_a_known_collection() -> None:
+    scene, ref = sar(properties=card4l("sigma0", "dB"), collection="sentinel-1-rtc")
+    assert sar_meaning(scene, ref).quantity == "sigma0"
+
+
+def test_known_collection_needs_no_fields() -> None:
+    meaning = sar_meaning(*sar(collection="sentinel-1-rtc", sensor="sentinel-1-rtc"))
+    found = (meaning.quantity, meaning.convention, meaning.geometry)
+    assert found == ("gamma0_rtc", "power", "terrain_corrected")
+
+
+def test_the_band_s_unit_comes_last() -> None:
+    meaning = sar_meaning(*sar(asset={"raster:bands": [{"unit": "sigma0 dB"}]}))
+    assert (meaning.quantity, meaning.convention) == ("sigma0", "dB")
+    meaning = sar_meaning(*sar(asset={"bands": [{"name": "vv", "unit": "dB"}]}))
+    assert (meaning.quantity, meaning.convention) == (None, "dB")
+    mixed = sar(properties=card4l("gamma0", None), asset={"raster:bands": [{"unit": "dB"}]})
+    assert (sar_meaning(*mixed).quantity, sar_meaning(*mixed).convention) == ("gamma0", "dB")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"properties": {"sar:product_type": "RTC"}},
+        {"properties": {"sar:product_type": "NRB", "description": "gamma0 in linear power"}},
+        {"asset": {"description": "Terrain-corrected gamma naught, linear power", "title": "dB"}},
+        {"properties": card4l("gamma0", None)},
+        {"properties": card4l("beta0")},
+        {"collection": "sentinel-1-grd", "sensor": "sentinel-1-grd"},
+    ],
+)
+def test_undeclared_backscatter_is_refused(facts: dict[str, Any]) -> None:
+    with pytest.raises(RadiometryUnknown, match="'vv' of item 'one'"):
+        sar_meaning(*sar(**facts))
+
+
+def test_grd_is_refused_with_its_own_reason() -> None:
+    with pytest.raises(RadiometryUnknown, match="GRD"):
+        sar_meaning(*sar(collection="sentinel-1-grd"))
+
+
+def test_counts_need_a_scale() -> None:
+    scene, ref = sar(properties=card4l("gamma0", "linear amplitude"))
+    with pytest.raises(RadiometryUnknown, match="uncalibrated"):
+        sar_scaling(ref, sar_meaning(scene, ref), dtype="uint16")
+
+
+def test_scaled_decibels_are_read() -> None:
+    fields = {"raster:bands": [{"scale": 0.01, "nodata": -32768, "unit": "dB"}]}
+    scene, ref = sar(properties=card4l("sigma0", "dB"), asset=fields)
+    scaling = sar_scaling(ref, sar_meaning(scene, ref), dtype="int16")
+    stored = np.array([-1234, -32768], dtype=np.int16)
+    decibel = to_db(to_power(physical(stored, scaling), "dB"))
+    assert decibel[0] == pytest.approx(-12.34, abs=1e-5) and np.isnan(decibel[1])
+
+
+def test_conventions_meet_in_decibels() -> None:
+    for convention, stored in (("dB", -12.0), ("power", 10**-1.2), ("amplitude", 10**-0.6)):
+        power = to_power(np.array([stored], dtype=np.float32), convention)  # type: ignore[arg-type]
+        assert to_db(power)[0] == pytest.approx(-12.0, abs=1e-4)
+
+
+def test_the_floor_is_data_and_the_rest_is_not() -> None:
+    stored = np.array([0.0, 1e-9, 1e-5, -1e-3, np.nan, 1.0], dtype=np.float32)
+    decibel = to_db(to_power(stored, "power"))
+    assert list(decibel[:3]) == [SAR_FLOOR_DB] * 3
+    assert np.isnan(decibel[3:5]).all() and decibel[5] == 0
+    assert decibel.dtype == np.float32
+
+
+def test_details_are_as_declared() -> None:
+    properties = {
+        "card4l:noise_removal_applied": True,
+        "card4l:speckle_filtering": {"type": "Lee", "window_size_col": 5},
+        "card4l:incidence_angle_near_range": 30.1,
+        "card4l:incidence_angle_far_range": 45.9,
+    }
+    details = sar_details(sar(properties=properties)[1])
+    assert details == {
+        "noise_removed": True,
+        "speckle_filter": "Lee",
+        "incidence": "30.1-45.9 degrees",
+    }
+    assert sar_details(sar()[1])["noise_removed"] is None
+
+
+# --- which asset --------------------------------------------------------------------------------
+
+
+def test_assets_are_found_under_the_keys_of_either_big_catalog() -> None:
+    _, ref = make_scene(key="B04", collection="sentinel-2-l2a", asset=STAC_1_0)
+    assert (ref.key, ref.fields["scale"]) == ("B04", 0.0001)
+
+
+def test_a_missing_band_is_named() -> None:
+    scene, _ = make_scene()
+    with pytest.raises(LoadError, match="no band 'nir'"):
+        assets_of(scene, "nir")

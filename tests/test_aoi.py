@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from shapely.geometry import LineString, MultiPolygon, Point, Polygon, box, mapping
+
+from earthmind_lab.aoi import AOI
+from earthmind_lab.errors import AOIError
+
+BOX = (-0.775, 38.09, -0.745, 38.12)
+
+
+def test_a_box():
+    aoi = AOI.from_bbox(*BOX, name="Orihuela")
+    assert aoi.bounds == BOX
+    assert aoi.name == "Orihuela"
+    assert aoi.area_km2 == pytest.approx(2.63 * 3.33, rel=0.01)
+
+
+def test_the_area_of_a_degree_at_the_equator():
+    assert AOI.from_bbox(0, 0, 1, 1).area_km2 == pytest.approx(12308.8, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("edges", "say"),
+    [
+        ((1, 0, 0, 1), "west > east"),
+        ((0, 1, 1, 0), "south > north"),
+        ((179, 0, -179, 1), "antimeridian"),
+        ((0, 0, 0, 0), "no area"),
+        ((0, 0, 0, 1), "no area"),
+        ((float("nan"), 0, 1, 1), "not a number"),
+        ((0, 0, float("inf"), 1), "not a number"),
+        ((0, 0, 10, 10), "larger than 5"),
+        ((179, 0, 181, 1), "antimeridian"),
+        ((0, 89, 1, 91), "range"),
+        ((-179.9, 0, 179.9, 1), "antimeridian"),
+        ((0, 0, 1e-7, 1e-7), "no area"),
+    ],
+)
+def test_boxes_that_make_no_sense(edges, say):
+    with pytest.raises(AOIError, match=say):
+        AOI.from_bbox(*edges)
+
+
+def test_a_swapped_box_is_offered_the_right_way_round():
+    with pytest.raises(AOIError) as caught:
+        AOI.from_bbox(2, 0, 1, 1)
+    assert "1,0,2,1" in caught.value.change
+
+
+@pytest.mark.parametrize(
+    ("geometry", "say"),
+    [
+        (Polygon(), "empty"),
+        (Point(0, 0), "no area"),
+        (LineString([(0, 0), (1, 1)]), "no area"),
+        (Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]), "crosses itself"),
+    ],
+)
+def test_geometries_that_are_no_area(geometry, say):
+    with pytest.raises(AOIError, match=say):
+        AOI.from_any(geometry)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        BOX,
+        list(BOX),
+        ",".join(map(str, BOX)),
+        " -0.775, 38.09, -0.745, 38.12 ",
+        box(*BOX),
+        mapping(box(*BOX)),
+        {"type": "Feature", "properties": None, "geometry": mapping(box(*BOX))},
+        json.dumps(mapping(box(*BOX))),
+    ],
+)
+def test_everything_users_hold(value):
+    assert AOI.from_any(value).bounds == pytest.approx(BOX)
+
+
+def test_an_aoi_stays_itself():
+    aoi = AOI.from_bbox(*BOX)
+    assert AOI.from_any(aoi) is aoi
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "nowhere",
+        "1,2,3",
+        (1, 2, 3),
+        ("a", "b", "c", "d"),
+        "a,b,c,d",
+        "{broken",
+        {"type": "Feature", "geometry": None},
+        {"type": "FeatureCollection", "features": []},
+        {"type": "Polygon"},
+        {"type": "Polygon", "coordinates": "abc"},
+        {"type": "Nonsense", "coordinates": []},
+        {},
+    ],
+)
+def test_everything_else_is_an_aoi_error(value):
+    with pytest.raises(AOIError):
+        AOI.from_any(value)
+
+
+def test_a_geojson_file_with_a_name(tmp_path):
+    path = tmp_path / "fields.geojson"
+    feature = {"type": "Feature", "properties": {"name": "Fields"}, "geometry": mapping(box(*BOX))}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    for given in (path, str(path)):
+        assert AOI.from_any(given).name == "Fields"
+
+
+def test_several_features_become_one_area():
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": mapping(box(x, 0, x + 0.1, 0.1))}
+        for x in (0, 0.5)
+    ]
+    aoi = AOI.from_any({"type": "FeatureCollection", "features": features})
+    assert aoi.geometry.geom_type == "MultiPolygon"
+    assert aoi.area_km2 == pytest.approx(2 * AOI.from_bbox(0, 0, 0.1, 0.1).area_km2, rel=1e-6)
+
+
+def test_the_area_does_not_depend_on_how_a_ring_turns():
+    shell = [(0, 0), (1, 0), (1, 1), (0, 1)]
+    hole = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8)]
+    full = AOI(geometry=Polygon(shell)).area_km2
+    for turned in (hole, hole[::-1]):
+        holed = AOI(geometry=Polygon(shell, [turned])).area_km2
+        assert holed == pytest.approx(full * 0.64, rel=0.01)
+    there = Polygon([(x + 2, y) for x, y in shell[::-1]])
+    both = AOI(geometry=MultiPolygon([Polygon(shell), there]))
+    assert both.area_km2 == pytest.approx(2 * full, rel=1e-6)
+
+
+def test_a_frame_needs_a_crs_and_a_geometry():
+    geopandas = pytest.importorskip("geopandas")
+    frame = geopandas.GeoDataFrame(geometry=[box(*BOX)], crs=4326)
+    assert AOI.from_gdf(frame.to_crs(32630)).bounds == pytest.approx(BOX, abs=1e-3)
+    with pytest.raises(AOIError, match="no CRS"):
+        AOI.from_gdf(geopandas.GeoDataFrame(geometry=[box(*BOX)]))
+    with pytest.raises(AOIError, match="no geometry"):
+        AOI.from_gdf(frame.iloc[:0])
+
+
+def test_plain_data_and_html():
+    aoi = AOI.from_bbox(*BOX, name="<b>")
+    assert aoi.to_dict()["geometry"]["type"] == "Polygon"
+    assert "&lt;b&gt;" in aoi._repr_html_()
