@@ -1,0 +1,95 @@
+"""Pixel truth: what indices and maps decide, and where they leave a pixel open."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from earthmind_lab.evaluate.truth import (
+    BUILT,
+    CLASSES,
+    CROPS,
+    SNOW,
+    TREES,
+    WATER,
+    PixelTruth,
+    indices,
+    spectral_truth,
+    with_labels,
+    with_land_cover,
+)
+
+SPECTRA = {  # green, red, nir, swir16: typical reflectance
+    "water": (0.08, 0.05, 0.03, 0.01),
+    "dark lake": (0.010, 0.008, 0.012, 0.008),
+    "forest": (0.05, 0.03, 0.30, 0.12),
+    "bare": (0.15, 0.20, 0.25, 0.35),
+    "snow": (0.80, 0.80, 0.70, 0.10),
+}
+
+
+def bands(name: str) -> dict[str, np.ndarray]:
+    names = ("green", "red", "nir", "swir16")
+    return {b: np.full((1, 1), v, np.float32) for b, v in zip(names, SPECTRA[name], strict=True)}
+
+
+def truth_of(name: str) -> PixelTruth:
+    return spectral_truth(bands(name), np.ones((1, 1), bool))
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "index", "expected"),
+    [
+        ("water", WATER, True),
+        ("dark lake", WATER, True),
+        ("forest", WATER, False),
+        ("bare", WATER, False),
+        ("snow", WATER, False),
+        ("snow", SNOW, True),
+        ("water", SNOW, False),
+        ("forest", SNOW, False),
+        ("forest", TREES, None),
+        ("bare", TREES, False),
+        ("forest", BUILT, False),
+        ("bare", BUILT, None),
+    ],
+)
+def test_the_spectrum_decides_what_it_can(
+    spectrum: str, index: int, expected: bool | None
+) -> None:
+    truth = truth_of(spectrum)
+    said = True if truth.yes[index, 0, 0] else False if truth.no[index, 0, 0] else None
+    assert said is expected
+
+
+def test_a_hidden_pixel_is_unknown() -> None:
+    truth = spectral_truth(bands("water"), np.zeros((1, 1), bool))
+    assert not truth.known.any()
+
+
+def test_a_map_names_vegetation_but_never_against_the_picture() -> None:
+    trees = np.full((1, 1), 2)
+    forest, bare = truth_of("forest"), truth_of("bare")
+    named = with_land_cover(forest, trees, indices(bands("forest"))["ndvi"])
+    assert named.yes[TREES, 0, 0]
+    assert named.no[CROPS, 0, 0]
+    refused = with_land_cover(bare, trees, indices(bands("bare"))["ndvi"])
+    assert not refused.yes[TREES, 0, 0]
+
+
+def test_labels_of_a_scene_rule_classes_out() -> None:
+    ndvi = indices(bands("forest"))["ndvi"]
+    truth = with_labels(truth_of("forest"), ("water", "trees", "built"), "crops", ndvi)
+    assert truth.yes[CROPS, 0, 0]
+    assert truth.no[[WATER, TREES, BUILT], 0, 0].all()
+
+
+def test_what_looks_like_an_absent_class_becomes_unknown() -> None:
+    truth = with_labels(truth_of("water"), ("water",), None, np.zeros((1, 1), np.float32))
+    assert not truth.known[WATER, 0, 0]
+
+
+def test_a_pixel_cannot_be_both() -> None:
+    both = np.ones((len(CLASSES), 1, 1), bool)
+    with pytest.raises(ValueError, match="be and not be"):
+        PixelTruth(yes=both, no=both)
