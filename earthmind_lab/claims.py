@@ -7,7 +7,7 @@ calls uncheckable, never a guess.
 >>> for said in read_claims("Water covers 30 % of the scene. There are 3 ships.", "Describe it."):
 ...     print(said.kind, said.label, said.value)
 share water 0.3
-count ships 3
+count ships 3.0
 """
 
 from __future__ import annotations

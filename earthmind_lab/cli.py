@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import re
 import sys
@@ -161,10 +162,10 @@ def ask(given: argparse.Namespace) -> Outcome:
 def replay(given: argparse.Namespace) -> Outcome:
     """``earthmind replay``: the same answer, or which link broke."""
     from earthmind_lab.engine.loading import load_engine
-    from earthmind_lab.record import Record
+    from earthmind_lab.replay import read_record
     from earthmind_lab.replay import replay as again
 
-    record = Record.load(given.record)
+    record = read_record(given.record)
     found = again(record, engine=load_engine(given.model) if given.model else None)
     head = "The same answer." if found.same else "Not the same answer."
     return Outcome(data=found.to_dict(), lines=[head, *found.differences])
@@ -205,8 +206,16 @@ def _place(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sensors", default="optical,sar", help="optical, sar or both")
     group.add_argument("--max-gap", default="6 days", help="between the two scenes")
     group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
-    group.add_argument("--gsd", type=float, help="pixel size in m; default: the optical scene's")
+    group.add_argument("--gsd", type=_metres, help="pixel size in m; default: the optical scene's")
     group.add_argument("--purpose", default="default", help="flood, default or settlement")
+
+
+def _metres(text: str) -> float:
+    """A pixel size."""
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is no pixel size in metres")
+    return value
 
 
 def _pair(parser: argparse.ArgumentParser) -> None:
@@ -268,14 +277,14 @@ def _search(given: argparse.Namespace, aoi: AOI) -> list[ScenePair]:
 
 
 def _chosen(given: argparse.Namespace, aoi: AOI) -> ScenePair:
-    pairs = _search(given, aoi)
-    if not 1 <= given.pair <= len(pairs):
+    pairs, rank = _search(given, aoi), int(given.pair)
+    if not 1 <= rank <= len(pairs):
         raise SearchError(
-            f"There is no pair number {given.pair}.",
+            f"There is no pair number {rank}.",
             found=f"{len(pairs)} pairs",
             change=f"--pair 1 to --pair {len(pairs)}",
         )
-    return pairs[given.pair - 1]
+    return pairs[rank - 1]
 
 
 def _subject(given: argparse.Namespace) -> tuple[Any, ScenePair | None, dict[str, Any] | None]:

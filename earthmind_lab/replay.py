@@ -66,7 +66,36 @@ def replay(record: Record | str | Path, *, engine: Engine | None = None) -> Repl
     Raises:
         EarthMindError: The record can't be read.
     """
-    record = record if isinstance(record, Record) else Record.load(record)
+    record = record if isinstance(record, Record) else read_record(record)
+    try:
+        return _replay(record, engine)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged("The record", error) from error
+
+
+def read_record(path: str | Path) -> Record:
+    """Read a record.
+
+    Raises:
+        EarthMindError: Missing, damaged, or of another version.
+    """
+    try:
+        return Record.load(path)
+    except TypeError as error:
+        raise _damaged(f"The record {str(path)!r}", error) from error
+
+
+def _damaged(what: str, error: Exception) -> EarthMindError:
+    """Records are files that people edit: a field that is gone is no bug of ours."""
+    return EarthMindError(
+        f"{what} is damaged.",
+        found=f"{type(error).__name__}: {error}",
+        change="the record.json as it was written",
+    )
+
+
+def _replay(record: Record, engine: Engine | None) -> Replay:
+    """Follow the chain link by link."""
     found: list[str] = []
     try:
         subject = _subject(record)

@@ -11,12 +11,11 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Window, Windows
-from nano_model import MODES, Batch, Encoder, pack, pixels, truth_of
+from nano_model import MODES, Batch, Encoded, Encoder, pack, pixels, truth_of
 from nano_text import Line, lines
 from torch import Tensor, nn
 from torch.nn import functional
@@ -327,7 +326,7 @@ def joint_stage(
     *,
     real_share: tuple[float, float] = (0.3, 0.6),
     batch_size: int = 8,
-    per_scene: int = 10,
+    per_scene: int = 12,
     thaw: float = 2.0,
 ) -> None:
     """Teach the language model to answer, and to prompt the mask tower.
@@ -465,7 +464,7 @@ def score(
             with half():
                 logits, hidden = read(model, see(model, [window], mode), batch, mode)
             first = _first_answers(batch, encoded)
-            for (c, there), at in zip([a for a in asked for _ in range(2)], first, strict=True):
+            for (_, there), at in zip([a for a in asked for _ in range(2)], first, strict=True):
                 right = bool(logits[0, at].argmax() == batch.targets[0, at])
                 sides.setdefault(f"{mode} presence", [[], []])[bool(there)].append(right)
             _score_masks(model, window, mode, hidden, batch, side, ious)
@@ -491,7 +490,7 @@ def _exam(index: int, there: bool) -> list[Line]:
     ]
 
 
-def _first_answers(batch: Batch, encoded: list) -> list[int]:  # noqa: ANN001
+def _first_answers(batch: Batch, encoded: list[Encoded]) -> list[int]:
     at, found = batch.prefix, []
     for question in encoded:
         found.append(at + next(i for i, w in enumerate(question.weights) if w > 0) - 1)
@@ -519,12 +518,3 @@ def _score_masks(
     _, measured = mask_loss(logits.float(), iou.float(), truth.target, truth.known)
     for c, value in zip(truth.index.tolist(), measured.tolist(), strict=True):
         ious.setdefault(f"{mode} {CLASSES[c]}", []).append(value)
-
-
-def keep_best(
-    path: Path, model: EarthMindForConditionalGeneration, value: float, best: list[float]
-) -> None:
-    """Save the weights when `value` beats everything before."""
-    if not best or value > max(best):
-        torch.save(model.state_dict(), path)
-    best.append(value)

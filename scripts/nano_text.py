@@ -285,11 +285,11 @@ def _clouds(truth: Truth, rng: random.Random) -> Line | None:
     return Line(question=question, answer="Yes." if truth.cloud >= 0.2 else "No.")
 
 
-def _outside(truth: Truth, rng: random.Random) -> Line:
+def _outside(_: Truth, rng: random.Random) -> Line:
     return Line(question=rng.choice(OUTSIDE), answer=KNOWS)
 
 
-def _measure(truth: Truth, rng: random.Random) -> Line:
+def _measure(_: Truth, rng: random.Random) -> Line:
     index = rng.randrange(len(CLASSES))
     return Line(question=rng.choice(MEASURE).format(x=_say(index, rng)), answer=CANT_MEASURE)
 

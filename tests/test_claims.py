@@ -50,7 +50,11 @@ def read(text, question="Describe the scene.", labels=()):
             ],
         ),
         ("Water is not visible.", "?", [("presence", "water", False)]),
-        ("no trees and some water", "?", [("presence", "trees", False), ("presence", "water", True)]),
+        (
+            "no trees and some water",
+            "?",
+            [("presence", "trees", False), ("presence", "water", True)],
+        ),
         (
             "Water covers 12.5 km² and trees 3 %.",
             "?",

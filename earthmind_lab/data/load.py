@@ -9,12 +9,10 @@ the scene's own. Every other chip lies on `AOI.grid`.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +21,12 @@ from numpy.typing import NDArray
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, LoadPlan, Radiometry
 from earthmind_lab.data import radiometry as meaning
-from earthmind_lab.data.radiometry import AssetRef, SarMeaning, assets_of
+from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.provenance import input_facts, provenance
+from earthmind_lab.data.radiometry import SarMeaning
 from earthmind_lab.data.resample import (
     Lattice,
     kernel_for,
-    local_path,
     open_asset,
     read_on_grid,
     window_pixels,
@@ -148,7 +147,7 @@ def load_chip(
         radiometry=_radiometry(plan.pair, optical, sar),
         pair=plan.pair,
         aoi=plan.aoi,
-        provenance=_provenance(plan, lattice, layers),
+        provenance=provenance(plan, lattice, {layer.band: layer.inputs for layer in layers}),
     )
 
 
@@ -184,8 +183,9 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox) -> _Lay
         with open_asset(ref) as source:
             _check_place(source, ref, scene)
             read = _read_sar if scene.modality == "sar" else _read_optical
-            part, facts = read(scene, ref, source, lattice, grid)
-            inputs.append(_facts(scene, ref, kernel_for(source, lattice)) | facts)
+            part, scaling, facts = read(scene, ref, source, lattice, grid)
+            kernel = kernel_for(source, lattice)
+            inputs.append(input_facts(scene, ref, kernel, scaling) | facts)
         values = np.where(np.isnan(values), part, values)
         if not np.isnan(values).any():
             break
@@ -196,7 +196,7 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox) -> _Lay
 
 def _read_optical(
     scene: Scene, ref: AssetRef, source: DatasetReader, lattice: Lattice, grid: GeoBox
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
+) -> tuple[NDArray[np.float32], meaning.Scaling, dict[str, Any]]:
     scaling = meaning.optical_scaling(
         scene,
         ref,
@@ -207,12 +207,12 @@ def _read_optical(
     decode = partial(meaning.physical, scaling=scaling)
     values = read_on_grid(source, lattice, grid, decode)
     meaning.check_reflectance(values, ref)
-    return values, _scaling_facts(scaling)
+    return values, scaling, {}
 
 
 def _read_sar(
     scene: Scene, ref: AssetRef, source: DatasetReader, lattice: Lattice, grid: GeoBox
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
+) -> tuple[NDArray[np.float32], meaning.Scaling, dict[str, Any]]:
     """Backscatter in dB; resampled as linear power, because power adds up and dB don't."""
     sar = meaning.sar_meaning(scene, ref)
     scaling = meaning.sar_scaling(ref, sar, dtype=source.dtypes[0], file_nodata=source.nodata)
@@ -222,7 +222,7 @@ def _read_sar(
 
     decibel = meaning.to_db(read_on_grid(source, lattice, grid, decode))
     clipped = int((decibel <= meaning.SAR_FLOOR_DB).sum())
-    return decibel, _scaling_facts(scaling) | {"pixels_at_floor": clipped}
+    return decibel, scaling, {"pixels_at_floor": clipped}
 
 
 def _bands(scene: Scene | None, asked: Sequence[str] | None) -> tuple[str, ...]:
@@ -389,63 +389,6 @@ def _residual_shift(pair: ScenePair) -> dict[str, Any]:
     worst = max(declared, key=lambda name: declared[name])
     note = f"declared by the source for {worst}; not measured"
     return {"residual_shift_px": declared[worst], "residual_shift_note": note}
-
-
-def _facts(scene: Scene, ref: AssetRef, kernel: str) -> dict[str, Any]:
-    properties = ref.properties
-    path = local_path(ref)
-    return {
-        "modality": scene.modality,
-        "band": ref.band,
-        "scene": scene.id,
-        "item": ref.item.get("id", scene.id),
-        "collection": scene.collection,
-        "asset": ref.key,
-        "href": ref.href,
-        "sha256": None if path is None else _sha256(path),
-        "updated": properties.get("updated"),
-        "licence": properties.get("license"),
-        "attribution": properties.get("attribution"),
-        "resampling": kernel,
-    }
-
-
-def _scaling_facts(scaling: meaning.Scaling) -> dict[str, Any]:
-    return {
-        "scale": scaling.scale,
-        "offset": scaling.offset,
-        "nodata": list(scaling.nodata),
-        "decided_by": scaling.reason,
-    }
-
-
-def _provenance(plan: LoadPlan, lattice: Lattice, layers: list[_Layer]) -> Mapping[str, Any]:
-    inputs = [facts for layer in layers for facts in layer.inputs]
-    own = plan.pair.optical is not None and (lattice.x0, lattice.y0) != (0.0, 0.0)
-    return {
-        "grid": {
-            "crs": str(plan.grid.crs),
-            "affine": list(plan.grid.affine)[:6],
-            "shape": [int(side) for side in plan.grid.shape],
-            "lattice": "optical scene" if own else "multiples of the GSD",
-        },
-        "resampling": {layer.band: layer.inputs[0]["resampling"] for layer in layers},
-        "resampling_domain": {"optical": "reflectance", "sar": "linear power", "masks": "nearest"},
-        "inputs": inputs,
-        "attribution": sorted({str(i["attribution"]) for i in inputs if i["attribution"]}),
-        "licences": sorted({str(i["licence"]) for i in inputs if i["licence"]}),
-    }
-
-
-def _sha256(path: Path) -> str:
-    status = path.stat()
-    return _sha256_of(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=1024)
-def _sha256_of(path: Path, _changed: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _box(bounds: Sequence[float]) -> str:

@@ -11,14 +11,15 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.errors import LoadError, RadiometryUnknown
+from earthmind_lab.data.assets import AssetRef
+from earthmind_lab.errors import RadiometryUnknown
 from earthmind_lab.scene import Scene
-from earthmind_lab.sensors import SENSORS, bands_of, boa_offset
+from earthmind_lab.sensors import SENSORS, boa_offset
 
 Convention = Literal["power", "amplitude", "dB"]
 Quantity = Literal["sigma0", "gamma0", "gamma0_rtc"]
@@ -29,35 +30,6 @@ SAR_FLOOR_DB = -50.0
 of a noise subtraction, which is data but has no logarithm."""
 DN_MEDIAN = 3.0
 """Snow and cloud reach about 1.6; a median beyond this means DN were taken for reflectance."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssetRef:
-    """One asset of one item, found for a band of a scene."""
-
-    item: Mapping[str, Any]
-    """The STAC item as plain data; empty when the scene carries none."""
-    key: str
-    """Key of the asset in the item."""
-    asset: Mapping[str, Any]
-    """The asset as plain data; empty when the item doesn't hold it."""
-    href: str
-    """Unsigned href."""
-    band: str
-    """Band or polarisation that is wanted from it."""
-    fields: Mapping[str, Any]
-    """Declared ``scale``, ``offset``, ``nodata``, ``unit``, ``data_type`` of that band."""
-
-    @property
-    def name(self) -> str:
-        """For messages: asset and item."""
-        return f"the asset {self.key!r} of item {self.item.get('id', '?')!r}"
-
-    @property
-    def properties(self) -> Mapping[str, Any]:
-        """Properties of the item."""
-        properties = self.item.get("properties")
-        return properties if isinstance(properties, Mapping) else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,37 +54,6 @@ class SarMeaning:
     geometry: Geometry
     reason: str
     """What decided it."""
-
-
-def assets_of(scene: Scene, band: str) -> tuple[AssetRef, ...]:
-    """The assets that hold a band of a scene, one per item that has it, best first.
-
-    Args:
-        scene: One acquisition, of one or more items.
-        band: Key of `Scene.assets`.
-
-    Raises:
-        LoadError: The scene has no such band.
-    """
-    if band not in scene.assets:
-        raise LoadError(
-            f"The scene {scene.id!r} has no band {band!r}.", found=", ".join(sorted(scene.assets))
-        )
-    href = str(scene.assets[band])
-    first: list[AssetRef] = []
-    more: list[AssetRef] = []
-    for item in scene.items:
-        key = bands_of(item).get(band)
-        asset = item["assets"][key] if key else {}
-        stated = str(asset.get("href", ""))
-        if key and (len(scene.items) == 1 or (not first and _same_href(stated, href))):
-            first.append(_ref(item, key, asset, href, band))
-        elif key and _absolute(stated):
-            more.append(_ref(item, key, asset, stated, band))
-    if not first:
-        item = scene.items[0] if len(scene.items) == 1 else {}
-        return (_ref(item, band, {}, href, band),)
-    return (*first, *more)
 
 
 def optical_scaling(
@@ -176,7 +117,7 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
         RadiometryUnknown: Nothing declares it, or it needs a calibration.
     """
     known = str(scene.collection or ref.item.get("collection") or "").lower()
-    quantity, source = _card4l_quantity(ref), "card4l fields of the item"
+    quantity, source = _card4l_quantity(ref, known), "card4l fields of the item"
     if quantity is None and "sentinel-1-rtc" in (known, scene.sensor):
         quantity, source = "gamma0_rtc", "collection sentinel-1-rtc"
     convention = _convention(_field(ref, "measurement_convention")) or _unit_convention(ref)
@@ -327,7 +268,7 @@ def _by_rule(scene: Scene, ref: AssetRef, whole: bool) -> tuple[float | None, fl
     return sensor.scale, offset, f"rule of {sensor.title}, processing baseline {baseline}"
 
 
-def _card4l_quantity(ref: AssetRef) -> Quantity | None:
+def _card4l_quantity(ref: AssetRef, collection: str) -> Quantity | None:
     stated = _field(ref, "measurement_type")
     if not isinstance(stated, str) or not stated.strip():
         return None
@@ -335,7 +276,9 @@ def _card4l_quantity(ref: AssetRef) -> Quantity | None:
     if text.startswith("sigma0"):
         return "sigma0"
     if text.startswith(("gamma0", "gammat0")):
+        # card4l has one word for both; which of them is said by the product or its lineage.
         flattened = "rtc" in text or text.startswith("gammat0") or _normalised(ref)
+        flattened = flattened or collection == "sentinel-1-rtc" or _radiometric(ref)
         return "gamma0_rtc" if flattened else "gamma0"
     raise RadiometryUnknown(
         f"The backscatter in {ref.name} is of a kind that isn't supported.",
@@ -350,9 +293,18 @@ def _normalised(ref: AssetRef) -> bool:
     return stated.split("-")[0] in ("NRB", "POL")
 
 
+def _radiometric(ref: AssetRef) -> bool:
+    """Whether the lineage says that slopes were taken out of the backscatter."""
+    lineage = " ".join(_texts(ref.properties.get("processing:lineage"))).lower()
+    return re.search(r"radiometric(ally)?[\s-]terrain|terrain[\s-]flatten", lineage) is not None
+
+
 def _sar_geometry(ref: AssetRef, quantity: Quantity | None) -> Geometry:
     if quantity == "gamma0_rtc" or _normalised(ref):
         return "terrain_corrected"
+    ours = ref.properties.get("earthmind:sar_geometry")
+    if ours in ("ellipsoid", "terrain_corrected", "unknown"):
+        return cast(Geometry, ours)
     stated = _field(ref, "geometric_accuracy_type")  # "gtc": geocoded and terrain-corrected
     texts = [stated, *_texts(ref.properties.get("processing:lineage"))]
     steps = ref.properties.get("processing:software")
@@ -404,45 +356,6 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
     elif isinstance(value, Sequence):
         yield from (str(part) for part in value)
-
-
-def _entries(asset: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
-    entries = asset.get(field)
-    if not isinstance(entries, list):
-        return []
-    return [entry if isinstance(entry, Mapping) else {} for entry in entries]
-
-
-def _ref(
-    item: Mapping[str, Any], key: str, asset: Mapping[str, Any], href: str, band: str
-) -> AssetRef:
-    fields = _band_fields(asset)
-    return AssetRef(item=item, key=key, asset=asset, href=href, band=band, fields=fields)
-
-
-def _band_fields(asset: Mapping[str, Any]) -> dict[str, Any]:
-    """Declared numbers of a band: STAC 1.1 lifts what all bands share up to the asset."""
-    holders = [entry for field in ("bands", "raster:bands") for entry in _entries(asset, field)[:1]]
-    fields: dict[str, Any] = {}
-    for name in ("scale", "offset", "nodata", "unit", "data_type"):
-        for holder in (*holders, asset):
-            value = holder.get(f"raster:{name}", holder.get(name))
-            if value is not None:
-                fields.setdefault(name, value)
-    return fields
-
-
-def _same_href(stated: str, href: str) -> bool:
-    """Whether a stated href, possibly relative to its item, is this one."""
-    if not stated:
-        return False
-    if stated == href:
-        return True
-    return not _absolute(stated) and href.endswith("/" + re.sub(r"^(\.{1,2}/)+", "", stated))
-
-
-def _absolute(href: str) -> bool:
-    return href.startswith("/") or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", href) is not None
 
 
 def _number(value: Any, default: float) -> float:

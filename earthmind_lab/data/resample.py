@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.data.radiometry import AssetRef
+from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.errors import AssetUnavailable
 
 if TYPE_CHECKING:

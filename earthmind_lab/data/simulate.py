@@ -27,7 +27,8 @@ POLARISATIONS = ("vv", "vh")
 SENSOR_GSD = 10.0
 """Below this the picture is enlarged, as a rendered chip is: no sensor sees finer."""
 
-# Fitted to L1C/L2A pairs of one date: top of atmosphere = path + transmittance x surface.
+# Estimated by eye from band medians of L1C/L2A pairs of one date, not fitted:
+# top of atmosphere = path + transmittance x surface.
 PATH = np.array([0.075, 0.042, 0.022, 0.009, 0.003], np.float32)
 TRANSMITTANCE = np.array([0.82, 0.88, 0.91, 0.93, 0.96], np.float32)
 # Bands move together when plants are greener: NIR up, red and SWIR down.

@@ -1,8 +1,9 @@
 """What simulated ground looks like to both sensors: one row per material.
 
-The numbers were measured by `scripts/measure_classes.py` on the real pairs of the sample data
-(Tanzania, Denmark, Chile, Spain, Jiangsu, Punjab, Ireland, Finland, and ten SEN12MS-CR scenes) and
-rounded. Surface reflectance comes from the L2A files where a class occurs there; elsewhere from the
+The rows are centred on medians measured by `scripts/measure_classes.py` on the real pairs
+of the sample data (Tanzania, Denmark, Chile, Spain, Jiangsu, Punjab, Ireland, Finland, and ten
+SEN12MS-CR scenes).
+Surface reflectance comes from the L2A files where a class occurs there; elsewhere from the
 L1C medians with the atmosphere of `simulate.py` taken off. Examples of the medians found (B, G, R,
 NIR, SWIR1 | VV, VH dB):
 
@@ -12,11 +13,12 @@ NIR, SWIR1 | VV, VH dB):
     crops, green    sr   .045 .079 .057 .362 .194 | -10.5 -16.7
     grass           sr   .077 .107 .123 .250 .259 | -10.5 -17.2
     bare            sr   .118 .152 .186 .264 .316 | -11.9 -19.2
-    built           toa  .159 .163 .184 .226 .247 |  -1.2 -11.5     half range 3 dB and more
+    built           toa  .159 .163 .184 .226 .247 |  -0.8 -13.5     Spain; SEN12MS-CR -1.5 -10.7
     snow            sr   .491 .421 .416 .520 .059 |  -8.2 -16.5     low sun; fresh snow is brighter
 
-Roofs, sand, rock, volcanic ground, fresh snow and ripe or flooded fields are set by hand around
-these, because the rules behind the measurement cannot tell them apart.
+Each row below was set by hand around these medians, none is a fit. Roofs, sand, rock,
+volcanic ground, fresh snow and ripe or flooded fields are the least certain, because the rules
+behind the measurement cannot tell them apart.
 """
 
 from dataclasses import dataclass

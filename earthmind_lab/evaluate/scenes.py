@@ -23,8 +23,8 @@ from earthmind_lab.evaluate.truth import (
     PixelTruth,
     indices,
     spectral_truth,
-    with_land_cover,
     with_labels,
+    with_land_cover,
 )
 from earthmind_lab.scene import Scene, ScenePair
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,16 +77,16 @@ def lonlat_box(crs: str, west: float, south: float, east: float, north: float) -
 def make_scene(
     hrefs: Mapping[str, str],
     *,
-    id: str = "S2",
+    name: str = "S2",
     sensor: str = "sentinel-2-l2a",
     properties: Mapping[str, Any] | None = None,
     asset: Mapping[str, Any] | None = None,
     footprint: Any = None,
 ) -> Scene:
     assets = {band: {"href": href, **(asset or {})} for band, href in hrefs.items()}
-    item = {"id": id, "properties": dict(properties or {}), "assets": assets}
+    item = {"id": name, "properties": dict(properties or {}), "assets": assets}
     return Scene(
-        id=id,
+        id=name,
         sensor=sensor,
         modality="sar" if "vv" in hrefs else "optical",
         datetime=WHEN,
@@ -129,14 +130,13 @@ def optical(folder: Path) -> Scene:
 @pytest.fixture
 def sar(folder: Path) -> Scene:
     hrefs = {b: str(folder / "degrees" / f"{b}.tif") for b in POWER}
-    return make_scene(hrefs, id="S1", sensor="sentinel-1-rtc", properties=GAMMA0)
+    return make_scene(hrefs, name="S1", sensor="sentinel-1-rtc", properties=GAMMA0)
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many block borders inside a small chip."""
     monkeypatch.setattr(resample, "BLOCK", 32)
-    yield
 
 
 def aoi_of(row0: float, row1: float, column0: float, column1: float) -> AOI:
@@ -271,7 +271,7 @@ def test_other_conventions_become_power_first(
     degrees = upright(34.0545, -3.3898, 7.9e-5, 9.05e-5)
     hrefs = {b: write(tmp_path / f"{b}.tif", v, degrees, "EPSG:4326") for b, v in stored.items()}
     stated = GAMMA0 | {"card4l:measurement_convention": convention}
-    other = make_scene(hrefs, id="other", sensor="sentinel-1-gamma0", properties=stated)
+    other = make_scene(hrefs, name="other", sensor="sentinel-1-gamma0", properties=stated)
     one = load_chip(make_pair(None, sar), aoi_of(*WHOLE), gsd=30)
     two = load_chip(make_pair(None, other), aoi_of(*WHOLE), gsd=30)
     assert np.allclose(one.sar, two.sar, atol=1e-3)
@@ -323,7 +323,7 @@ def test_calm_water_is_data(tmp_path: Path) -> None:
     power[60:80, 60:80] = 0
     power[90:100, 90:100] = -9999
     href = write(tmp_path / "vv.tif", power, upright(*ORIGIN, 10), nodata=-9999)
-    scene = make_scene({"vv": href}, id="S1", sensor="sentinel-1-rtc", properties=GAMMA0)
+    scene = make_scene({"vv": href}, name="S1", sensor="sentinel-1-rtc", properties=GAMMA0)
     optical = make_scene({"red": write(tmp_path / "red.tif", DN["red"], upright(*ORIGIN, 10))},
                          asset=S2_FIELDS)  # fmt: skip
     chip = load_chip(make_pair(optical, scene), aoi_of(50, 110, 50, 110))
@@ -442,7 +442,7 @@ def test_several_bands_in_one_file_are_refused(tmp_path: Path) -> None:
 
 def test_undeclared_numbers_are_refused(folder: Path) -> None:
     refused(RadiometryUnknown, make_scene({"red": str(folder / "red.tif")}))
-    bare = make_scene({"vv": str(folder / "utm" / "vv.tif")}, id="S1", sensor="sentinel-1")
+    bare = make_scene({"vv": str(folder / "utm" / "vv.tif")}, name="S1", sensor="sentinel-1")
     assert "card4l:measurement_type" in refused(RadiometryUnknown, bare)
 
 
@@ -453,22 +453,16 @@ def test_rasters_off_the_map_are_refused(tmp_path: Path, gcps: bool) -> None:
               for r, c in ((0, 0), (0, 90), (90, 0))]  # fmt: skip
     place = {"gcps": points, "crs": "EPSG:4326"} if gcps else {}
     with (
-        pytest.warns() if not gcps else _quiet(),
+        pytest.warns() if not gcps else nullcontext(),
         rasterio.open(
             path, "w", driver="GTiff", width=99, height=99, count=1, dtype="float32", **place
         ) as target,
     ):
         target.write(np.ones((99, 99), dtype=np.float32), 1)
-    sar = make_scene({"vv": str(path)}, id="S1", sensor="sentinel-1", properties=GAMMA0)
+    sar = make_scene({"vv": str(path)}, name="S1", sensor="sentinel-1", properties=GAMMA0)
     message = refused(NotTerrainCorrected, sar)
     assert ("control points" if gcps else "no CRS") in message
     refused(GridMismatch, make_scene({"red": str(path)}, asset=S2_FIELDS))
-
-
-class _quiet:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def test_areas_elsewhere_and_empty_areas_are_refused(optical: Scene, tmp_path: Path) -> None:
@@ -508,3 +502,34 @@ def test_dtypes_and_masks_of_a_chip(optical: Scene, sar: Scene) -> None:
     assert chip.optical.dtype == chip.sar.dtype == np.float32
     assert chip.inside.dtype == bool and chip.inside.all()
     assert chip.valid_optical.all() and chip.valid_sar.all()
+
+
+# --- the embedded catalog -----------------------------------------------------------------------
+
+
+def sample_scenes() -> dict[str, Scene]:
+    from earthmind_lab.data.catalogs import open_catalog
+
+    return {scene.id: scene for scene in open_catalog("sample").search()}
+
+
+def test_spain_loads_as_promised() -> None:
+    scenes = sample_scenes()
+    (optical,) = (s for n, s in scenes.items() if "spain" in n and s.modality == "optical")
+    (sar,) = (s for n, s in scenes.items() if "spain" in n and s.modality == "sar")
+    chip = load_chip(make_pair(optical, sar), AOI.from_bbox(-0.775, 38.09, -0.745, 38.12))
+    assert chip.grid == chip.aoi.grid(10)  # the source is in degrees
+    assert (chip.radiometry.level, chip.radiometry.quantity) == ("TOA", "sigma0")
+    assert chip.valid_optical.all() and chip.valid_sar.all()
+    assert 0.0 < np.median(chip.band("red")) < 0.3
+    assert -20 < np.median(chip.band("vv")) < -3
+    assert all(entry["licence"] and entry["attribution"] for entry in chip.provenance["inputs"])
+
+
+def test_punjab_says_its_geolocation_error() -> None:
+    scenes = [s for n, s in sample_scenes().items() if "punjab" in n]
+    optical = next(s for s in scenes if s.modality == "optical")
+    sar = next(s for s in scenes if s.modality == "sar")
+    centre = optical.footprint.centroid
+    aoi = AOI(geometry=centre.buffer(0.004, cap_style="square"))
+    assert load_chip(make_pair(optical, sar), aoi).radiometry.residual_shift_px == 4

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import box
 
+from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.radiometry import (
     SAR_FLOOR_DB,
-    AssetRef,
     Scaling,
-    assets_of,
     check_reflectance,
     optical_level,
     optical_scaling,
@@ -183,6 +182,18 @@ def card4l(kind: str, convention: str | None = "linear power", **more: Any) -> d
             "power",
             "terrain_corrected",
         ),
+        (
+            card4l("gamma0", **{"processing:lineage": "radiometric terrain correction"}),
+            "gamma0_rtc",
+            "power",
+            "terrain_corrected",
+        ),
+        (
+            card4l("sigma0", **{"earthmind:sar_geometry": "ellipsoid"}),
+            "sigma0",
+            "power",
+            "ellipsoid",
+        ),
         (card4l("gamma0_rtc", "dB"), "gamma0_rtc", "dB", "terrain_corrected"),
         (card4l("sigma0", "linear amplitude"), "sigma0", "amplitude", "unknown"),
         (
@@ -211,6 +222,11 @@ def test_card4l_fields_come_first(
 def test_card4l_outranks_a_known_collection() -> None:
     scene, ref = sar(properties=card4l("sigma0", "dB"), collection="sentinel-1-rtc")
     assert sar_meaning(scene, ref).quantity == "sigma0"
+
+
+def test_gamma0_of_the_rtc_collection_is_terrain_flattened() -> None:
+    meaning = sar_meaning(*sar(properties=card4l("gamma0"), collection="sentinel-1-rtc"))
+    assert (meaning.quantity, meaning.geometry) == ("gamma0_rtc", "terrain_corrected")
 
 
 def test_known_collection_needs_no_fields() -> None:

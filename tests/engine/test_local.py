@@ -182,7 +182,8 @@ def test_pictures_and_question_are_read_apart_even_without_a_cache(make, monkeyp
     start, total = layout.question_start, layout.input_ids.shape[1]
     for _ in range(2):
         engine.generate(prompt, Options(max_new_tokens=1))
-    assert lengths == [start, total - start, total - start]
+    prefills = [length for length in lengths if length > 1]  # a mark may be fed on its own
+    assert prefills == [start, total - start, total - start]
 
 
 def test_weighted_fusion_returns_weights_and_depends_on_the_question(make):

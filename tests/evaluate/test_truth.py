@@ -54,9 +54,7 @@ def truth_of(name: str) -> PixelTruth:
         ("bare", BUILT, None),
     ],
 )
-def test_the_spectrum_decides_what_it_can(
-    spectrum: str, index: int, expected: bool | None
-) -> None:
+def test_the_spectrum_decides_what_it_can(spectrum: str, index: int, expected: bool | None) -> None:
     truth = truth_of(spectrum)
     said = True if truth.yes[index, 0, 0] else False if truth.no[index, 0, 0] else None
     assert said is expected

@@ -1,0 +1,233 @@
+"""Pictures of chips, plain pictures and figures."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from PIL import Image
+from shapely.geometry import box
+
+from earthmind_lab.aoi import AOI
+from earthmind_lab.chip import Chip, Radiometry
+from earthmind_lab.errors import PromptError
+from earthmind_lab.exchange import View
+from earthmind_lab.render import draw_masks, picture_view, render, save_figure
+from earthmind_lab.scene import Scene, ScenePair
+
+SHAPE = (8, 12)
+GRID = GeoBox(SHAPE, Affine(20, 0, 600000, 0, -20, 4200000), "EPSG:32630")
+OPTICAL = ("blue", "green", "red", "nir", "swir16")
+
+
+def make_scene(modality: str, when: datetime | None) -> Scene:
+    day = datetime(2019, 9, 17, tzinfo=UTC)
+    return Scene(
+        id=modality,
+        sensor=modality,
+        modality=modality,
+        datetime=when,
+        start=when or day,
+        end=when or day.replace(hour=23),
+        footprint=box(-2, 37, -1, 38),
+        assets={},
+    )
+
+
+def make_chip(
+    bands: tuple[str, ...] = OPTICAL, polarisations: tuple[str, ...] = ("vv", "vh")
+) -> Chip:
+    """Reflectance 0.1, 0.2, ... by band; VV -12.5 dB, VH -19.5 dB, pixel (0, 0) without data."""
+    levels = np.arange(1, len(bands) + 1, dtype=np.float32) / 10
+    optical = np.tile(levels[:, None, None], (1, *SHAPE)) if bands else None
+    decibels = np.array([{"vv": -12.5, "vh": -19.5}.get(p, -10.0) for p in polarisations])
+    sar = np.tile(decibels.astype(np.float32)[:, None, None], (1, *SHAPE))
+    for stack in (optical, sar):
+        if stack is not None:
+            stack[:, 0, 0] = np.nan
+    return Chip(
+        grid=GRID,
+        optical=optical,
+        sar=sar if polarisations else None,
+        bands=bands,
+        polarisations=polarisations,
+        inside=np.ones(SHAPE, dtype=bool),
+        radiometry=Radiometry(),
+        pair=ScenePair(
+            optical=make_scene("optical", None),
+            sar=make_scene("sar", datetime(2019, 9, 18, 6, tzinfo=UTC)),
+            gap=None,
+            overlap=1.0,
+            cloud_in_aoi=None,
+            score=0.0,
+            factors={},
+        ),
+        aoi=AOI.from_bbox(-2, 37, -1, 38),
+    )
+
+
+def test_default_views_in_order() -> None:
+    views = render(make_chip())
+    assert [view.name for view in views] == ["vv_vh_ratio", "swir_nir_red", "true_colour"]
+    assert [view.modality for view in views] == ["sar", "optical", "optical"]
+    assert all(view.shape == SHAPE and view.gsd == 20 for view in views)
+    assert views[0].time == "2019-09-18T06:00:00Z"
+    assert views[1].time == "2019-09-17T00:00:00Z/2019-09-17T23:00:00Z"
+
+
+def test_channels_are_stretched_physically() -> None:
+    sar, swir, true = render(make_chip())
+    # VV -12.5 of -25..0; VH -19.5 of -32..-7; ratio 7 of 0..15.
+    assert sar.image[4, 4].tolist() == [128, 128, 119]
+    assert sar.bands == ("vv", "vh", "vv-vh")
+    assert sar.stretch == ((-25, 0), (-32, -7), (0, 15))
+    # swir16 0.5 of 0..0.4 (saturated), nir 0.4 of 0..0.4, red 0.3 of 0..0.3
+    assert swir.image[4, 4].tolist() == [255, 255, 255]
+    assert swir.stretch == ((0, 0.4), (0, 0.4), (0, 0.3))
+    # red 0.3, green 0.2, blue 0.1 of 0..0.3
+    assert true.image[4, 4].tolist() == [255, 170, 85]
+
+
+def test_nodata_is_black() -> None:
+    assert all((view.image[0, 0] == 0).all() for view in render(make_chip()))
+
+
+@pytest.mark.parametrize(
+    ("bands", "polarisations", "names"),
+    [
+        (OPTICAL, (), ["swir_nir_red", "true_colour"]),
+        ((), ("vv", "vh"), ["vv_vh_ratio"]),
+        (("red", "green", "blue"), ("vv",), ["true_colour", "vv"]),
+        (("red", "nir08", "swir16"), ("hh", "hv"), ["swir_nir_red", "hh"]),
+        (("red", "nir"), (), ["nir"]),
+    ],
+)
+def test_defaults_follow_the_bands(
+    bands: tuple[str, ...], polarisations: tuple[str, ...], names: list[str]
+) -> None:
+    assert [view.name for view in render(make_chip(bands, polarisations))] == names
+
+
+def test_nir08_is_named_where_it_is_used() -> None:
+    (view,) = render(make_chip(("red", "nir08", "swir16"), ()))
+    assert view.bands == ("swir16", "nir08", "red")
+
+
+def test_a_single_polarisation_is_grey() -> None:
+    (view,) = render(make_chip((), ("vv",)))
+    assert view.image[4, 4].tolist() == [128, 128, 128]
+
+
+def test_asking_for_what_is_not_there() -> None:
+    with pytest.raises(PromptError, match="no composite 'ndvi'"):
+        render(make_chip(), ["ndvi"])
+    with pytest.raises(PromptError, match="swir16"):
+        render(make_chip(("red", "green", "blue")), ["swir_nir_red"])
+    with pytest.raises(PromptError, match="no bands for any picture"):
+        render(make_chip(("coastal",), ()))
+
+
+# --- plain pictures -----------------------------------------------------------------------------
+
+
+def picture(width: int = 5, height: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_plain_pictures_keep_their_pixels(tmp_path: Path) -> None:
+    pixels = picture()
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for given in (pixels, tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(pixels)):
+        view = picture_view(given)
+        assert np.array_equal(view.image, pixels)
+        assert (view.name, view.gsd, view.time, view.stretch) == ("picture", None, None, ())
+
+
+def test_grey_and_alpha_become_colour(tmp_path: Path) -> None:
+    pixels = picture()
+    assert np.array_equal(picture_view(pixels[:, :, 0]).image[:, :, 2], pixels[:, :, 0])
+    with_alpha = np.dstack([pixels, np.full(pixels.shape[:2], 9, dtype=np.uint8)])
+    assert np.array_equal(picture_view(with_alpha).image, pixels)
+
+
+def test_camera_orientation_is_applied(tmp_path: Path) -> None:
+    pixels = picture()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    view = picture_view(tmp_path / "turned.png")
+    assert np.array_equal(view.image, np.rot90(pixels, -1))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "int32"])
+def test_numbers_with_units_are_not_pictures(tmp_path: Path, dtype: str) -> None:
+    values = (np.arange(12).reshape(3, 4) * 100).astype(dtype)
+    Image.fromarray(values).save(tmp_path / "raster.tif")
+    for given in (values, tmp_path / "raster.tif"):
+        with pytest.raises(PromptError, match="declared units"):
+            picture_view(given)
+
+
+def test_what_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    Image.fromarray(picture(90, 90)).save(tmp_path / "whole.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:9000])
+    for name, message in (("text", "no picture"), ("half", "damaged"), ("none", "There is no")):
+        with pytest.raises(PromptError, match=message):
+            picture_view(tmp_path / f"{name}.png")
+    with pytest.raises(PromptError, match="no picture"):
+        picture_view(np.zeros((2, 3, 5), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("side", [10_001, 20_000])
+def test_huge_pictures_are_refused_before_they_are_decoded(tmp_path: Path, side: int) -> None:
+    Image.new("1", (side, 10_000)).save(tmp_path / "huge.png")
+    with pytest.raises(PromptError, match="too large"):
+        picture_view(tmp_path / "huge.png")
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def test_masks_are_tinted_and_outlined() -> None:
+    image = np.full((9, 9, 3), 100, dtype=np.uint8)
+    mask = np.zeros((9, 9), dtype=bool)
+    mask[2:7, 2:7] = True
+    drawn = draw_masks(image, [mask])
+    assert np.array_equal(drawn[~mask], image[~mask])
+    assert drawn[2, 4].tolist() == [0, 174, 255]
+    assert drawn[4, 4].tolist() == [65, 126, 154]
+    with pytest.raises(PromptError, match="grid"):
+        draw_masks(image, [mask[:5]])
+
+
+def test_a_figure_shows_every_view_and_the_mask(tmp_path: Path) -> None:
+    views = render(make_chip())
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[2:5, 3:9] = True
+    path = save_figure(
+        tmp_path / "new" / "figure.png", views, [mask], ["SAR"], title="Where?", attribution="ESA"
+    )
+    with Image.open(path) as image:
+        sheet = np.asarray(image)
+    assert sheet.shape[1] == 4 * 12 * 32 + 5 * 12  # four panels, each enlarged to 384 px
+    colours = {tuple(c) for c in sheet[60:70].reshape(-1, 3)}
+    assert {(128, 128, 119), (255, 255, 255), (255, 170, 85)} <= colours
+    assert (0, 174, 255) in {tuple(c) for c in sheet.reshape(-1, 3)}
+    assert [p.name for p in path.parent.iterdir()] == ["figure.png"]
+
+
+def test_a_figure_needs_a_view(tmp_path: Path) -> None:
+    with pytest.raises(PromptError):
+        save_figure(tmp_path / "figure.png", [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_of_its_own_makes_a_figure(tmp_path: Path) -> None:
+    view: View = picture_view(picture(900, 700))
+    with Image.open(save_figure(tmp_path / "f.png", [view], attribution="x " * 400)) as image:
+        assert image.width == 924
