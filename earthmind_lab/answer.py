@@ -132,8 +132,17 @@ class Answer:
 
     @property
     def area_m2(self) -> float | None:
-        """Mapped area of all detections; None for a plain picture."""
-        return None if self.grid is None else sum(item.area_m2 for item in self.detections)
+        """Mapped area of all detections, overlaps counted once; None for a plain picture."""
+        return None if self.grid is None else _united(self.detections)
+
+    @property
+    def areas(self) -> dict[str, float]:
+        """Mapped area per label in square metres, overlaps within a label counted once."""
+        labels = dict.fromkeys(item.label for item in self.detections)
+        return {
+            label: _united([item for item in self.detections if item.label == label])
+            for label in labels
+        }
 
     def masks(self) -> tuple[NDArray[np.bool_], ...]:
         """The masks of the reply, (H, W) each, in its order."""
@@ -358,6 +367,17 @@ def _window(grid: GeoBox, rows: slice, columns: slice) -> GeoBox:
     x, y = columns.start, rows.start
     corner = Affine(a, b, a * x + b * y + c, d, e, d * x + e * y + f)
     return GeoBox((rows.stop - y, columns.stop - x), corner, grid.crs)
+
+
+def _united(detections: Sequence[Detection]) -> float:
+    """Area of the ground that any of the detections covers, square metres."""
+    from shapely import area, union_all
+
+    shapes = [item.geometry for item in detections]
+    apart = float(area(shapes).sum()) if shapes else 0.0
+    # Pixels are exact; the share that overlaps is a ratio, which degrees give as well.
+    ratio = min(1.0, float(union_all(shapes).area) / apart) if apart else 0.0
+    return sum(item.area_m2 for item in detections) * ratio
 
 
 def _by_row(areas: NDArray[np.float64]) -> NDArray[np.float64]:

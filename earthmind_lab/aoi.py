@@ -186,6 +186,10 @@ def _check(geometry: BaseGeometry) -> None:
         raise AOIError("The AOI is empty.", change="draw a polygon or pass a bounding box")
     if geometry.geom_type not in ("Polygon", "MultiPolygon"):
         raise AOIError("The AOI has no area.", found=geometry.geom_type, change="draw a polygon")
+    flat = "The AOI has no area."
+    if 0.0 in (geometry.bounds[2] - geometry.bounds[0], geometry.bounds[3] - geometry.bounds[1]):
+        # GEOS calls a rectangle without width self-crossing, which helps nobody.
+        raise AOIError(flat, change="drag a rectangle instead of clicking")
     if not geometry.is_valid:
         from shapely.validation import explain_validity
 
@@ -214,12 +218,15 @@ def _check(geometry: BaseGeometry) -> None:
             change="a smaller area; were longitude and latitude swapped, or metres given?",
         )
     if _geodesic_area_m2(geometry) < MIN_AREA_M2:
-        raise AOIError("The AOI has no area.", change="drag a rectangle instead of clicking")
+        raise AOIError(flat, change="drag a rectangle instead of clicking")
 
 
 def _geodesic_area_m2(geometry: BaseGeometry) -> float:
+    import shapely
     from pyproj import Geod
 
+    # pyproj adds up signed areas: a hole that turns like its outline would count twice.
+    geometry = shapely.orient_polygons(geometry)
     area, _ = Geod(ellps="WGS84").geometry_area_perimeter(geometry)
     return abs(float(area))
 

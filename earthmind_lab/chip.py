@@ -131,10 +131,11 @@ class Chip:
         Raises:
             GridMismatch: The chip doesn't hold it.
         """
-        if self.optical is not None and name in self.bands:
-            return self.optical[self.bands.index(name)]
-        if self.sar is not None and name in self.polarisations:
-            return self.sar[self.polarisations.index(name)]
+        stacks = ((self.optical, self.bands), (self.sar, self.polarisations))
+        for stack, names in stacks:
+            if stack is not None and name in names:
+                found: NDArray[np.float32] = stack[names.index(name)]
+                return found
         held = ", ".join((*self.bands, *self.polarisations))
         raise GridMismatch(f"The chip holds no band {name!r}.", found=held)
 

@@ -60,13 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             outcome = verb(given)
     except (EarthMindError, OSError) as error:
-        print(f"earthmind {given.name}: {error}", file=sys.stderr)
+        print(f"earthmind {given.name}: {_printable(str(error))}", file=sys.stderr)
         return ERROR
     except KeyboardInterrupt:
         print(f"earthmind {given.name}: stopped", file=sys.stderr)
         return STOPPED
     data = json.dumps(outcome.data, ensure_ascii=False, allow_nan=False) if given.json else None
-    _print("\n".join(outcome.lines) if data is None else data)
+    _print("\n".join(map(_printable, outcome.lines)) if data is None else data)
     return outcome.code
 
 
@@ -314,12 +314,19 @@ def _told(answer: Any, pair: ScenePair | None, path: str | None) -> list[str]:
 
     lines = _about(pair) if pair else []
     lines += [f"Answer: {answer.text}", f"Notice: {answer.notice}"]
-    if answer.area_m2 is not None:
-        count = len(answer.detections)
+    if answer.grid is not None and not answer.detections:
+        lines.append("Mapped area: none")
+    for label, area in answer.areas.items():
+        count = sum(item.label == label for item in answer.detections)
         objects = "1 object" if count == 1 else f"{count} objects"
-        lines.append(f"Mapped area: {format_area(answer.area_m2)} in {objects}")
+        lines.append(f"Mapped area: {format_area(area)} of {label} in {objects}")
     lines += [f"Evidence: {claim.verdict}: {claim.sentence()}" for claim in answer.evidence]
     return [*lines, f"Record: {path or 'none (--out DIR writes one)'}"]
+
+
+def _printable(line: str) -> str:
+    """Text of models and catalogs is data: no control character reaches the terminal."""
+    return "".join(char if char.isprintable() else " " for char in line)
 
 
 def _print(text: str) -> None:

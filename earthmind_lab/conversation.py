@@ -218,7 +218,7 @@ class Conversation:
             prompt=prompt, options=options, reply=reply, mapped=mapped, claims=claims,
             capabilities=about, chip=self.chip, picture=self._picture, search=self._search,
         )  # fmt: skip
-        self._turns.append(Turn(question=prompt.text, reply=reply.text))
+        self._turns.append(Turn(question=prompt.text, reply=reply.raw or reply.text))
         return Answer(
             text=reply.text, notice=about.notice, detections=mapped.detections, evidence=claims,
             seen_gsd_m=seen, reply=reply, grid=self.chip.grid if self.chip else None, record=record,

@@ -182,6 +182,8 @@ class Reply:
 
     text: str
     """What the model said, without its control tokens."""
+    raw: str = ""
+    """The same with the marks it wrote ([SEG]); what a later turn reads as history."""
     objects: tuple[Found, ...] = ()
     """What it marked, in the order of the text."""
     sensor_weights: NDArray[np.float32] | None = None

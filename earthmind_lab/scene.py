@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,11 @@ class Scene:
     """Key of the sensor table, such as ``sentinel-2-l2a`` or ``sentinel-1-rtc``."""
     modality: str
     """``optical`` or ``sar``."""
-    datetime: datetime | None
+    datetime: dt.datetime | None
     """Acquisition time in UTC; None when the source only gives an interval."""
-    start: datetime
+    start: dt.datetime
     """Earliest possible acquisition time in UTC (= `datetime` when that is known)."""
-    end: datetime
+    end: dt.datetime
     """Latest possible acquisition time in UTC (= `datetime` when that is known)."""
     footprint: BaseGeometry
     """Outline in lon/lat (EPSG:4326)."""
@@ -96,8 +97,8 @@ class ScenePair:
         if self.gap is None:
             return None
         if isinstance(self.gap, tuple):
-            return [round(part.total_seconds() / 3600, 2) for part in self.gap]
-        return round(self.gap.total_seconds() / 3600, 2)
+            return [_hours(part) for part in self.gap]
+        return _hours(self.gap)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, the shape of the command line's ``pairs``."""
@@ -133,5 +134,10 @@ class SceneSeries:
             raise SearchError("The pairs of a series must be ordered by time.")
 
 
-def _iso(when: datetime) -> str:
+def _hours(gap: timedelta) -> float:
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
+    return round(gap.total_seconds() / 3600, 2) + 0.0
+
+
+def _iso(when: dt.datetime) -> str:
     return when.isoformat().replace("+00:00", "Z")

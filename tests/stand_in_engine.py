@@ -136,14 +136,14 @@ class StandInEngine:
         return self._made("I can't tell.", (), shape)
 
     def _made(self, text: str, labels: tuple[str, ...], shape: tuple[int, int]) -> Reply:
-        drawn = {label: self.masks[label] for label in labels}
-        masks = {label: m(shape) if callable(m) else m for label, m in drawn.items()}
+        drawn = [(label, self.masks[label]) for label in labels]
+        masks = [(label, mask(shape) if callable(mask) else mask) for label, mask in drawn]
         objects = tuple(
             Found(
                 label=label, score=0.9, view=self._view,
                 mask_logits=np.where(mask, 4.0, -4.0).astype(np.float32),
             )
-            for label, mask in masks.items()
+            for label, mask in masks
         )  # fmt: skip
         ids = tuple(text.encode())
         return Reply(text=text, objects=objects, token_ids=ids, usage=Usage(tokens_new=len(ids)))

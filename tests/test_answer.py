@@ -188,3 +188,18 @@ def test_claims_read_as_sentences():
     assert "20.0% of the AOI, 2.00 ha, 2 objects" in claim.sentence()
     bare = replace(claim, measured={})
     assert "no mask" in bare.sentence()
+
+
+def test_overlaps_are_counted_once():
+    chip = make_chip()
+    question = "Segment both."
+    lower = square(SIDE, (5, 12, 2, 12))
+    engine = StandInEngine(
+        {"water": TWO, "lake": lower}, {question: "Sure."},
+        marks={question: ("water", "water", "lake")},
+    )  # fmt: skip
+    answer = ask(chip, question, engine=engine)
+    assert len(answer.detections) == 5
+    assert answer.areas["water"] == pytest.approx(mask_area_m2(TWO, chip.grid), rel=1e-4)
+    assert answer.areas["lake"] == pytest.approx(mask_area_m2(lower, chip.grid), rel=1e-4)
+    assert answer.area_m2 == pytest.approx(mask_area_m2(TWO, chip.grid), rel=1e-4)

@@ -123,6 +123,14 @@ def test_ask_for_people(run, catalog, engine):
         assert part in out
 
 
+def test_no_control_character_of_a_model_reaches_the_terminal(run, catalog, engine):
+    engine.texts = {"Hello?": "red \x1b[31mwater\x07"}
+    _, out, _ = run("ask", "Hello?", *place(catalog))
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert json.loads(run("ask", "Hello?", *place(catalog), "--json")[1])["text"].count("\x1b") == 1
+
+
 def test_ask_writes_everything_and_replay_agrees(run, catalog, engine, tmp_path):
     out_folder = tmp_path / "out"
     words = ["ask", "Segment the water.", *place(catalog), "--out", out_folder, "--json"]

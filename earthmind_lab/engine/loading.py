@@ -225,7 +225,7 @@ def _check_header(file: Path) -> None:
 
 
 def _device(asked: str | None) -> str:
-    """The torch device to use, with its index, so that ``cuda`` and ``cuda:0`` are one."""
+    """The device to use; the only thing asked of torch before the folder is opened."""
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise EngineUnavailable(
@@ -233,27 +233,9 @@ def _device(asked: str | None) -> str:
                 found=f"no {package}",
                 change="pip install 'earthmind-lab[model]'",
             )
-    import torch
+    from earthmind_lab.model.opening import choose_device
 
-    name = asked or Settings.from_env().device
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise EngineUnavailable(
-            f"torch knows no device {name!r}.", change="'cpu', 'cuda' or 'cuda:1'"
-        ) from error
-    if device.type == "cuda":
-        index = device.index or 0
-        if index >= torch.cuda.device_count():
-            raise EngineUnavailable(
-                f"There is no device {name!r} here.",
-                found=f"{torch.cuda.device_count()} CUDA devices",
-                change="device='cpu'",
-            )
-        return f"cuda:{index}"
-    return "cpu" if device.type == "cpu" else str(device)
+    return choose_device(asked or Settings.from_env().device)
 
 
 def _dtype(asked: str | None, device: str, nbytes: int) -> str:
@@ -267,57 +249,11 @@ def _dtype(asked: str | None, device: str, nbytes: int) -> str:
 
 def _load(key: _Key) -> LocalBackend:
     """Read model and tokenizer of a checked folder."""
-    import torch
-
     from earthmind_lab.engine.local import LocalBackend
-    from earthmind_lab.errors import EarthMindError, OutOfDeviceMemory
-    from earthmind_lab.model import EarthMindProcessor
+    from earthmind_lab.model.opening import open_model
 
-    try:
-        model = _model(key)
-        processor = EarthMindProcessor.from_pretrained(key.folder, model.config)
-        model.to(key.device)
-    except EarthMindError:
-        raise
-    except torch.OutOfMemoryError as error:
-        raise OutOfDeviceMemory(
-            f"The weights in {key.folder} do not fit on {key.device}.",
-            change="dtype='bfloat16', or device='cpu'",
-        ) from error
-    except Exception as error:  # whatever is wrong in the files, the user needs the folder's name
-        raise EngineError(
-            f"The files in {key.folder} do not make a model.",
-            found=f"{type(error).__name__}: {error}".splitlines()[0],
-            change="the whole, unchanged folder of one model",
-        ) from error
+    model, processor = open_model(key.folder, device=key.device, dtype=key.dtype)
     return LocalBackend(model, processor, _capabilities(key, processor))
-
-
-def _model(key: _Key) -> Any:
-    """The model on the CPU, refused when weights are missing: they would be random numbers."""
-    import torch
-    from transformers.utils import logging
-
-    from earthmind_lab.model import EarthMindForConditionalGeneration
-
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        loaded: Any = EarthMindForConditionalGeneration.from_pretrained(
-            key.folder, dtype=getattr(torch, key.dtype), output_loading_info=True
-        )
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    model, info = loaded
-    wrong = [str(name) for kind in ("missing_keys", "mismatched_keys") for name in info[kind]]
-    if wrong:
-        raise EngineError(
-            f"The weights in {key.folder} do not fit its config.json.",
-            found=f"{len(wrong)} tensors missing or of another size, for example {wrong[0]}",
-            change="take weights and config.json from one folder",
-        )
-    return model.eval()
 
 
 def _capabilities(key: _Key, processor: Any) -> Capabilities:

@@ -320,6 +320,7 @@ class ResidentEngine:
             ask.emit(Object(ask=ask.id, found=found))
         reply = Reply(
             text=text,
+            raw=transcript.said,
             objects=objects,
             sensor_weights=weights,
             token_ids=tuple(transcript.ids),

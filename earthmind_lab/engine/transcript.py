@@ -86,6 +86,14 @@ class Transcript:
         """Everything decoded so far."""
         return self._raw
 
+    @property
+    def said(self) -> str:
+        """Everything decoded so far with its marks, without what ends an answer."""
+        text = self._raw
+        for control in (*self._stop.strings, *self._stop.hidden):
+            text = text.replace(control, "")
+        return text.strip()
+
     def _hand_out(self, text: str) -> str:
         if not text.startswith(self._emitted):  # a decoder that rewrites: the reply has it right
             return ""

@@ -1,0 +1,102 @@
+"""A checked folder to a model on a device: the part of loading that needs torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging
+
+from earthmind_lab.errors import (
+    EarthMindError,
+    EngineError,
+    EngineUnavailable,
+    OutOfDeviceMemory,
+)
+from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
+from earthmind_lab.model.processing import EarthMindProcessor
+
+
+def choose_device(asked: str | None) -> str:
+    """The torch device to use, with its index, so that ``cuda`` and ``cuda:0`` are one.
+
+    Args:
+        asked: ``cpu``, ``cuda``, ``cuda:1``; None = a GPU where there is one.
+
+    Raises:
+        EngineUnavailable: torch knows no such device, or it isn't there.
+    """
+    name = asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise EngineUnavailable(
+            f"torch knows no device {name!r}.", change="'cpu', 'cuda' or 'cuda:1'"
+        ) from error
+    if device.type != "cuda":
+        return "cpu" if device.type == "cpu" else str(device)
+    index = device.index or 0
+    if index >= torch.cuda.device_count():
+        raise EngineUnavailable(
+            f"There is no device {name!r} here.",
+            found=f"{torch.cuda.device_count()} CUDA devices",
+            change="device='cpu'",
+        )
+    return f"cuda:{index}"
+
+
+def open_model(
+    folder: Path, *, device: str, dtype: str
+) -> tuple[EarthMindForConditionalGeneration, EarthMindProcessor]:
+    """Read model and processor.
+
+    Args:
+        folder: config.json, tokenizer.json and safetensors weights.
+        device: From `choose_device`.
+        dtype: Name of a torch dtype.
+
+    Raises:
+        EngineError: The files do not make a model.
+        OutOfDeviceMemory: The weights do not fit on the device.
+    """
+    try:
+        model = _complete(folder, dtype)
+        processor = EarthMindProcessor.from_pretrained(folder, model.config)
+        model.to(device)
+    except EarthMindError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise OutOfDeviceMemory(
+            f"The weights in {folder} do not fit on {device}.",
+            change="dtype='bfloat16', or device='cpu'",
+        ) from error
+    except Exception as error:  # whatever is wrong in the files, the user needs the folder's name
+        raise EngineError(
+            f"The files in {folder} do not make a model.",
+            found=f"{type(error).__name__}: {error}".splitlines()[0],
+            change="the whole, unchanged folder of one model",
+        ) from error
+    return model, processor
+
+
+def _complete(folder: Path, dtype: str) -> Any:
+    """The model on the CPU, refused when weights are missing: they would be random numbers."""
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        loaded: Any = EarthMindForConditionalGeneration.from_pretrained(
+            folder, dtype=getattr(torch, dtype), output_loading_info=True
+        )
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    model, info = loaded
+    wrong = [str(name) for kind in ("missing_keys", "mismatched_keys") for name in info[kind]]
+    if wrong:
+        raise EngineError(
+            f"The weights in {folder} do not fit its config.json.",
+            found=f"{len(wrong)} tensors missing or of another size, for example {wrong[0]}",
+            change="take weights and config.json from one folder",
+        )
+    return model.eval()
