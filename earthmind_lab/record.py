@@ -71,7 +71,8 @@ class Record:
                 f"The record {str(path)!r} can't be read.", found=str(error)
             ) from error
         known = set(cls.__dataclass_fields__)
-        if not isinstance(data, dict) or not {"question", "answer_hash", "format"} <= set(data):
+        needed = {"question", "text", "answer_hash", "format"}
+        if not isinstance(data, dict) or not needed <= set(data):
             raise EarthMindError(f"{str(path)!r} is not a record of an answer.")
         if data["format"] != FORMAT or set(data) - known:
             raise EarthMindError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from nano_data import FALSE_COLOUR, SAR, SIZE, TRUE_COLOUR, VIEWS, Window
-from nano_text import Line, Truth, corpus, decisive
+from nano_text import NAMES, Line, Truth, corpus, decisive
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -61,7 +61,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bpe.train_from_iterator(corpus(), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>", pad_token="<|end|>")
+    ends = {"eos_token": "<|end|>", "pad_token": "<|end|>"}
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, **ends)
 
 
 def config(vocabulary: int) -> EarthMindConfig:
@@ -114,6 +115,8 @@ def config(vocabulary: int) -> EarthMindConfig:
         fusion="concatenate",
         mask_source="sar",
         notice=NOTICE,
+        display_name="earthmind-nano",
+        classes=list(NAMES.values()),
         licence=LICENCE,
     )
 
