@@ -96,12 +96,20 @@ def save_answer(
             answer.save(draft / "answer.geojson")
         about = answer.about()
         save_figure(
-            draft / "answer.png", views, masks, title=title,
+            draft / "answer.png", views, masks, _captions(answer, views), title=title,
             attribution=f"{about['notice']} {about['attribution']}".strip(),
         )  # fmt: skip
         answer.record.save(draft / "record.json")
         names = [file.name for file in sorted(draft.iterdir())]
     return {name: Path(folder) / name for name in names}
+
+
+def _captions(answer: Answer, views: Sequence[View]) -> list[str]:
+    """Name and day per view, and which picture drew the masks."""
+    from earthmind_lab.render import caption
+
+    drawn = dict.fromkeys(views[found.view].name for found in answer.reply.objects)
+    return [*map(caption, views), f"mask, drawn from\n{', '.join(drawn)}"]
 
 
 def save_chip(chip: Chip, folder: str | Path) -> dict[str, Path]:

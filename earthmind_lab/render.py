@@ -146,7 +146,7 @@ def save_figure(
         path: File to write; it appears complete or not at all.
         views: Pictures on one grid.
         masks: (H, W) bool on that grid; drawn as outline and tint in a panel of their own.
-        captions: Line under each panel; by default the view's name and time, and ``mask``.
+        captions: Text under each panel; by default the view's name and day, and ``mask``.
         title: Line above the panels.
         attribution: Line below, for the source of the data.
 
@@ -158,7 +158,7 @@ def save_figure(
     if not views:
         raise PromptError("A figure needs at least one view.")
     panels = [view.image for view in views]
-    lines = [f"{view.name}  {view.time or ''}".strip() for view in views]
+    lines = [caption(view) for view in views]
     if masks:
         base = next((v for v in views if v.name == "true_colour"), None)
         base = base or next((v for v in views if v.modality == "optical"), views[0])
@@ -171,6 +171,12 @@ def save_figure(
     draft = path.with_name(path.name + ".part")
     sheet.save(draft, format="PNG")
     return draft.replace(path)
+
+
+def caption(view: View) -> str:
+    """Name of a view over its UTC day, or over first and last day of an interval."""
+    days = dict.fromkeys(part[:10] for part in (view.time or "").split("/"))
+    return f"{view.name}\n{' to '.join(days)}".strip()
 
 
 def draw_masks(image: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
@@ -330,16 +336,19 @@ def _sheet(panels: list[Image], lines: list[str], title: str, attribution: str) 
     texts = _wrap(attribution, max(20, width // 7))
     top = gap + (line if title else 0)
     below = top + max(panel.height for panel in panels)
-    sheet = Pictures.new("RGB", (width, below + line * (2 + len(texts))), "white")
+    sheet = Pictures.new("RGB", (width, below + line * (3 + len(texts))), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((gap, gap // 2), title, fill="black")
+    # Pillow's own font has no superscripts.
+    draw.text((gap, gap // 2), title.replace("²", "2"), fill="black")
     left = gap
     for panel, text in zip(panels, lines, strict=True):
         sheet.paste(panel, (left, top))
-        draw.text((left, below + 3), text[: max(1, panel.width // 6)], fill="black")
+        most = max(1, panel.width // 6)
+        short = "\n".join(part[:most] for part in text.splitlines())
+        draw.text((left, below + 3), short, fill="black")
         left += panel.width + gap
     for number, text in enumerate(texts):
-        draw.text((gap, below + line * (number + 1) + 6), text, fill=(90, 90, 90))
+        draw.text((gap, below + line * (number + 2) + 6), text, fill=(90, 90, 90))
     return sheet
 
 
