@@ -1,18 +1,17 @@
 """Answer: what the model said, put back on the Earth.
 
-A reply is in pixels; `map_reply` clips its masks to the AOI and turns them into features.
-One `Detection` is one connected component of a mask (8 neighbours), so that features can be
-counted; components smaller than 3 x 3 pixels of what the model really saw are left out of the
-features and counted in `Mapped.unresolved`. Their pixels stay in the mask, so areas and shares
-measured on the whole mask (`evidence`) keep them.
+A reply is in pixels; `mapping.map_reply` makes the detections of it. Here they become tables and
+files, with the notice, the licences and the record that go with them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,7 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.errors import EarthMindError
-from earthmind_lab.exchange import Found, Reply, View
+from earthmind_lab.exchange import Reply
+from earthmind_lab.mapping import (
+    RESOLVABLE_PX,
+    Detection,
+    Mapped,
+    components,
+    map_reply,
+    mask_of,
+    observable,
+    resolvable_pixels,
+)
 from earthmind_lab.record import Record
 
 if TYPE_CHECKING:
@@ -29,12 +38,25 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
 
-    from earthmind_lab.chip import Chip
+__all__ = [
+    "COLUMNS",
+    "RESOLVABLE_PX",
+    "Answer",
+    "Claim",
+    "Detection",
+    "Mapped",
+    "Verdict",
+    "answer_hash",
+    "components",
+    "format_area",
+    "map_reply",
+    "mask_of",
+    "observable",
+    "resolvable_pixels",
+]
 
 Verdict: TypeAlias = Literal["supported", "contradicted", "uncheckable"]
 
-RESOLVABLE_PX = 9
-"""3 x 3 pixels of the seen GSD: below, an object is mostly mixed pixels."""
 COORDINATE_DIGITS = 7
 """1e-7 degrees is about a centimetre, far below a pixel and above float noise."""
 _SHARES = (("share", "the AOI"), ("share_of_region", "the region"))
@@ -42,24 +64,6 @@ COLUMNS = (
     "label", "score", "area_m2", "source", "observed", "notice", "model", "licence", "attribution",
 )  # fmt: skip
 """Properties of every exported feature."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Detection:
-    """One object on the Earth."""
-
-    label: str
-    """What the model called it."""
-    score: float
-    """The model's own estimate of its mask's quality, 0 to 1."""
-    geometry: BaseGeometry
-    """MultiPolygon in lon/lat (EPSG:4326): outline of the mask's pixels."""
-    area_m2: float
-    """Mapped area: the pixels of this object, geodesic, square metres."""
-    source: str
-    """Sensor family whose picture drew it: ``optical`` or ``sar``."""
-    observed: str | None
-    """When that sensor saw it, ISO 8601 UTC, or start/end where the source lacks the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +101,6 @@ class Claim:
             "text": self.text, "kind": self.kind, "said": said, "measured": measured,
             "verdict": self.verdict,
         }  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Mapped:
-    """A reply on the Earth."""
-
-    detections: tuple[Detection, ...] = ()
-    """Objects large enough to be resolved, in the order of the reply, larger first."""
-    unresolved: Mapping[str, int] = field(default_factory=dict)
-    """Per label, the number of objects too small to be resolved."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,7 +199,8 @@ class Answer:
         except (OSError, ImportError) as error:
             raise EarthMindError(f"{path} can't be written.", found=str(error)) from error
         finally:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # what hindered the draft may hinder this
+                draft.unlink(missing_ok=True)
         return path
 
     def to_dict(self) -> dict[str, Any]:
@@ -241,67 +236,6 @@ class Answer:
         )
 
 
-def mask_of(found: Found) -> NDArray[np.bool_] | None:
-    """The mask of an object: logits above 0; None where it was named without a mask."""
-    return None if found.mask_logits is None else np.asarray(found.mask_logits > 0)
-
-
-def observable(chip: Chip) -> NDArray[np.bool_]:
-    """(y, x) True inside the AOI where at least one sensor has data.
-
-    Nothing is mapped and no share is counted elsewhere: no claim without a pixel.
-    """
-    seen = np.zeros_like(chip.inside)
-    for valid in (chip.valid_optical, chip.valid_sar):
-        if valid is not None:
-            seen |= valid
-    return np.asarray(chip.inside & seen)
-
-
-def components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """Connected components of 8 neighbours: (H, W) numbers from 1, and how many."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=int))
-    return labels, int(count)
-
-
-def resolvable_pixels(gsd: float, seen_gsd: float) -> int:
-    """Smallest object in pixels of the grid that the model could resolve."""
-    return max(1, round(RESOLVABLE_PX * (seen_gsd / gsd) ** 2))
-
-
-def map_reply(reply: Reply, chip: Chip, views: Sequence[View], *, seen_gsd: float) -> Mapped:
-    """Put the objects of a reply on the Earth.
-
-    Args:
-        reply: Objects with masks on the chip's grid.
-        chip: Where the views came from.
-        views: The pictures of the prompt, in its order.
-        seen_gsd: Metres per pixel that the model really saw.
-    """
-    allowed = observable(chip)
-    least = resolvable_pixels(chip.gsd, seen_gsd)
-    detections: list[Detection] = []
-    unresolved: dict[str, int] = {}
-    for found in reply.objects:
-        mask = mask_of(found)
-        if mask is None:
-            continue
-        modality = views[found.view].modality if found.view < len(views) else ""
-        parts, small = _split(mask & allowed, chip.grid, least)
-        if small:
-            unresolved[found.label] = unresolved.get(found.label, 0) + small
-        detections += [
-            Detection(
-                label=found.label, score=float(found.score), geometry=geometry, area_m2=area,
-                source=modality, observed=_observed(chip, modality),
-            )
-            for geometry, area in parts
-        ]  # fmt: skip
-    return Mapped(detections=tuple(detections), unresolved=unresolved)
-
-
 def answer_hash(
     token_ids: Iterable[int],
     masks: Iterable[NDArray[np.bool_]],
@@ -335,40 +269,6 @@ def format_area(area_m2: float, *, like: float | None = None) -> str:
     return f"{area_m2:.0f} m²"
 
 
-def _split(
-    mask: NDArray[np.bool_], grid: GeoBox, least: int
-) -> tuple[list[tuple[BaseGeometry, float]], int]:
-    """Components of at least `least` pixels as (outline, area), larger first; how many not."""
-    from scipy import ndimage
-
-    from earthmind_lab.grid import mask_to_polygons, pixel_areas
-
-    labels, count = components(mask)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    weights = np.broadcast_to(_by_row(pixel_areas(grid)), mask.shape)
-    areas = np.bincount(labels.ravel(), weights=weights.ravel(), minlength=count + 1)[1:]
-    windows = ndimage.find_objects(labels)
-    kept = [number for number in np.argsort(-sizes, kind="stable") if sizes[number] >= least]
-    parts = []
-    for number in kept:
-        rows, columns = windows[number]
-        part = labels[rows, columns] == number + 1
-        outlines = mask_to_polygons(part, _window(grid, rows, columns))
-        parts.append((_as_multi(outlines), float(areas[number])))
-    return parts, count - len(kept)
-
-
-def _window(grid: GeoBox, rows: slice, columns: slice) -> GeoBox:
-    """A cut of a grid; `grid[rows, columns]` warns with affine 3."""
-    from affine import Affine
-    from odc.geo.geobox import GeoBox
-
-    a, b, c, d, e, f = tuple(grid.affine)[:6]
-    x, y = columns.start, rows.start
-    corner = Affine(a, b, a * x + b * y + c, d, e, d * x + e * y + f)
-    return GeoBox((rows.stop - y, columns.stop - x), corner, grid.crs)
-
-
 def _united(detections: Sequence[Detection]) -> float:
     """Area of the ground that any of the detections covers, square metres."""
     from shapely import area, union_all
@@ -380,27 +280,11 @@ def _united(detections: Sequence[Detection]) -> float:
     return sum(item.area_m2 for item in detections) * ratio
 
 
-def _by_row(areas: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Areas that broadcast over (y, x), also where a grid gives one per row."""
-    return areas[:, None] if areas.ndim == 1 else areas
-
-
-def _as_multi(outlines: Sequence[BaseGeometry]) -> BaseGeometry:
-    """One type for every detection: file formats want one type per layer."""
-    from shapely import MultiPolygon, get_parts
-
-    return MultiPolygon([polygon for outline in outlines for polygon in get_parts(outline)])
-
-
-def _observed(chip: Chip, modality: str) -> str | None:
-    scene = {"optical": chip.pair.optical, "sar": chip.pair.sar}.get(modality)
-    return None if scene is None else scene.observed
-
-
 def _properties(item: Detection, about: Mapping[str, str]) -> dict[str, Any]:
     own = {
         "label": item.label,
-        "score": round(item.score, 4),
+        # JSON has no NaN.
+        "score": round(item.score, 4) if math.isfinite(item.score) else None,
         "area_m2": round(item.area_m2, 1),
         "source": item.source,
         "observed": item.observed,
@@ -433,12 +317,16 @@ def _write_geojson(answer: Answer, path: Path) -> None:
 
 def _write_gpkg(answer: Answer, path: Path) -> None:
     import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
-    # Layer metadata keep notice and licence where no row does.
-    pyogrio.write_dataframe(
-        answer.to_gdf(), path, driver="GPKG", layer="answer", geometry_type="MultiPolygon",
-        layer_metadata=answer.about(), promote_to_multi=True,
-    )  # fmt: skip
+    try:
+        # Layer metadata keep notice and licence where no row does.
+        pyogrio.write_dataframe(
+            answer.to_gdf(), path, driver="GPKG", layer="answer", geometry_type="MultiPolygon",
+            layer_metadata=answer.about(), promote_to_multi=True,
+        )  # fmt: skip
+    except (DataSourceError, DataLayerError, FeatureError) as error:
+        raise OSError(str(error)) from error
 
 
 def _write_parquet(answer: Answer, path: Path) -> None:

@@ -21,8 +21,8 @@ AOILike: TypeAlias = (
     "AOI | BaseGeometry | Mapping[str, Any] | str | Path | tuple[float, float, float, float]"
 )
 
-MAX_SIDE_DEG = 5.0
-"""Longest side in degrees: beyond it a drawn area is a slip of the mouse, not a question."""
+MAX_SIDE_DEG = 1.0
+"""A side this long is refused: it is a slip of the mouse, or ten thousand pixels at 10 m."""
 MIN_AREA_M2 = 1.0
 """Areas under a square metre come from a click that was meant as a drag."""
 
@@ -94,19 +94,20 @@ class AOI:
         from shapely.ops import unary_union
 
         data = _read_json(source)
-        features = (
-            data.get("features", [data]) if data.get("type") == "FeatureCollection" else [data]
-        )
+        features = _features(data)
         geometries = [f.get("geometry") if f.get("type") == "Feature" else f for f in features]
         try:
             shapes = [shape(g) for g in geometries if g]
-        except (ShapelyError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (
+            ShapelyError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
+        ) as error:  # fmt: skip
             raise AOIError("The GeoJSON holds no readable geometry.", found=str(error)) from error
         if not shapes:
             raise AOIError("The GeoJSON holds no geometry.", change="draw one polygon")
         for part in shapes:
             _check(part)
-        found = next((f.get("properties") or {} for f in features), {}).get("name")
+        about = features[0].get("properties")
+        found = about.get("name") if isinstance(about, Mapping) else None
         merged = shapes[0] if len(shapes) == 1 else unary_union(shapes)
         return cls(geometry=merged, name=name or str(found or "AOI"))
 
@@ -211,11 +212,13 @@ def _check(geometry: BaseGeometry) -> None:
             found=f"longitudes {west:g} to {east:g}",
             change="one polygon on each side of 180°, asked separately",
         )
-    if max(east - west, north - south) > MAX_SIDE_DEG:
+    # Rounded: 11.3 - 10.3 is a little less than 1.
+    if round(max(east - west, north - south), 9) >= MAX_SIDE_DEG:
         raise AOIError(
-            f"The AOI is larger than {MAX_SIDE_DEG:g} degrees on a side.",
+            f"The AOI is too large: every side must be shorter than {MAX_SIDE_DEG:g} degree.",
             found=f"{east - west:.3g}° x {north - south:.3g}°",
-            change="a smaller area; were longitude and latitude swapped, or metres given?",
+            change="a smaller area, or several of them one by one; or longitude before latitude, "
+            "in degrees",
         )
     if _geodesic_area_m2(geometry) < MIN_AREA_M2:
         raise AOIError(flat, change="drag a rectangle instead of clicking")
@@ -247,10 +250,10 @@ def _from_text(value: str | Path, name: str) -> AOI:
         return AOI.from_geojson(text)
     if "," in text and Path(text).suffix.lower() not in (".gpkg", ".geojson", ".json", ".kml"):
         return _from_numbers(text.split(","), name)
-    path = Path(text)
-    if not path.is_file():
+    path = _file(text)
+    if path is None:
         raise AOIError(
-            f"The AOI {text!r} is neither a bounding box nor a file.",
+            f"The AOI {_short(text)!r} is neither a bounding box nor a file.",
             change="W,S,E,N in degrees, or a GeoJSON or GeoPackage file",
         )
     if path.suffix.lower() in (".geojson", ".json"):
@@ -261,7 +264,43 @@ def _from_text(value: str | Path, name: str) -> AOI:
         frame = geopandas.read_file(path)
     except Exception as error:  # pyogrio's errors share no public base
         raise AOIError(f"The file {path.name!r} can't be read.", found=str(error)) from error
+    if not hasattr(frame, "geometry"):  # a table without geometry comes as a plain one
+        raise AOIError(f"The file {path.name!r} holds no geometry.", change="draw one polygon")
     return AOI.from_gdf(frame, name=path.stem)
+
+
+def _file(text: str) -> Path | None:
+    """The file that a text names; None where there is none, whatever the text is."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a name; a user who does not exist
+        return None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _features(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The features of a collection, or the one object itself.
+
+    Raises:
+        AOIError: The collection holds no list of objects, or an empty one.
+    """
+    if data.get("type") != "FeatureCollection":
+        return [data]
+    features = data.get("features")
+    if not isinstance(features, list | tuple):
+        raise AOIError(
+            "The GeoJSON holds no list of features.", found=f"features: {_short(repr(features))}"
+        )
+    odd = [feature for feature in features if not isinstance(feature, Mapping)]
+    if odd:
+        raise AOIError("A feature of the GeoJSON is no object.", found=_short(repr(odd[0])))
+    if not features:
+        raise AOIError("The GeoJSON holds no geometry.", change="draw one polygon")
+    return list(features)
 
 
 def _read_json(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:
@@ -270,10 +309,11 @@ def _read_json(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     text = str(source)
     try:
         if isinstance(source, Path) or not text.lstrip().startswith("{"):
-            text = Path(source).read_text(encoding="utf-8")
+            text = Path(source).expanduser().read_text(encoding="utf-8")
         data = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise AOIError("The AOI can't be read as GeoJSON.", found=str(error)) from error
+    except (OSError, ValueError, RuntimeError) as error:  # RecursionError is a RuntimeError
+        found = _short(f"{type(error).__name__}: {error}")
+        raise AOIError("The AOI can't be read as GeoJSON.", found=found) from error
     if not isinstance(data, dict):
         raise AOIError("The AOI can't be read as GeoJSON.", found=type(data).__name__)
     return data

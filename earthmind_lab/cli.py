@@ -59,15 +59,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whatever a library prints belongs to the log, not to the result.
         with contextlib.redirect_stdout(sys.stderr):
             outcome = verb(given)
+        # All of it before the first character goes out.
+        text = _text(outcome, as_json=given.json)
     except (EarthMindError, OSError) as error:
         print(f"earthmind {given.name}: {_printable(str(error))}", file=sys.stderr)
         return ERROR
     except KeyboardInterrupt:
         print(f"earthmind {given.name}: stopped", file=sys.stderr)
         return STOPPED
-    data = json.dumps(outcome.data, ensure_ascii=False, allow_nan=False) if given.json else None
-    _print("\n".join(map(_printable, outcome.lines)) if data is None else data)
+    _print(text)
     return outcome.code
+
+
+def _text(outcome: Outcome, *, as_json: bool) -> str:
+    """What goes to stdout."""
+    if not as_json:
+        return "\n".join(map(_printable, outcome.lines))
+    return json.dumps(outcome.data, ensure_ascii=False, allow_nan=False)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -90,19 +98,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def search(given: argparse.Namespace) -> Outcome:
     """``earthmind search``: the ranked pairs."""
+    from earthmind_lab.recording import plain
+
     pairs = _search(given, _aoi(given))
     lines = [line for number, pair in enumerate(pairs, start=1) for line in _about(pair, number)]
-    return Outcome(data={"pairs": [pair.to_dict() for pair in pairs]}, lines=lines)
+    return Outcome(data=plain({"pairs": [pair.to_dict() for pair in pairs]}), lines=lines)
 
 
 def chip(given: argparse.Namespace) -> Outcome:
     """``earthmind chip``: what a load gives; with --out its GeoTIFFs."""
     from earthmind_lab.data.load import load_chip, plan_chip
-    from earthmind_lab.export import check_folder, save_chip
+    from earthmind_lab.export import CHIP_FILES, check_folder, save_chip
     from earthmind_lab.recording import grid_dict, plain
 
     if given.out:
-        check_folder(given.out)
+        check_folder(given.out, CHIP_FILES)
     aoi = _aoi(given)
     pair = _chosen(given, aoi)
     plan = plan_chip(pair, aoi, gsd=given.gsd)
@@ -137,26 +147,23 @@ def ask(given: argparse.Namespace) -> Outcome:
     from earthmind_lab.conversation import Conversation
     from earthmind_lab.engine.loading import load_engine
     from earthmind_lab.exchange import Options
-    from earthmind_lab.export import check_folder, save_answer
+    from earthmind_lab.export import ANSWER_FILES, check_folder, save_answer
+    from earthmind_lab.recording import plain
 
     if given.out:
-        check_folder(given.out)
+        check_folder(given.out, ANSWER_FILES)
     if not given.question.strip():
         raise PromptError("The question is empty.", change="ask something")
     subject, pair, how = _subject(given)
     talk = Conversation(subject, load_engine(given.model), search=how)
     answer = talk.ask(given.question, options=Options(seed=given.seed))
+    model = {key: str(answer.record.model[key]) for key in ("name", "revision")}
+    # Before any file: a model's numbers need not be finite, and JSON has no other.
+    data = plain({**answer.to_dict(), "pair": pair.to_dict() if pair else None, "model": model})
     path = None
     if given.out:
         path = str(save_answer(answer, given.out, talk.views, chip=talk.chip)["record.json"])
-    model = {key: str(answer.record.model[key]) for key in ("name", "revision")}
-    data = {
-        **answer.to_dict(),
-        "pair": pair.to_dict() if pair else None,
-        "model": model,
-        "record": path,
-    }
-    return Outcome(data=data, lines=_told(answer, pair, path))
+    return Outcome(data={**data, "record": path}, lines=_told(answer, pair, path))
 
 
 def replay(given: argparse.Namespace) -> Outcome:

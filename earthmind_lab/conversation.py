@@ -10,6 +10,7 @@ ask, so that nobody who waits for events is held up by them.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,7 +115,7 @@ class Conversation:
         search: How the pair was found (dates, limits), for the record.
 
     Raises:
-        PromptError: The picture can't be read.
+        PromptError: The picture can't be read, or the chip is larger than the model sees.
     """
 
     def __init__(
@@ -128,6 +129,8 @@ class Conversation:
     ) -> None:
         self.chip, self.views, self._picture = _seen(subject)
         self.engine: Engine = _default_engine() if engine is None else engine
+        if self.chip is not None:
+            _check_size(self.chip, self.engine)
         self._turns = list(turns)
         self._evidence, self._search = evidence, search
         self._pending: PendingAnswer | None = None
@@ -266,6 +269,27 @@ def _seen(subject: Askable) -> tuple[Chip | None, tuple[View, ...], dict[str, An
     raise PromptError(
         f"A {type(subject).__name__} can't be asked about.",
         change="a chip from load_chip(), or the path of a picture",
+    )
+
+
+def _check_size(chip: Chip, engine: Engine) -> None:
+    """Refuse a chip that the engine would have to shrink, before anything is asked.
+
+    Raises:
+        PromptError: A side is longer than the engine sees at the chip's GSD.
+    """
+    most = engine.capabilities.max_side_px
+    rows, columns = chip.grid.shape
+    if most is None or max(rows, columns) <= most:
+        return
+    width, height, fits = (side * chip.gsd / 1000 for side in (columns, rows, most))
+    # Two pixels to spare: a coarser grid is snapped outwards on both sides.
+    coarse = math.ceil(max(rows, columns) * chip.gsd / max(1, most - 2))
+    raise PromptError(
+        f"The chip is larger than {engine.capabilities.name} sees at {chip.gsd:g} m per pixel.",
+        found=f"{columns} x {rows} px ({width:.2f} x {height:.2f} km)",
+        change=f"an AOI whose chip has at most {most} x {most} px ({fits:.2f} x {fits:.2f} km), "
+        f"several of them, or gsd={coarse} for a coarser look",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Record:
     aoi: Mapping[str, Any] | None = None
     """Name and GeoJSON geometry; None for a plain picture."""
     search: Mapping[str, Any] = field(default_factory=dict)
-    """Catalog, dates, sensors, limits, user overrides."""
+    """Catalogs (a list of names), scene ids, dates, sensors, limits, user overrides."""
     inputs: tuple[Mapping[str, Any], ...] = ()
     """Per scene: item ids, collection, updated, checksums, unsigned hrefs, platform, time,
     orbit, baseline, licence, attribution."""
@@ -49,12 +50,24 @@ class Record:
         return asdict(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write it as JSON; the file appears complete or not at all."""
+        """Write it as JSON; the file appears complete or not at all.
+
+        Raises:
+            EarthMindError: The file can't be written.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(path.name + ".part")
-        draft.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n", "utf-8")
-        draft.replace(path)
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(text, "utf-8")
+            draft.replace(path)
+        except OSError as error:
+            with suppress(OSError):  # what hindered the draft may hinder this
+                draft.unlink(missing_ok=True)
+            raise EarthMindError(
+                f"The record {path} can't be written.", found=str(error), change="another place"
+            ) from error
         return path
 
     @classmethod

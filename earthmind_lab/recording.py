@@ -10,7 +10,9 @@ import base64
 import hashlib
 import json
 import math
+import os
 import platform
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -29,7 +31,7 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Options, Prompt, Region, Reply, View
 from earthmind_lab.record import Record
-from earthmind_lab.scene import Scene
+from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -47,6 +49,7 @@ ABOUT_ITEM = (
     "attribution", "sci:citation", "card4l:measurement_type", "card4l:measurement_convention",
 )  # fmt: skip
 """Properties of a STAC item that a methods section needs."""
+_BY_MASK = re.compile(r"by the scene's mask: (.+?)\.?$")
 
 
 def make_record(
@@ -261,12 +264,55 @@ def _search(chip: Chip | None) -> dict[str, Any]:
     if chip is None:
         return {}
     pair = chip.pair
-    catalog = pair.catalog if "://" not in pair.catalog else unsigned(pair.catalog)
     return {
-        "catalog": catalog,
+        "catalog": catalog_names(pair.catalog),
         "ids": {scene.modality: scene.id for scene in pair.scenes},
         "pair": pair.to_dict(),
     }
+
+
+def catalog_names(text: str) -> list[str]:
+    """The catalogs of a pair, one or one per sensor, as names that work from any folder.
+
+    Args:
+        text: What a pair says: a name, a path or an address, or two of them joined by ", ".
+    """
+    words = text.split(", ")
+    cuts = [(", ".join(words[:n]), ", ".join(words[n:])) for n in range(1, len(words))]
+    # A path may hold the ", " that joins two names: what exists decides.
+    known = (cut for cut in cuts if all(map(_known, cut)))
+    parts = (text,) if _known(text) else next(known, tuple(words))
+    return [_from_anywhere(part) for part in parts if part]
+
+
+def _known(catalog: str) -> bool:
+    return catalog == "sample" or "://" in catalog or _path(catalog).exists()
+
+
+def _path(catalog: str) -> Path:
+    return Path(os.path.expanduser(catalog))  # noqa: PTH111  leaves an unknown user as it is
+
+
+def _from_anywhere(catalog: str) -> str:
+    if catalog == "sample" or "://" in catalog:
+        return unsigned(catalog)
+    path = _path(catalog)
+    return str(path.absolute()) if path.exists() else catalog
+
+
+def cloud_method(pair: ScenePair) -> str | None:
+    """What told the cloud of a pair: a mask's title, ``scene percentage`` or ``unknown``.
+
+    The sentences are those of `data.pairing`; None without an optical scene.
+    """
+    if pair.optical is None:
+        return None
+    for reason in pair.reasons:
+        if found := _BY_MASK.search(reason):
+            return found[1]
+        if reason.startswith("No cloud mask"):
+            return "scene percentage"
+    return "unknown"
 
 
 def _chip(chip: Chip) -> dict[str, Any]:
@@ -277,6 +323,7 @@ def _chip(chip: Chip) -> dict[str, Any]:
         "bands": chip.bands,
         "polarisations": chip.polarisations,
         "radiometry": chip.radiometry.to_dict(),
+        "cloud_method": cloud_method(chip.pair),
         "pixel_hash": pixel_hash(chip),
         "provenance": _unsigned_deep(plain(rest)),
     }

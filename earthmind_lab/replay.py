@@ -145,13 +145,13 @@ def _subject(record: Record) -> Chip | Path:
 
 
 def _pair(record: Record, aoi: AOI) -> ScenePair:
-    """The recorded scenes, found again by id in the recorded catalog."""
+    """The recorded scenes, found again by collection and id in the recorded catalogs."""
     from earthmind_lab.data.pairing import rank_pairs, rank_scenes
 
-    ids = record.search.get("ids", {})
-    catalog = str(record.search.get("catalog", ""))
-    optical = _scene(catalog, "optical", ids.get("optical"))
-    sar = _scene(catalog, "sar", ids.get("sar"))
+    names = record.search.get("catalog", ())
+    names = [names] if isinstance(names, str) else [str(name) for name in names]
+    catalog = ", ".join(names)
+    optical, sar = (_scene(names, _input_of(record, kind)) for kind in ("optical", "sar"))
     pairs: Sequence[ScenePair]
     if optical and sar:
         pairs = rank_pairs(
@@ -165,18 +165,24 @@ def _pair(record: Record, aoi: AOI) -> ScenePair:
     return pairs[0]
 
 
-def _scene(catalog: str, modality: str, wanted: str | None) -> Scene | None:
+def _input_of(record: Record, modality: str) -> Mapping[str, Any] | None:
+    return next((each for each in record.inputs if each["modality"] == modality), None)
+
+
+def _scene(catalogs: Sequence[str], wanted: Mapping[str, Any] | None) -> Scene | None:
     if wanted is None:
         return None
     from earthmind_lab.data.catalogs import open_catalog
 
-    # A search in one catalog per sensor names both, optical first.
-    for name in catalog.split(", "):
+    # An id is unique within its collection only.
+    keys = ("id", "modality", "collection")
+    for name in catalogs:
         for scene in open_catalog(name).search():
-            if scene.id == wanted and scene.modality == modality:
+            if all(getattr(scene, key) == wanted[key] for key in keys):
                 return scene
     raise NoScenesFound(
-        f"scenes: the {modality} scene {wanted!r} is no longer in the catalog {catalog!r}.",
+        f"scenes: the {wanted['modality']} scene {wanted['id']!r} of the collection "
+        f"{wanted['collection']!r} is no longer in {', '.join(catalogs) or 'a named catalog'}.",
         change="the catalog as it was",
     )
 

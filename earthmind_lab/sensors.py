@@ -270,9 +270,10 @@ def _names(key: str, asset: Mapping[str, Any], numbered: bool) -> Iterator[str |
     # "rededge" alone names three bands: the wavelength (micrometres) tells which.
     if "rededge" in (band.get("common_name"), band.get("eo:common_name")):
         yield _by_wavelength(band.get("center_wavelength", band.get("eo:center_wavelength")))
-    polarisations = asset.get("sar:polarizations")
-    if isinstance(polarisations, list) and len(polarisations) == 1:
-        yield _name(polarisations[0], numbered=False)
+    for holder in (band, asset):
+        polarisations = holder.get("sar:polarizations")
+        if isinstance(polarisations, list) and len(polarisations) == 1:
+            yield _name(polarisations[0], numbered=False)
 
 
 def _name(text: object, numbered: bool) -> str | None:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from earthmind_lab.errors import EarthMindError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -33,13 +35,26 @@ class Settings:
         Args:
             env: Variables to read; the process's own by default.
 
+        Raises:
+            EarthMindError: ``EARTHMIND_HOME`` names a user who does not exist.
+
         >>> Settings.from_env({"EARTHMIND_HOME": "/data/lab"}).catalog
         'sample'
         """
         env = os.environ if env is None else env
-        home = env.get("EARTHMIND_HOME")
         return cls(
-            home=Path(home).expanduser() if home else Path.home() / ".cache" / "earthmind_lab",
+            home=_home(env.get("EARTHMIND_HOME") or "~/.cache/earthmind_lab"),
             device=env.get("EARTHMIND_DEVICE") or None,
             catalog=env.get("EARTHMIND_CATALOG") or "sample",
         )
+
+
+def _home(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # no such user, or a user without a home
+        raise EarthMindError(
+            f"The folder for caches {text!r} has no place on this machine.",
+            found=str(error),
+            change="EARTHMIND_HOME with an absolute path",
+        ) from error

@@ -32,6 +32,10 @@ def half() -> Iterator[None]:
         yield
 
 
+CLOUDS = {"optical": 0.25, "picture": 0.25, "sar": 0.0, "both": 0.5}
+"""Share of cloudy windows: a pair learns to trust SAR only where the optical views fail."""
+
+
 class Training:
     """Optimiser, warm-up and cosine decay by steps: a pause can't eat the schedule."""
 
@@ -361,7 +365,7 @@ def joint_stage(
     groups = [{"params": head, "lr": 1e-3}, {"params": masks, "lr": 2e-4}]
     groups.append({"params": list(model.vision.parameters()), "lr": 1e-4})
     training, bar, recent = Training(groups, steps, flat=0.4), tqdm(range(steps), desc="joint"), []
-    modes, odds = ("optical", "sar", "both", "picture"), (0.3, 0.22, 0.4, 0.08)
+    modes, odds = ("optical", "sar", "both", "picture"), (0.22, 0.3, 0.42, 0.06)
     for step in bar:
         data.share_real = real_share[step > steps * 2 / 3]
         if step == int(steps * thaw):

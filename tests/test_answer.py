@@ -145,6 +145,16 @@ def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
     assert (tmp_path / "a.geojson").read_text() == "old"
 
 
+@pytest.mark.parametrize("ending", [".geojson", ".gpkg", ".parquet"])
+def test_a_place_that_can_not_be_written(tmp_path, ending):
+    answer = answer_of(make_chip(), TWO)
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / f"{'a' * 245}{ending}", tmp_path / "file" / f"a{ending}"):
+        with pytest.raises(EarthMindError, match="can't be written"):
+            answer.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("name", ["a.shp", "a", "a.GEOJSON.zip"])
 def test_unknown_endings_are_refused(tmp_path, name):
     with pytest.raises(EarthMindError, match=r"geojson, \.gpkg"):

@@ -18,8 +18,8 @@ def test_a_box():
     assert aoi.area_km2 == pytest.approx(2.63 * 3.33, rel=0.01)
 
 
-def test_the_area_of_a_degree_at_the_equator():
-    assert AOI.from_bbox(0, 0, 1, 1).area_km2 == pytest.approx(12308.8, rel=1e-4)
+def test_the_area_of_half_a_degree_at_the_equator():
+    assert AOI.from_bbox(0, 0, 0.5, 0.5).area_km2 == pytest.approx(12308.8 / 4, rel=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,9 @@ def test_the_area_of_a_degree_at_the_equator():
         ((0, 0, 0, 1), "no area"),
         ((float("nan"), 0, 1, 1), "not a number"),
         ((0, 0, float("inf"), 1), "not a number"),
-        ((0, 0, 10, 10), "larger than 5"),
+        ((0, 0, 10, 10), r"too large.*10° x 10°.*smaller area"),
+        ((0, 0, 1, 0.1), r"too large.*1° x 0.1°"),
+        ((10.3, 0, 11.3, 0.1), "too large"),
         ((179, 0, 181, 1), "antimeridian"),
         ((0, 89, 1, 91), "range"),
         ((-179.9, 0, 179.9, 1), "antimeridian"),
@@ -55,8 +57,8 @@ def test_a_swapped_box_is_offered_the_right_way_round():
     [
         (Polygon(), "empty"),
         (Point(0, 0), "no area"),
-        (LineString([(0, 0), (1, 1)]), "no area"),
-        (Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]), "crosses itself"),
+        (LineString([(0, 0), (0.1, 0.1)]), "no area"),
+        (Polygon([(0, 0), (0.1, 0.1), (0.1, 0), (0, 0.1)]), "crosses itself"),
     ],
 )
 def test_geometries_that_are_no_area(geometry, say):
@@ -97,6 +99,18 @@ def test_an_aoi_stays_itself():
         "{broken",
         {"type": "Feature", "geometry": None},
         {"type": "FeatureCollection", "features": []},
+        {"type": "FeatureCollection", "features": None},
+        {"type": "FeatureCollection", "features": 1},
+        {"type": "FeatureCollection", "features": {"a": 1}},
+        {"type": "FeatureCollection", "features": [1]},
+        {"type": "FeatureCollection", "features": [None]},
+        {"type": "Feature", "geometry": 1},
+        '{"type":"Polygon","coordinates":' + "[" * 100_000 + "]" * 100_000 + "}",
+        "x" * 5000,
+        "1," * 5000,
+        "~no-such-user/x.geojson",
+        "~no-such-user/x.gpkg",
+        "\x00.geojson",
         {"type": "Polygon"},
         {"type": "Polygon", "coordinates": "abc"},
         {"type": "Nonsense", "coordinates": []},
@@ -106,6 +120,36 @@ def test_an_aoi_stays_itself():
 def test_everything_else_is_an_aoi_error(value):
     with pytest.raises(AOIError):
         AOI.from_any(value)
+
+
+@pytest.mark.parametrize("source", ["~no-such-user/x.geojson", "x" * 5000, "\x00"])
+def test_from_geojson_of_no_file(source):
+    with pytest.raises(AOIError):
+        AOI.from_geojson(source)
+
+
+def test_a_long_text_is_cut_in_the_message():
+    with pytest.raises(AOIError) as caught:
+        AOI.from_any("x" * 5000)
+    assert len(str(caught.value)) < 300
+
+
+def test_properties_that_are_no_object_give_no_name():
+    feature = {"type": "Feature", "properties": [1], "geometry": mapping(box(*BOX))}
+    assert AOI.from_any(feature).name == "AOI"
+
+
+def test_a_table_without_geometry(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(AOIError, match="no geometry"):
+        AOI.from_any(path)
+
+
+def test_a_file_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.geojson").write_text(json.dumps(mapping(box(*BOX))))
+    assert AOI.from_any("~/a.geojson").bounds == pytest.approx(BOX)
 
 
 def test_a_geojson_file_with_a_name(tmp_path):
@@ -127,13 +171,13 @@ def test_several_features_become_one_area():
 
 
 def test_the_area_does_not_depend_on_how_a_ring_turns():
-    shell = [(0, 0), (1, 0), (1, 1), (0, 1)]
-    hole = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8)]
+    shell = [(0, 0), (0.1, 0), (0.1, 0.1), (0, 0.1)]
+    hole = [(0.02, 0.02), (0.08, 0.02), (0.08, 0.08), (0.02, 0.08)]
     full = AOI(geometry=Polygon(shell)).area_km2
     for turned in (hole, hole[::-1]):
         holed = AOI(geometry=Polygon(shell, [turned])).area_km2
         assert holed == pytest.approx(full * 0.64, rel=0.01)
-    there = Polygon([(x + 2, y) for x, y in shell[::-1]])
+    there = Polygon([(x + 0.2, y) for x, y in shell[::-1]])
     both = AOI(geometry=MultiPolygon([Polygon(shell), there]))
     assert both.area_km2 == pytest.approx(2 * full, rel=1e-6)
 

@@ -40,7 +40,7 @@ def make_chip(grid: GeoBox = UTM, **changes: Any) -> Chip:
         "inside": np.eye(4, 6, dtype=bool),
         "radiometry": Radiometry(level="SR", quantity="gamma0_rtc"),
         "pair": pair,
-        "aoi": AOI.from_bbox(-2, 37, -1, 38),
+        "aoi": AOI.from_bbox(-2, 37, -1.5, 37.5),
     }
     return Chip(**(fields | changes))
 

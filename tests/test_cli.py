@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
 
-from earthmind_lab import cli
+from earthmind_lab import cli, settings
+from earthmind_lab.exchange import Usage
 from tests.stand_in_engine import NOTICE, StandInEngine, square
 from tests.tiny_catalog import AOI, DATES, write_catalog
 
@@ -152,7 +156,7 @@ def test_ask_writes_everything_and_replay_agrees(run, catalog, engine, tmp_path)
     (out_folder / "mine.txt").write_text("mine")
     assert run(*words)[0] == 0
     assert (out_folder / "mine.txt").read_text() == "mine"
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
 
 
 def test_ask_about_a_picture(run, engine, tmp_path):
@@ -175,7 +179,8 @@ def test_chip_writes_physical_quantities(run, catalog, tmp_path):
         assert list(source.shape) == data["grid"]["shape"]
         assert 0 < np.nanmedian(source.read(1)) < 0.2
     with rasterio.open(tmp_path / "chip" / "sar.tif") as source:
-        assert source.tags()["unit"] == "gamma0 dB"
+        tags = source.tags()
+        assert (tags["unit"], tags["licence"]) == ("gamma0 dB", "CC-BY-4.0")
         assert -30 < np.nanmin(source.read(1)) < -15
     code, out, _ = run("chip", *place(catalog))
     assert code == 0
@@ -242,7 +247,10 @@ def test_help_names_every_verb(run):
         ("-0.718,38.110,-0.714,38.107", "south > north"),
         ("179.5,10,-179.5,11", "antimeridian"),
         ("-0.718,38.107,-0.718,38.107", "AOI"),
-        ("-10,30,10,50", "larger than"),
+        ("-10,30,10,50", "20° x 20°"),
+        ("-0.718,38.107,0.282,38.110", "1° x 0.003°"),
+        ("~no-such-user/x.geojson", "neither"),
+        ("x" * 5000, "neither"),
         ("500000,4000000,500100,4000100", "lon/lat"),
         ("1,2,3", "four numbers"),
         ("a,b,c,d", "four numbers"),
@@ -262,6 +270,9 @@ def test_bad_aoi(fails, catalog, verb, aoi, says):
         ({"type": "Polygon", "coordinates": [BOWTIE]}, "crosses itself"),
         ({"type": "Polygon", "coordinates": []}, "empty"),
         ({"type": "FeatureCollection", "features": []}, "no geometry"),
+        ({"type": "FeatureCollection", "features": None}, "no list of features"),
+        ({"type": "FeatureCollection", "features": [1]}, "no object"),
+        ("[" * 100_000, "GeoJSON"),
         ({"type": "Point", "coordinates": [0, 0]}, "no area"),
         ("not json", "GeoJSON"),
     ],
@@ -326,7 +337,9 @@ def test_undeclared_radiometry(fails, tmp_path, engine):
     fails("ask", "Hello?", *place(catalog), "--out", tmp_path / "out", "--json")
 
 
-@pytest.mark.parametrize("model", ["gpt-9", "http://gpu-box:8000", "weights.bin"])
+@pytest.mark.parametrize(
+    "model", ["gpt-9", "http://gpu-box:8000", "weights.bin", "~no-such-user/x", "x" * 5000]
+)
 def test_unknown_model(fails, catalog, model, tmp_path):
     words = ["ask", "Hello?", *place(catalog), "--model", model]
     fails(*words, "--out", tmp_path / "out", "--json")
@@ -356,6 +369,50 @@ def test_bad_out(fails, catalog, engine, tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "under"):
         fails("ask", "Hello?", *place(catalog), "--out", folder, "--json")
+
+
+@pytest.mark.parametrize("verb", [["chip"], ["ask", "Hello?"]])
+def test_bad_out_is_said_before_anything_is_loaded(fails, catalog, tmp_path, monkeypatch, verb):
+    """No engine and no pixel: the folder alone decides."""
+    monkeypatch.setattr("earthmind_lab.data.search.search_pairs", None)
+    (tmp_path / "taken" / {"chip": "sar.tif", "ask": "record.json"}[verb[0]]).mkdir(parents=True)
+    assert "is a folder" in fails(*verb, *place(catalog), "--out", tmp_path / "taken")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: False)
+        for folder in (tmp_path, tmp_path / "new" / "deep"):
+            assert "no right to write" in fails(*verb, *place(catalog), "--out", folder)
+
+
+def test_numbers_that_json_lacks(run, catalog, engine, tmp_path):
+    """A model's score may be NaN; JSON and GeoJSON say null."""
+    made = engine._made
+
+    def odd(*args):
+        reply = made(*args)
+        objects = tuple(replace(found, score=float("nan")) for found in reply.objects)
+        return replace(reply, objects=objects, usage=Usage(seconds={"decode": float("inf")}))
+
+    engine._made = odd
+    words = ["ask", "Segment the water.", *place(catalog), "--out", tmp_path / "out", "--json"]
+    code, out, err = run(*words)
+    assert code == 0, err
+    for text in (out, (tmp_path / "out" / "answer.geojson").read_text()):
+        assert "NaN" not in text
+        assert "Infinity" not in text
+    (feature,) = json.loads(out)["detections"]["features"]
+    assert feature["properties"]["score"] is None
+
+
+def test_a_chip_larger_than_the_model_sees(fails, catalog, engine, tmp_path):
+    engine.capabilities = replace(engine.capabilities, max_side_px=20)
+    err = fails("ask", "Hello?", *place(catalog), "--out", tmp_path / "out", "--json")
+    assert "0.20 x 0.20 km" in err
+    assert "20 x 20 px" in err
+    found = re.search(r"(\d+) x (\d+) px \(([\d.]+) x ([\d.]+) km\)", err)
+    assert [float(side) for side in found.groups()[2:]] == [
+        int(side) / 100 for side in found.groups()[:2]
+    ]
+    assert not engine.prompts
 
 
 def test_nothing_half_written(fails, catalog, engine, tmp_path, monkeypatch):
@@ -400,3 +457,12 @@ def test_a_process_keeps_the_contract(tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert "west > east" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_variable_is_in_the_readme():
+    """The settings name the variables they read in a table; the README has the same rows."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    read = re.findall(r"^\| ``(EARTHMIND_\w+)``", settings.__doc__, flags=re.M)
+    told = re.findall(r"^\| `(EARTHMIND_\w+)` \|", readme, flags=re.M)
+    assert len(read) == 3
+    assert told == read

@@ -12,17 +12,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from earthmind_lab.conversation import ask
+from earthmind_lab.data.clouds import Mask
+from earthmind_lab.data.pairing import Look, look, make_pair
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Region
 from earthmind_lab.record import Record
 from earthmind_lab.recording import (
+    catalog_names,
+    cloud_method,
     pixel_hash,
     plain,
     region_dict,
     region_from,
     unsigned,
 )
-from tests.stand_in_engine import NOTICE, StandInEngine, make_chip, square
+from tests.stand_in_engine import NOTICE, StandInEngine, make_chip, make_scene, square
 
 WATER = square((40, 40), (0, 10, 0, 20))
 CHIP = make_chip(water=WATER)
@@ -39,6 +43,53 @@ def test_a_record_survives_its_file(record, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["record.json"]
 
 
+def test_a_record_that_can_not_be_written_leaves_nothing(record, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "a.json", tmp_path / "folder", tmp_path / ("a" * 260)):
+        with pytest.raises(EarthMindError, match="can't be written"):
+            record.save(path)
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_the_cloud_method_is_what_the_pairing_went_by():
+    """In the words of the pairing itself, so that a change there is seen here."""
+    scene, no = make_scene("optical"), np.zeros((4, 4), dtype=bool)
+    mask = Mask(
+        inside=~no, observed=~no, cloud=no, snow=no, rasterise=lambda _: ~no,
+        title="Classes, by Sen2Cor 2.8",
+    )  # fmt: skip
+    looks = (
+        Look(scene=scene, mask=mask, cloud=0.0),
+        look(replace(scene, cloud_cover=12.0), CHIP.aoi),
+        look(scene, CHIP.aoi),
+    )
+    said = {
+        each.cloud: cloud_method(
+            make_pair(each, None, CHIP.aoi, purpose="default", catalog="sample")
+        )
+        for each in looks
+    }
+    assert said == {0.0: mask.title, 12.0: "scene percentage", None: "unknown"}
+    alone = make_pair(None, make_scene("sar"), CHIP.aoi, purpose="default", catalog="sample")
+    assert cloud_method(alone) is None
+
+
+def test_catalogs_are_a_list_of_names_that_work_from_any_folder(tmp_path, monkeypatch):
+    odd = tmp_path / "one, two"
+    odd.mkdir()
+    (odd / "catalog.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    here = str(odd / "catalog.json")
+    assert catalog_names("one, two/catalog.json") == [here]
+    assert catalog_names("sample, one, two/catalog.json") == ["sample", here]
+    assert catalog_names("one, two/catalog.json, sample") == [here, "sample"]
+    assert catalog_names("sample") == ["sample"]
+    assert catalog_names("https://u:p@host/stac?sig=x") == ["https://host/stac"]
+    assert catalog_names("mine, yours") == ["mine", "yours"]
+    assert catalog_names("") == []
+
+
 def test_no_credentials(record):
     text = json.dumps(record.to_dict())
     assert "SECRET" not in text
@@ -50,9 +101,10 @@ def test_it_holds_what_replay_and_a_methods_section_need(record):
     assert record.question == "Segment the water."
     assert record.aoi["geometry"]["type"] == "Polygon"
     assert record.search["ids"] == {"optical": "optical-1", "sar": "sar-1"}
-    assert record.search["catalog"] == "sample"
+    assert record.search["catalog"] == ["sample"]
     assert record.chip["grid"]["shape"] == [40, 40]
     assert record.chip["radiometry"]["quantity"] == "gamma0_rtc"
+    assert record.chip["cloud_method"] == "unknown"
     assert record.model["weight_hash"] == "a" * 64
     assert record.model["notice"] == NOTICE
     optical = record.inputs[0]

@@ -66,7 +66,7 @@ def make_chip(
             score=0.0,
             factors={},
         ),
-        aoi=AOI.from_bbox(-2, 37, -1, 38),
+        aoi=AOI.from_bbox(-2, 37, -1.5, 37.5),
     )
 
 

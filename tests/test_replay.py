@@ -69,6 +69,48 @@ def test_the_same_with_one_sensor(catalog, sensors):
     assert replay(record, engine=engine()).differences == ()
 
 
+def test_the_same_from_another_folder(catalog, monkeypatch, tmp_path):
+    monkeypatch.chdir(catalog.parent)
+    record = ask(chip_of("catalog.json"), QUESTION, engine=engine()).record
+    assert record.search["catalog"] == [str(catalog)]
+    monkeypatch.chdir(tmp_path)
+    assert replay(record, engine=engine()).same
+
+
+def test_the_same_with_a_catalog_per_sensor(catalog, tmp_path):
+    other = write_catalog(tmp_path / "other, too")
+    both = {"optical": str(other), "sar": str(catalog)}
+    aoi = AOI.from_any(PLACE)
+    chip = load_chip(search_pairs(aoi, DATES, catalog=both)[0], aoi)
+    record = ask(chip, QUESTION, engine=engine()).record
+    assert record.search["catalog"] == [str(other), str(catalog)]
+    assert replay(record, engine=engine()).differences == ()
+
+
+def test_an_id_is_told_apart_by_its_collection(catalog):
+    """Another collection holds a scene of the same id and time over the same place."""
+    links = json.loads(catalog.read_text())
+    item = json.loads((catalog.parent / "opt.json").read_text())
+    (catalog.parent / "opt.json").write_text(json.dumps({**item, "collection": "two"}))
+    record = ask(chip_of(catalog), QUESTION, engine=engine()).record
+    # The impostor comes first in the catalog's order.
+    item["assets"] = {name: item["assets"][name] for name in ("blue", "green", "red", "nir")}
+    (catalog.parent / "first.json").write_text(json.dumps({**item, "collection": "one"}))
+    links["links"].insert(0, {"rel": "item", "href": "./first.json"})
+    catalog.write_text(json.dumps(links))
+    assert replay(record, engine=engine()).differences == ()
+    (catalog.parent / "opt.json").unlink()
+    again = replay(record, engine=engine())
+    assert again.differences[0].startswith("scenes: ")
+    assert "'two'" in again.differences[0]
+
+
+def test_a_record_with_one_catalog_as_text_still_replays(path):
+    record = Record.load(path)
+    search = {**record.search, "catalog": record.search["catalog"][0]}
+    assert replay(replace(record, search=search), engine=engine()).same
+
+
 def test_the_same_with_history_and_regions(catalog):
     chip = chip_of(catalog)
     talk = Conversation(chip, engine())

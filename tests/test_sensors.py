@@ -138,8 +138,10 @@ def test_polarisations_of_oddly_named_assets():
         "a": {"href": "a.tif", "sar:polarizations": ["VV"]},
         "b": {"href": "b.tif", "bands": [{"name": "VH"}]},
         "both": {"href": "c.tif", "sar:polarizations": ["VV", "VH"]},
+        "in_band": {"href": "d.tif", "bands": [{"sar:polarizations": ["HH"]}]},
+        "beside": {"href": "e.tif", "bands": [{"name": "x"}], "sar:polarizations": ["HV"]},
     }
-    assert bands_of(item(assets=assets)) == {"vv": "a", "vh": "b"}
+    assert bands_of(item(assets=assets)) == {"vv": "a", "vh": "b", "hh": "in_band", "hv": "beside"}
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ class AssetRef:
     band: str
     """Band or polarisation that is wanted from it."""
     fields: Mapping[str, Any]
-    """Declared ``scale``, ``offset``, ``nodata``, ``unit``, ``data_type`` of that band."""
+    """Declared ``scale``, ``offset``, ``nodata``, ``unit``, ``data_type`` and ``description`` of
+    that band; a description of the whole asset is not one of the band."""
 
     @property
     def name(self) -> str:
@@ -95,7 +96,8 @@ def _band_fields(asset: Mapping[str, Any]) -> dict[str, Any]:
             value = holder.get(f"raster:{name}", holder.get(name))
             if value is not None:
                 fields.setdefault(name, value)
-    return fields
+    described = [holder["description"] for holder in holders if holder.get("description")]
+    return fields | ({"description": described[0]} if described else {})
 
 
 def _same_href(stated: str, href: str) -> bool:

@@ -21,7 +21,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.items import local_path, resolve_href, scenes_of
+from earthmind_lab.data.items import inherit, local_path, resolve_href, scenes_of
 from earthmind_lab.data.limits import MODALITIES, Limits
 from earthmind_lab.errors import (
     AssetUnavailable,
@@ -47,6 +47,8 @@ _ODD = (
     ShapelyError,
 )
 """What a field of an unexpected type or value can raise anywhere in an item."""
+_SHOWN = 200
+"""So much of a name is repeated in a message."""
 READABLE = "'sample', or the path of a static catalog.json"
 
 
@@ -55,7 +57,7 @@ class Catalog(Protocol):
 
     @property
     def name(self) -> str:
-        """How it was asked for: ``sample`` or a path; for records."""
+        """What opens it again from anywhere: ``sample`` or an absolute path; for records."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ class StaticCatalog:
     """A catalog of files, read completely."""
 
     name: str
-    """``sample`` or the path it was read from."""
+    """``sample`` or the absolute path it was read from."""
     scenes: tuple[Scene, ...]
     """Every scene, in order of id."""
     problems: tuple[str, ...] = ()
@@ -118,14 +120,26 @@ def open_catalog(catalog: str | Path | None = None) -> Catalog:
             f"The catalog {text!r} is an address, and STAC APIs are not read by this version.",
             change=READABLE,
         )
-    path = local_path(text) if text.startswith("file://") else Path(text).expanduser()
-    if path.is_dir():
-        path = path / "catalog.json"
-    if not text or not path.is_file():
-        raise CatalogUnavailable(
-            f"There is no catalog {text!r}: no file of that name.", change=READABLE
-        )
-    return read_static(path, name=text)
+    try:
+        path = local_path(text) if text.startswith("file://") else Path(text).expanduser()
+        if path.is_dir():
+            path = path / "catalog.json"
+        found = bool(text) and path.is_file()
+    except (RuntimeError, OSError, ValueError, AssetUnavailable) as error:
+        # A home of nobody, a name longer than any file's, a file on another machine.
+        raise _no_catalog(text, str(error)) from error
+    if not found:
+        raise _no_catalog(text)
+    return read_static(path)
+
+
+def _no_catalog(text: str, found: str | None = None) -> CatalogUnavailable:
+    short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return CatalogUnavailable(
+        f"There is no catalog {short!r}: no file of that name.",
+        found=found[:_SHOWN] if found else None,
+        change=READABLE,
+    )
 
 
 def read_static(path: Path, *, name: str | None = None) -> StaticCatalog:
@@ -133,7 +147,7 @@ def read_static(path: Path, *, name: str | None = None) -> StaticCatalog:
 
     Args:
         path: Its file.
-        name: What records call it; the path by default.
+        name: What records call it; the absolute path by default.
 
     Raises:
         CatalogUnavailable: The file isn't STAC, or nothing under it can be read.
@@ -149,10 +163,10 @@ def read_static(path: Path, *, name: str | None = None) -> StaticCatalog:
     scenes: list[Scene] = []
     problems: list[str] = []
     items = 0
-    for item, where in _walk(root, path, problems):
+    for item, where, collection in _walk(root, path, problems):
         items += 1
         try:
-            scenes += scenes_of(item, where)
+            scenes += scenes_of(inherit(item, collection), where)
         except (EarthMindError, *_ODD) as error:
             _note(problems, f"Item {item.get('id')!r} in {where.name} is left out: {error}")
     if not scenes and problems:
@@ -171,22 +185,26 @@ def shares_area(one: BaseGeometry, other: BaseGeometry) -> bool:
     return bool(one.intersects(other) and one.intersection(other).area > 0)
 
 
-def _walk(
-    root: Mapping[str, Any], path: Path, problems: list[str]
-) -> Iterator[tuple[Mapping[str, Any], Path]]:
-    """Every item under a catalog with its file; a file is read once, whoever links to it."""
+_Node: TypeAlias = tuple[Mapping[str, Any], Path, Mapping[str, Any]]
+"""A catalog, collection or item, its file, and the nearest collection above it, else empty."""
+
+
+def _walk(root: Mapping[str, Any], path: Path, problems: list[str]) -> Iterator[_Node]:
+    """Every item under a catalog; a file is read once, whoever links to it."""
     seen = {path.resolve()}
-    waiting: list[tuple[Mapping[str, Any], Path]] = [(root, path)]
+    waiting: list[_Node] = [(root, path, {})]
     while waiting:
-        node, where = waiting.pop()
+        node, where, nearest = waiting.pop()
         if node.get("type") == "Feature" or ("type" not in node and "assets" in node):
-            yield node, where
+            yield node, where, nearest
             continue
         if node.get("type") == "FeatureCollection":
             features = node.get("features")
             listed = features if isinstance(features, list) else []
-            waiting += [(each, where) for each in listed if isinstance(each, Mapping)]
+            waiting += [(each, where, nearest) for each in listed if isinstance(each, Mapping)]
             continue
+        if node.get("type") == "Collection":
+            nearest = node
         if not isinstance(node.get("links"), list):
             _note(problems, f"{where.name} is neither a STAC catalog nor an item.")
         for href in _links(node):
@@ -200,7 +218,7 @@ def _walk(
                 target = Path(resolved)
                 if target.resolve() not in seen:
                     seen.add(target.resolve())
-                    waiting.append((_read_json(target), target))
+                    waiting.append((_read_json(target), target, nearest))
             except (OSError, ValueError, RecursionError, EarthMindError) as error:
                 _note(problems, f"The link {href[:200]!r} in {where.name} is broken: {error}")
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -19,12 +18,20 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.resample import open_asset, whole_raster
 from earthmind_lab.errors import AssetUnavailable
 from earthmind_lab.scene import Scene
-from earthmind_lab.sensors import bands_of
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
 
 MASK_SIDE = 512
 """A mask is read with at most this many samples per side; shares need no more."""
+WHOLE_SIDE = 2048
+"""A whole cloud raster is thinned to this side before its greatest value is taken."""
+MASK_MAX = 3
+"""Whole numbers beyond this are per cent, not a few classes."""
 SCL_CLOUD, SCL_UNOBSERVED, SCL_SNOW = (3, 8, 9, 10), (0, 1), 11
 
 
@@ -106,12 +113,14 @@ def read_mask(scene: Scene, aoi: AOI) -> Mask | None:
     kind = "scl" if "scl" in scene.assets else "cloud" if "cloud" in scene.assets else None
     if kind is None:
         return None
-    values, inside, valid, rasterise = _sample(scene.assets[kind], aoi)
+    ref = assets_of(scene, kind)[0]
+    classes = _classes(ref) if kind == "cloud" else []
+    values, inside, valid, rasterise, least = _sample(ref, aoi, kind == "cloud" and not classes)
     if kind == "scl":
         known = valid & (values <= SCL_SNOW) & ~np.isin(values, SCL_UNOBSERVED)
         cloud, snow = np.isin(values, SCL_CLOUD), values == SCL_SNOW
     else:
-        unobserved, cloud = _read_cloud(scene, values, valid)
+        unobserved, cloud = _read_cloud(values, classes, least)
         known, snow = valid & ~unobserved, np.zeros_like(valid)
     return Mask(
         inside=inside,
@@ -119,24 +128,25 @@ def read_mask(scene: Scene, aoi: AOI) -> Mask | None:
         cloud=cloud,
         snow=snow,
         rasterise=rasterise,
-        title=str(_asset(scene, kind).get("title") or kind),
+        title=str(ref.asset.get("title") or kind),
     )
 
 
-def _sample(href: str, aoi: AOI) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any]]:
-    """Nearest samples of a raster over the AOI: values, inside, valid (y, x), rasteriser."""
+def _sample(
+    ref: AssetRef, aoi: AOI, judge: bool
+) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any], float | None]:
+    """Nearest samples of a raster over the AOI: values, inside, valid (y, x), rasteriser.
+
+    Where asked to `judge`, also the least value that is cloud; None = every one but 0.
+    """
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.features import geometry_mask
     from rasterio.transform import Affine
     from rasterio.windows import Window
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused just below
-            with rasterio.Env(GDAL_HTTP_TIMEOUT=20):
-                opened = rasterio.open(href)
-        with rasterio.Env(GDAL_HTTP_TIMEOUT=20), opened as source:
+        with rasterio.Env(GDAL_HTTP_TIMEOUT=20), open_asset(ref) as source:
+            least = _least_cloud(ref, source) if judge else None
             to_pixels = _to_pixels(source)
             west, north, east, south = to_pixels(aoi.geometry).bounds
             left, top = math.floor(west), math.floor(north)
@@ -153,8 +163,10 @@ def _sample(href: str, aoi: AOI) -> tuple[Any, Any, Any, Callable[[BaseGeometry]
                 values[rows, columns] = source.read(1, window=window, out_shape=size)
                 read = source.read_masks(1, window=window, out_shape=size)
                 valid[rows, columns] = read > 0
-    except (RasterioError, OSError, ValueError, OverflowError) as error:
-        raise AssetUnavailable(f"{href.rsplit('/', 1)[-1]}: {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise AssetUnavailable(f"{ref.href.rsplit('/', 1)[-1]}: {error}") from error
+    if values.dtype.kind == "f":
+        valid &= np.isfinite(values)
     place = Affine(step, 0, left, 0, step, top)
 
     def rasterise(geometry: BaseGeometry, touched: bool = False) -> NDArray[np.bool_]:
@@ -168,7 +180,8 @@ def _sample(href: str, aoi: AOI) -> tuple[Any, Any, Any, Callable[[BaseGeometry]
 
     inside = rasterise(aoi.geometry)
     # An AOI smaller than a pixel holds no pixel centre; then every touched one counts.
-    return values, inside if inside.any() else rasterise(aoi.geometry, True), valid, rasterise
+    inside = inside if inside.any() else rasterise(aoi.geometry, True)
+    return values, inside, valid, rasterise, least
 
 
 def _to_pixels(source: Any) -> Callable[[BaseGeometry], BaseGeometry]:
@@ -200,24 +213,48 @@ def _clip(first: int, count: int, step: int, size: int) -> tuple[slice, tuple[in
     return slice(low, high), (start, min(step * (high - low), size - start))
 
 
-def _read_cloud(
-    scene: Scene, values: NDArray[Any], valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(unobserved, cloud) of a cloud asset: by its declared classes, as a probability, or 0/1."""
-    asset = _asset(scene, "cloud")
-    bands = asset.get("bands") or asset.get("raster:bands")
-    holders = [asset, *(bands if isinstance(bands, list) else ())]
+def _classes(ref: AssetRef) -> list[Mapping[str, Any]]:
+    """The classes that a cloud asset declares; empty where it declares none."""
+    bands = ref.asset.get("bands") or ref.asset.get("raster:bands")
+    holders = [ref.asset, *(bands if isinstance(bands, list) else ())]
     declared = (h.get("classification:classes") for h in holders if isinstance(h, Mapping))
     classes = next(filter(None, declared), None)
-    if isinstance(classes, list) and classes:
-        known = [c for c in classes if isinstance(c, Mapping) and isinstance(c.get("value"), int)]
-        names = {c["value"]: _class_name(c) for c in known}
+    listed = classes if isinstance(classes, list) else []
+    return [c for c in listed if isinstance(c, Mapping) and isinstance(c.get("value"), int)]
+
+
+def _least_cloud(ref: AssetRef, source: DatasetReader) -> float | None:
+    """The least value that is cloud in a raster of probabilities; None = a mask of 0 and others.
+
+    Taken from what is declared, the data type and the whole raster, never from the part inside
+    an AOI: a cloudless corner of a probability is still a probability.
+    """
+    fields = ("unit", "description")
+    said = [ref.key, ref.asset.get("title"), ref.asset.get("description")]
+    said += [ref.fields.get(field) for field in fields]
+    said += [source.units[0], source.descriptions[0]]
+    text = " ".join(str(part).lower() for part in said if part)
+    whole = whole_raster(source, WHOLE_SIDE)
+    seen = whole[source.read_masks(1, out_shape=whole.shape) > 0]
+    seen = seen[np.isfinite(seen)]
+    most = float(seen.max()) if seen.size else 0.0
+    if whole.dtype.kind == "f" and most <= 1:
+        return 0.5
+    likely = re.search(r"probab|%|\bper ?cent", text) is not None
+    return 50.0 if likely or most > MASK_MAX else None
+
+
+def _read_cloud(
+    values: NDArray[Any], classes: list[Mapping[str, Any]], least: float | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(unobserved, cloud) of a cloud asset: by its declared classes, as a probability, or 0/1."""
+    if classes:
+        names = {c["value"]: _class_name(c) for c in classes}
         lost = [value for value, name in names.items() if _LOST.search(name)]
         dark = [v for v, name in names.items() if _CLOUDY.search(name) and not _FREE.search(name)]
         return _among(values, lost), _among(values, dark)
-    said = f"{asset.get('title')} {asset.get('description')}".lower()
-    share = "probab" in said or (valid.any() and float(values[valid].max()) > 3)
-    return np.zeros_like(valid), (values >= 50) if share else (values != 0)
+    nothing = np.zeros(values.shape, bool)
+    return nothing, np.asarray(values != 0 if least is None else values >= least, bool)
 
 
 _LOST = re.compile(r"no ?data|fill|unobserved|invalid")
@@ -232,12 +269,3 @@ def _among(values: NDArray[Any], classes: list[int]) -> NDArray[np.bool_]:
 def _class_name(declared: Mapping[str, Any]) -> str:
     name = declared.get("name") or declared.get("title") or declared.get("description") or ""
     return re.sub(r"[-_\s]+", " ", str(name).lower())
-
-
-def _asset(scene: Scene, band: str) -> Mapping[str, Any]:
-    for item in scene.items:
-        key = bands_of(item).get(band)
-        if key is not None:
-            asset: Mapping[str, Any] = item["assets"][key]
-            return asset
-    return {}

@@ -55,6 +55,26 @@ def scenes_of(item: Mapping[str, Any], where: Path) -> list[Scene]:
     return scenes
 
 
+def inherit(item: Mapping[str, Any], collection: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An item with the licence and the providers of its collection, where it names none.
+
+    STAC lets a collection speak for its items in these two.
+
+    Args:
+        item: STAC item as plain data; not changed.
+        collection: The nearest collection above it, or empty; one that the item doesn't name
+            as its own says nothing about it.
+    """
+    properties = item.get("properties")
+    named = item.get("collection")
+    if not isinstance(properties, Mapping) or named not in (None, collection.get("id")):
+        return item
+    fields = ("license", "providers")
+    more = {name: collection[name] for name in fields if collection.get(name)}
+    more = {name: value for name, value in more.items() if not properties.get(name)}
+    return {**item, "properties": {**properties, **more}} if more else item
+
+
 def resolve_href(href: str, where: Path) -> str:
     """An absolute path or http(s) address.
 
@@ -108,7 +128,7 @@ _PROCESSING = {
 
 
 def local_path(url: str) -> Path:
-    """The path in a ``file:`` address.
+    """The path in a ``file:`` address; the one place that takes such an address apart.
 
     Raises:
         AssetUnavailable: It names another machine.

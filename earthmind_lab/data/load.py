@@ -9,9 +9,8 @@ the scene's own. Every other chip lies on `AOI.grid`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, LoadPlan, Radiometry
 from earthmind_lab.data import radiometry as meaning
 from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.chip_grid import BANDS, check_place, chip_grid, lattice_of
 from earthmind_lab.data.provenance import input_facts, provenance
 from earthmind_lab.data.radiometry import SarMeaning
 from earthmind_lab.data.resample import (
@@ -29,27 +29,22 @@ from earthmind_lab.data.resample import (
     kernel_for,
     open_asset,
     read_on_grid,
+    whole_raster,
     window_pixels,
 )
-from earthmind_lab.errors import GridMismatch, LoadError, NotTerrainCorrected, RadiometryUnknown
-from earthmind_lab.grid import inside_mask, snap_to
+from earthmind_lab.errors import LoadError, RadiometryUnknown
+from earthmind_lab.grid import inside_mask
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from rasterio.io import DatasetReader
 
-BANDS = ("blue", "green", "red", "nir", "nir08", "swir16", "swir22")
-"""Optical bands loaded by default, where the scene has them; `nir08` only without `nir`."""
 POLARISATIONS = ("vv", "vh", "hh", "hv")
-REFERENCE_BANDS = ("red", "green", "blue", "nir")
-"""The finest bands of a multispectral scene; the first one there gives its lattice."""
 MAX_SIDE_PX = 4096
 """Larger grids don't fit a model or a browser; they belong into several chips."""
-DEFAULT_GSD = 10.0
-"""Sentinel-1's and Sentinel-2's own, for grids that no scene gives."""
-LATTICE_PX = 1e-3
-"""How far, in pixels, a grid may be off a lattice to count as part of it."""
+CHECK_SIDE = 1024
+"""Side of the thinned raster that tells a calm sea from numbers that were misdeclared."""
 
 
 def plan_chip(
@@ -68,33 +63,17 @@ def plan_chip(
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
 
     Raises:
-        LoadError: The area lies outside the scenes, or the chip would be too large; one of
-            its kinds when a band, a file or the meaning of its numbers is missing.
+        LoadError: The area lies outside the scenes, holds no pixel centre, or would be too
+            large a chip; one of its kinds when a band, a file or the meaning of its numbers is
+            missing.
     """
     names = _bands(pair.optical, bands)
     polarisations = _polarisations(pair.sar)
-    for scene in pair.scenes:
-        if not scene.footprint.intersects(aoi.geometry):
-            raise LoadError(
-                f"The scene {scene.id!r} does not reach the AOI {aoi.name!r}.",
-                found=f"scene {_box(scene.footprint.bounds)}, AOI {_box(aoi.bounds)}",
-                change="search again for this AOI",
-            )
-    grid = _grid(pair, aoi, gsd)
-    if max(grid.shape) > MAX_SIDE_PX:
-        raise LoadError(
-            f"The AOI {aoi.name!r} is too large for one chip.",
-            found=f"{grid.shape[1]} x {grid.shape[0]} px, at most {MAX_SIDE_PX} on a side",
-            change="a smaller AOI, or a coarser gsd",
-        )
-    lattice = _lattice(pair, grid)
-    size = 0
+    _check_reach(pair, aoi)
+    grid = chip_grid(pair, aoi, gsd)
+    _check_size(grid, aoi)
     refs = [ref for scene, band in _wanted(pair, names, polarisations)
             for ref in assets_of(scene, band)]  # fmt: skip
-    for ref in refs:
-        with open_asset(ref) as source:
-            if source.crs is not None:
-                size += window_pixels(source, lattice, grid) * np.dtype(source.dtypes[0]).itemsize
     return LoadPlan(
         pair=pair,
         aoi=aoi,
@@ -102,7 +81,7 @@ def plan_chip(
         bands=names,
         polarisations=polarisations,
         reads=len(refs),
-        bytes=size,
+        bytes=_bytes(refs, lattice_of(pair, grid), grid),
     )
 
 
@@ -127,7 +106,8 @@ def load_chip(
         LoadError: As `plan_chip`, or the scenes have no data in the AOI.
     """
     plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands)
-    lattice = _lattice(plan.pair, plan.grid)
+    _check_size(plan.grid, plan.aoi)
+    lattice = lattice_of(plan.pair, plan.grid)
     layers = _read_layers(plan, lattice)
     optical = [layer for layer in layers if layer.band in plan.bands]
     sar = [layer for layer in layers if layer.band in plan.polarisations]
@@ -176,27 +156,45 @@ def _read_layers(plan: LoadPlan, lattice: Lattice) -> list[_Layer]:
 def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox) -> _Layer:
     """One band; further items of the same acquisition fill what the first leaves empty."""
     refs = assets_of(scene, band)
-    sar = meaning.sar_meaning(scene, refs[0]) if scene.modality == "sar" else None
     values = np.full(tuple(grid.shape), np.nan, dtype=np.float32)
-    inputs = []
+    inputs: list[dict[str, Any]] = []
+    kinds: list[SarMeaning] = []
     for ref in refs:
         with open_asset(ref) as source:
-            _check_place(source, ref, scene)
+            check_place(source, ref, scene)
             read = _read_sar if scene.modality == "sar" else _read_optical
-            part, scaling, facts = read(scene, ref, source, lattice, grid)
+            part = read(scene, ref, source, lattice, grid)
             kernel = kernel_for(source, lattice)
-            inputs.append(input_facts(scene, ref, kernel, scaling) | facts)
-        values = np.where(np.isnan(values), part, values)
+            inputs.append(input_facts(scene, ref, kernel, part.scaling) | part.facts)
+            kinds += [part.sar] if part.sar else []
+        values = np.where(np.isnan(values), part.values, values)
         if not np.isnan(values).any():
             break
     return _Layer(
-        band=band, scene=scene, values=values, inputs=tuple(inputs), first=refs[0], sar=sar
+        band=band,
+        scene=scene,
+        values=values,
+        inputs=tuple(inputs),
+        first=refs[0],
+        sar=kinds[0] if kinds else None,
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """What one file gives to a layer."""
+
+    values: NDArray[np.float32]
+    """(y, x) reflectance or dB."""
+    scaling: meaning.Scaling
+    facts: dict[str, Any] = field(default_factory=dict)
+    """For provenance."""
+    sar: SarMeaning | None = None
 
 
 def _read_optical(
     scene: Scene, ref: AssetRef, source: DatasetReader, lattice: Lattice, grid: GeoBox
-) -> tuple[NDArray[np.float32], meaning.Scaling, dict[str, Any]]:
+) -> _Part:
     scaling = meaning.optical_scaling(
         scene,
         ref,
@@ -207,22 +205,41 @@ def _read_optical(
     decode = partial(meaning.physical, scaling=scaling)
     values = read_on_grid(source, lattice, grid, decode)
     meaning.check_reflectance(values, ref)
-    return values, scaling, {}
+    return _Part(values=values, scaling=scaling)
 
 
 def _read_sar(
     scene: Scene, ref: AssetRef, source: DatasetReader, lattice: Lattice, grid: GeoBox
-) -> tuple[NDArray[np.float32], meaning.Scaling, dict[str, Any]]:
+) -> _Part:
     """Backscatter in dB; resampled as linear power, because power adds up and dB don't."""
+    ref = _with_file_fields(ref, source)
     sar = meaning.sar_meaning(scene, ref)
-    scaling = meaning.sar_scaling(ref, sar, dtype=source.dtypes[0], file_nodata=source.nodata)
+    scaling = meaning.sar_scaling(
+        scene,
+        ref,
+        sar,
+        dtype=source.dtypes[0],
+        file_scaling=(source.scales[0], source.offsets[0]),
+        file_nodata=source.nodata,
+    )
 
     def decode(stored: NDArray[Any]) -> NDArray[np.float32]:
         return meaning.to_power(meaning.physical(stored, scaling), sar.convention)
 
     decibel = meaning.to_db(read_on_grid(source, lattice, grid, decode))
+    # An AOI on calm water may lie at the floor; a whole raster there was misdeclared.
+    if meaning.mostly_floor(decibel) and meaning.mostly_floor(
+        meaning.to_db(decode(whole_raster(source, CHECK_SIDE)))
+    ):
+        meaning.refuse_floor(ref, sar)
     clipped = int((decibel <= meaning.SAR_FLOOR_DB).sum())
-    return decibel, scaling, {"pixels_at_floor": clipped}
+    return _Part(values=decibel, scaling=scaling, facts={"pixels_at_floor": clipped}, sar=sar)
+
+
+def _with_file_fields(ref: AssetRef, source: DatasetReader) -> AssetRef:
+    """The unit and description of the file's band, where the item is silent about them."""
+    own = {"unit": source.units[0], "description": source.descriptions[0]}
+    return replace(ref, fields={k: v for k, v in own.items() if v} | dict(ref.fields))
 
 
 def _bands(scene: Scene | None, asked: Sequence[str] | None) -> tuple[str, ...]:
@@ -260,72 +277,41 @@ def _wanted(
     return [(scene, name) for scene, name in wanted if scene is not None]
 
 
-def _reference(scene: Scene) -> AssetRef:
-    """The asset whose lattice and GSD are the scene's own."""
-    held = [band for band in (*REFERENCE_BANDS, *BANDS) if band in scene.assets]
-    return assets_of(scene, held[0] if held else min(scene.assets))[0]
-
-
-def _own_grid(scene: Scene) -> tuple[GeoBox | None, float | None]:
-    """The scene's own grid where it is an upright UTM one; and its GSD where it is known."""
-    from odc.geo.geobox import GeoBox
-    from pyproj import CRS
-
-    ref = _reference(scene)
-    with open_asset(ref) as source:
-        _check_place(source, ref, scene)
-        grid = GeoBox.from_rio(source)
-    affine = grid.affine
-    upright = not affine.b and not affine.d and affine.a > 0 > affine.e
-    square = math.isclose(affine.a, -affine.e, rel_tol=1e-6)
-    crs = CRS.from_user_input(str(grid.crs))
-    if upright and square and (crs.utm_zone or crs.to_epsg() in (3413, 3031)):
-        code = crs.to_epsg()  # the file's WKT names the same CRS in a page of text
-        return GeoBox(grid.shape, affine, f"EPSG:{code}" if code else grid.crs), affine.a
-    declared = ref.asset.get("gsd", ref.properties.get("gsd"))
-    return None, float(declared) if isinstance(declared, int | float) and declared > 0 else None
-
-
-def _grid(pair: ScenePair, aoi: AOI, gsd: float | None) -> GeoBox:
-    """A cut of the optical scene's lattice at its own GSD, else `AOI.grid`."""
-    if pair.optical is None:
-        return aoi.grid(gsd or DEFAULT_GSD)
-    grid, native = _own_grid(pair.optical)
-    if grid is not None and (gsd is None or math.isclose(gsd, native or 0.0, rel_tol=1e-6)):
-        return snap_to(grid, aoi.geometry)
-    return aoi.grid(gsd or native or DEFAULT_GSD)
-
-
-def _lattice(pair: ScenePair, grid: GeoBox) -> Lattice:
-    """The lattice of a grid, anchored where all of its chips are: at the scene's corner."""
-    if pair.optical is not None:
-        own, _ = _own_grid(pair.optical)
-        if own is not None and own.crs == grid.crs and math.isclose(own.affine.a, grid.affine.a):
-            steps = (
-                (grid.affine.c - own.affine.c) / own.affine.a,
-                (grid.affine.f - own.affine.f) / own.affine.e,
+def _check_reach(pair: ScenePair, aoi: AOI) -> None:
+    for scene in pair.scenes:
+        if not scene.footprint.intersects(aoi.geometry):
+            raise LoadError(
+                f"The scene {scene.id!r} does not reach the AOI {aoi.name!r}.",
+                found=f"scene {_box(scene.footprint.bounds)}, AOI {_box(aoi.bounds)}",
+                change="search again for this AOI",
             )
-            if all(abs(step - round(step)) < LATTICE_PX for step in steps):
-                return Lattice.of(grid, (own.affine.c, own.affine.f))
-    return Lattice.of(grid)
 
 
-def _check_place(source: DatasetReader, ref: AssetRef, scene: Scene) -> None:
-    """Refuse rasters that aren't on the map."""
-    if source.crs is not None:
-        return
-    where = "only ground control points" if source.gcps[0] else "no CRS"
-    if scene.modality == "sar":
-        raise NotTerrainCorrected(
-            f"The raster of {ref.name} is in radar geometry, not on the map.",
-            found=where,
-            change="a terrain-corrected scene, such as of the collection sentinel-1-rtc",
+def _check_size(grid: GeoBox, aoi: AOI) -> None:
+    """Refuse grids beyond one chip, and areas between the pixel centres."""
+    size = f"{grid.shape[1]} x {grid.shape[0]} px"
+    if max(grid.shape) > MAX_SIDE_PX:
+        raise LoadError(
+            f"The AOI {aoi.name!r} is too large for one chip.",
+            found=f"{size}, at most {MAX_SIDE_PX} on a side",
+            change="a smaller AOI, or a coarser gsd",
         )
-    raise GridMismatch(
-        f"The raster of {ref.name} has no place on the Earth.",
-        found=where,
-        change="a georeferenced file",
-    )
+    if not inside_mask(grid, aoi.geometry).any():
+        raise LoadError(
+            f"The AOI {aoi.name!r} is smaller than a pixel: it holds no pixel centre.",
+            found=f"{size} of {grid.affine.a:g} m around it",
+            change="a larger AOI, or a finer gsd",
+        )
+
+
+def _bytes(refs: Iterable[AssetRef], lattice: Lattice, grid: GeoBox) -> int:
+    """What `load_chip` reads of these files, at most."""
+    size = 0
+    for ref in refs:
+        with open_asset(ref) as source:
+            if source.crs is not None:
+                size += window_pixels(source, lattice, grid) * np.dtype(source.dtypes[0]).itemsize
+    return size
 
 
 def _check_data(
@@ -334,9 +320,8 @@ def _check_data(
     inside: NDArray[np.bool_],
 ) -> None:
     """Refuse a chip without a single pixel of one of its sensors in the AOI."""
-    where = inside if inside.any() else np.ones_like(inside)
     for name, stack in stacks:
-        if stack is not None and not _valid(stack)[where].any():
+        if stack is not None and not _valid(stack)[inside].any():
             raise LoadError(
                 f"The {name} scene has no data in the AOI {plan.aoi.name!r}.",
                 found="nodata only",

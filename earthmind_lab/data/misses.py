@@ -15,7 +15,7 @@ from shapely.ops import nearest_points
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.catalogs import Sources, shares_area
 from earthmind_lab.data.limits import Limits
-from earthmind_lab.data.pairing import Look, least_gap, look, make_pair
+from earthmind_lab.data.pairing import Look, least_gap, length, look, make_pair
 from earthmind_lab.errors import NoPairFound, NoScenesFound, SearchError
 from earthmind_lab.scene import Scene
 
@@ -115,7 +115,7 @@ def _miss(scenes: tuple[Scene, ...], view: Look | None, limits: Limits) -> _Miss
         last = max(limits.last, *(scene.start.date() for scene in scenes))
         change.append(f"dates='{first}/{last}'")
     if len(scenes) == 2 and (gap := least_gap(*scenes)) > limits.max_gap:
-        found.append(f"smallest gap is {_length(gap)} ({scenes[0].id} and {scenes[1].id})")
+        found.append(f"smallest gap is {length(gap)} ({scenes[0].id} and {scenes[1].id})")
         change.append(f"max_gap='{_admits(gap)}'")
     cloud = view.cloud if view else None
     excess = 0.0 if cloud is None else max(0.0, cloud - limits.max_cloud)
@@ -225,13 +225,6 @@ def _kinds(limits: Limits) -> str:
 def _when(scene: Scene) -> str:
     first, last = scene.start.date(), scene.end.date()
     return f"{first}" if first == last else f"{first}/{last}"
-
-
-def _length(gap: timedelta) -> str:
-    hours = gap / timedelta(hours=1)
-    if hours < 1:
-        return f"{gap / timedelta(minutes=1):.0f} minutes"
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def _admits(gap: timedelta) -> str:

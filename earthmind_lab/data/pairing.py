@@ -33,6 +33,7 @@ __all__ = [
     "clear_share",
     "gap_of",
     "least_gap",
+    "length",
     "look",
     "make_pair",
     "rank_pairs",
@@ -260,7 +261,7 @@ def _time_reasons(
 ) -> list[str]:
     reasons = []
     if gap is not None:
-        least, greatest = (_span(part) for part in _absolute(gap))
+        least, greatest = (length(part) for part in _absolute(gap))
         if isinstance(gap, tuple):
             reasons.append(f"The gap is unknown: between {least} and {greatest}.")
         else:
@@ -282,8 +283,11 @@ def _shift_reasons(scenes: list[Scene]) -> list[str]:
     ]
 
 
-def _span(gap: timedelta) -> str:
+def length(gap: timedelta) -> str:
+    """A length of time in a sentence: minutes, hours or days."""
     hours = gap / timedelta(hours=1)
+    if hours < 1:
+        return f"{gap / timedelta(minutes=1):.0f} minutes"
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
 
 

@@ -11,14 +11,14 @@ from typing import Any
 from earthmind_lab.chip import LoadPlan
 from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.radiometry import Scaling
-from earthmind_lab.data.resample import Kernel, Lattice, local_path
+from earthmind_lab.data.resample import Kernel, Lattice, local_file
 from earthmind_lab.scene import Scene
 
 
 def input_facts(scene: Scene, ref: AssetRef, kernel: Kernel, scaling: Scaling) -> dict[str, Any]:
     """One file: what it is, whose it is and what was done to it."""
     properties = ref.properties
-    path = local_path(ref)
+    path = local_file(ref)
     return {
         "modality": scene.modality,
         "band": ref.band,
@@ -29,14 +29,22 @@ def input_facts(scene: Scene, ref: AssetRef, kernel: Kernel, scaling: Scaling) -
         "href": ref.href,
         "sha256": None if path is None else sha256(path),
         "updated": properties.get("updated"),
-        "licence": properties.get("license"),
-        "attribution": properties.get("attribution"),
+        "licence": properties.get("license") or "unknown",
+        "attribution": properties.get("attribution") or _owners(properties),
         "resampling": kernel,
         "scale": scaling.scale,
         "offset": scaling.offset,
         "nodata": list(scaling.nodata),
         "decided_by": scaling.reason,
     }
+
+
+def _owners(properties: Mapping[str, Any]) -> str | None:
+    """Names of the providers, where an item has no attribution of its own."""
+    providers = properties.get("providers")
+    listed = providers if isinstance(providers, list) else []
+    names = [each.get("name") for each in listed if isinstance(each, Mapping)]
+    return ", ".join(dict.fromkeys(str(name) for name in names if name)) or None
 
 
 def provenance(

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,7 @@ class Scaling:
 class SarMeaning:
     """Which backscatter a SAR asset holds."""
 
-    quantity: Quantity | None
-    """None when the source declares the scale of the backscatter but not its reference area."""
+    quantity: Quantity
     convention: Convention
     geometry: Geometry
     reason: str
@@ -74,13 +73,15 @@ def optical_scaling(
         file_nodata: Nodata value of the file.
 
     Raises:
-        RadiometryUnknown: Whole numbers and nothing that declares their scale.
+        RadiometryUnknown: Whole numbers and nothing that declares their scale or offset.
     """
     whole = np.dtype(dtype).kind in "iu"
-    scale, offset, reason = _declared(ref, file_scaling) or _by_rule(scene, ref, whole)
-    if scale is None:
+    declared = _declared(scene, ref, file_scaling, whole)
+    scale, offset, reason = declared or _by_rule(scene, ref, whole)
+    if scale is None or offset is None:
+        lacks = "scale" if scale is None else "offset"
         raise RadiometryUnknown(
-            f"The numbers in {ref.name} have no declared scale, so they are not reflectance.",
+            f"The numbers in {ref.name} have no declared {lacks}, so they are not reflectance.",
             found=f"{dtype}, {reason}",
             change="scale and offset in raster:bands (STAC 1.0) or bands (1.1) of the asset, such "
             "as scale 0.0001 and offset -0.1 (Sentinel-2 since baseline 04.00) or 0 (before)",
@@ -110,8 +111,9 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
     """Which backscatter a SAR asset holds.
 
     In this order: the card4l/ceos-ard fields of the item, the known collection, the unit of
-    the band. Product type and description are never asked: catalogs copy them from the
-    product that the raster was made from.
+    the band, which says dB or power, and beside it the band's own description, which may name
+    sigma0 or gamma0. Product type and the description of an item or asset are never asked:
+    catalogs copy them from the product that the raster was made from.
 
     Raises:
         RadiometryUnknown: Nothing declares it, or it needs a calibration.
@@ -131,41 +133,62 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
             "supported yet",
         )
     if quantity is None and convention is not None:
-        quantity, source = _unit_quantity(ref), "unit of the band"
-    if convention is None:
+        quantity, source = _band_quantity(ref), "unit of the band"
+    if convention is None or quantity is None:
+        found = f"measurement type {quantity}, no convention" if quantity else "no declaration"
+        if convention is not None:
+            found = f"{convention} of undeclared kind"
         raise RadiometryUnknown(
             f"The numbers in {ref.name} have no declared meaning.",
-            found=f"measurement type {quantity}, no convention" if quantity else "no declaration",
+            found=found,
             change="card4l:measurement_type (gamma0, sigma0) and card4l:measurement_convention "
             "(linear power, linear amplitude, dB) in the item's properties",
         )
-    reason = f"{source}: {quantity or 'backscatter of undeclared kind'}, {convention}"
+    reason = f"{source}: {quantity}, {convention}"
     geometry = _sar_geometry(ref, quantity)
     return SarMeaning(quantity=quantity, convention=convention, geometry=geometry, reason=reason)
 
 
 def sar_scaling(
-    ref: AssetRef, meaning: SarMeaning, *, dtype: str, file_nodata: float | None = None
+    scene: Scene,
+    ref: AssetRef,
+    meaning: SarMeaning,
+    *,
+    dtype: str,
+    file_scaling: tuple[float, float] | None = None,
+    file_nodata: float | None = None,
 ) -> Scaling:
     """How the stored numbers of a SAR asset become numbers of its convention.
+
+    Args:
+        scene: Its scene, for the sensor.
+        ref: The asset.
+        meaning: What `sar_meaning` said about it.
+        dtype: Data type of the file.
+        file_scaling: (scale, offset) in the file's own band metadata.
+        file_nodata: Nodata value of the file.
 
     Raises:
         RadiometryUnknown: Whole numbers and nothing that declares their scale.
     """
     fields = ref.fields
-    if np.dtype(dtype).kind in "iu" and fields.get("scale") is None and meaning.convention != "dB":
+    in_item = fields.get("scale") is not None
+    in_file = file_scaling is not None and file_scaling != (1.0, 0.0)
+    if np.dtype(dtype).kind in "iu" and not in_item and not in_file:
         raise RadiometryUnknown(
             f"The numbers in {ref.name} are uncalibrated counts.",
             found=f"{dtype} without a scale",
             change="scale and offset in raster:bands or bands of the asset",
         )
-    nodata = [value for value in (fields.get("nodata"), file_nodata) if value is not None]
-    return Scaling(
-        scale=_number(fields.get("scale"), 1.0),
-        offset=_number(fields.get("offset"), 0.0),
-        nodata=_numbers(nodata),
-        reason=meaning.reason,
-    )
+    scale, offset = _number(fields.get("scale"), 1.0), _number(fields.get("offset"), 0.0)
+    if file_scaling is not None and in_file and not in_item:
+        scale, offset = file_scaling
+    sensor = SENSORS.get(scene.sensor)
+    # The fill of a sensor's counts (0 in GRD) is a value like any other once they are calibrated.
+    usual = sensor.nodata if sensor is not None and sensor.quantity is not None else None
+    stated = (fields.get("nodata"), file_nodata, usual)
+    nodata = _numbers([value for value in stated if value is not None])
+    return Scaling(scale=scale, offset=offset, nodata=nodata, reason=meaning.reason)
 
 
 def physical(stored: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
@@ -190,7 +213,7 @@ def to_power(values: NDArray[np.float32], convention: Convention) -> NDArray[np.
     if convention == "dB":
         power = np.power(10.0, wide / 10)
     else:
-        wide = np.where(wide < 0, np.nan, wide)  # no power is negative: fill or a fault
+        wide = np.maximum(wide, 0)  # negative: what noise subtraction leaves of calm water
         power = wide * wide if convention == "amplitude" else wide
     floor = 10 ** (SAR_FLOOR_DB / 10)
     return np.asarray(np.maximum(power, floor), dtype=np.float32)
@@ -218,6 +241,26 @@ def check_reflectance(values: NDArray[np.float32], ref: AssetRef) -> None:
         )
 
 
+def mostly_floor(decibel: NDArray[np.float32]) -> bool:
+    """Whether more than half of the pixels with data lie at the floor."""
+    seen = decibel[np.isfinite(decibel)]
+    return bool(seen.size) and float((seen <= SAR_FLOOR_DB).mean()) > 0.5
+
+
+def refuse_floor(ref: AssetRef, meaning: SarMeaning) -> NoReturn:
+    """A whole raster at the floor: its numbers are not of the convention declared for it.
+
+    Raises:
+        RadiometryUnknown: Always.
+    """
+    raise RadiometryUnknown(
+        f"The numbers in {ref.name} can't be backscatter in {meaning.convention}.",
+        found=f"most of the raster at or below {SAR_FLOOR_DB:g} dB",
+        change="declare scale and offset in raster:bands or bands of the asset, and the "
+        "card4l:measurement_convention that the numbers have",
+    )
+
+
 def sar_details(ref: AssetRef) -> dict[str, Any]:
     """Noise removal, speckle filter and incidence as the item declares them."""
     noise = _field(ref, "noise_removal_applied")
@@ -234,22 +277,46 @@ def sar_details(ref: AssetRef) -> dict[str, Any]:
 
 
 def _declared(
-    ref: AssetRef, file_scaling: tuple[float, float] | None
-) -> tuple[float, float, str] | None:
-    """Scale and offset from the item, else from the file."""
-    scale, offset = ref.fields.get("scale"), ref.fields.get("offset")
-    if scale is None:
-        if file_scaling is None or file_scaling == (1.0, 0.0):
-            return None
-        return (*file_scaling, "scale and offset of the file")
-    if ref.properties.get("earthsearch:boa_offset_applied") is True and offset:
+    scene: Scene, ref: AssetRef, file_scaling: tuple[float, float] | None, whole: bool
+) -> tuple[float, float | None, str] | None:
+    """Scale and offset from the item, else from the file; offset None = unknown."""
+    stated, offset = ref.fields.get("scale"), ref.fields.get("offset")
+    in_file = file_scaling if file_scaling != (1.0, 0.0) else None
+    if stated is None and in_file is None:
+        return None
+    if stated is None and in_file is not None:
+        # GDAL gives 0 for an offset that the file doesn't declare.
+        scale, offset, reason = in_file[0], in_file[1] or None, "scale and offset of the file"
+    else:
+        scale, reason = _number(stated, 1.0), "declared scale and offset of the asset"
+        if offset is None and in_file is not None and math.isclose(in_file[0], scale):
+            offset, reason = in_file[1] or None, "declared scale; offset of the file"
+    if stated is not None and offset and _already_applied(ref):
         # The catalog subtracted it from the pixels and still declares it for some scenes.
-        return _number(scale, 1.0), 0.0, "declared scale; offset already applied by the catalog"
-    return _number(scale, 1.0), _number(offset, 0.0), "declared scale and offset of the asset"
+        return scale, 0.0, "declared scale; offset already applied by the catalog"
+    if offset is None and (whole or scale != 1.0) and scene.sensor.startswith("sentinel-2"):
+        found, why = _baseline_offset(scene, ref)
+        return scale, found, f"declared scale; {why}"
+    return scale, _number(offset, 0.0), reason
 
 
-def _by_rule(scene: Scene, ref: AssetRef, whole: bool) -> tuple[float | None, float, str]:
-    """Scale and offset by the documented rule of the sensor; scale None = unknown."""
+def _already_applied(ref: AssetRef) -> bool:
+    return ref.properties.get("earthsearch:boa_offset_applied") is True
+
+
+def _baseline_offset(scene: Scene, ref: AssetRef) -> tuple[float | None, str]:
+    """Sentinel-2's documented offset where nothing declares one; None = unknown."""
+    if _already_applied(ref):
+        return 0.0, "offset already applied by the catalog"
+    baseline = ref.properties.get("s2:processing_baseline") or scene.processing.get("baseline")
+    offset = boa_offset(baseline)
+    if offset is None:
+        return None, f"no offset known of processing baseline {baseline or 'unknown'}"
+    return offset, f"offset of processing baseline {baseline}"
+
+
+def _by_rule(scene: Scene, ref: AssetRef, whole: bool) -> tuple[float | None, float | None, str]:
+    """Scale and offset by the documented rule of the sensor; None = unknown."""
     if not whole:
         return 1.0, 0.0, "floating point without a scale: reflectance as it is"
     if re.match(r"landsat-?c2-?l2", str(scene.collection or "").lower()):
@@ -259,20 +326,16 @@ def _by_rule(scene: Scene, ref: AssetRef, whole: bool) -> tuple[float | None, fl
         return None, 0.0, "no rule for this sensor"
     if sensor.offset is not None:
         return sensor.scale, sensor.offset, f"rule of {sensor.title}"
-    if ref.properties.get("earthsearch:boa_offset_applied") is True:
-        return sensor.scale, 0.0, f"rule of {sensor.title}; offset already applied by the catalog"
-    baseline = ref.properties.get("s2:processing_baseline") or scene.processing.get("baseline")
-    offset = boa_offset(baseline)
-    if offset is None:
-        return None, 0.0, f"{sensor.title} of processing baseline {baseline or 'unknown'}"
-    return sensor.scale, offset, f"rule of {sensor.title}, processing baseline {baseline}"
+    offset, why = _baseline_offset(scene, ref)
+    return sensor.scale, offset, f"rule of {sensor.title}; {why}"
 
 
 def _card4l_quantity(ref: AssetRef, collection: str) -> Quantity | None:
     stated = _field(ref, "measurement_type")
-    if not isinstance(stated, str) or not stated.strip():
+    if stated is None or (isinstance(stated, str) and not stated.strip()):
         return None
-    text = re.sub(r"[^a-z0-9]", "", stated.lower().replace("nought", "0").replace("naught", "0"))
+    text = stated.lower() if isinstance(stated, str) else ""
+    text = re.sub(r"[^a-z0-9]", "", text.replace("nought", "0").replace("naught", "0"))
     if text.startswith("sigma0"):
         return "sigma0"
     if text.startswith(("gamma0", "gammat0")):
@@ -332,12 +395,16 @@ def _unit_convention(ref: AssetRef) -> Convention | None:
     return _convention(ref.fields.get("unit"))
 
 
-def _unit_quantity(ref: AssetRef) -> Quantity | None:
-    text = str(ref.fields.get("unit") or "").lower().replace(" ", "")
-    if "sigma" in text:
-        return "sigma0"
-    if "gamma" in text:
-        return "gamma0_rtc" if "rtc" in text else "gamma0"
+def _band_quantity(ref: AssetRef) -> Quantity | None:
+    """sigma0 or gamma0 where the band's unit, or its own description, names one of them."""
+    for field in ("unit", "description"):
+        text = re.sub(r"[\s_-]", "", str(ref.fields.get(field) or "").lower())
+        sigma, gamma = (re.search(f"{letter}(0|⁰|₀|n[ao]ught|zero)", text)
+                        for letter in ("(sigma|σ)", "(gamma|γ)"))  # fmt: skip
+        if sigma and not gamma:
+            return "sigma0"
+        if gamma and not sigma:
+            return "gamma0_rtc" if "rtc" in text else "gamma0"
     return None
 
 

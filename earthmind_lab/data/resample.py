@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.data.assets import AssetRef
+from earthmind_lab.data.items import local_path
 from earthmind_lab.errors import AssetUnavailable
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def open_asset(ref: AssetRef) -> Iterator[DatasetReader]:
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    path = local_path(ref)
+    path = local_file(ref)
     try:
         with warnings.catch_warnings():
             # Rasters without a place are told apart by their CRS, where it matters.
@@ -115,7 +116,7 @@ def open_asset(ref: AssetRef) -> Iterator[DatasetReader]:
         ) from error
 
 
-def local_path(ref: AssetRef) -> Path | None:
+def local_file(ref: AssetRef) -> Path | None:
     """The local file behind an href; None for http(s).
 
     Raises:
@@ -130,7 +131,7 @@ def local_path(ref: AssetRef) -> Path | None:
             found=ref.href,
             change="an href that is a local file or starts with https://",
         )
-    path = Path(unquote(parts.path) if parts.scheme == "file" else ref.href)
+    path = local_path(ref.href) if parts.scheme == "file" else Path(ref.href)
     if not path.is_file():
         raise AssetUnavailable(
             f"{_sentence(ref.name)} is missing.", found=f"no file {path}", change="another scene"
@@ -138,6 +139,16 @@ def local_path(ref: AssetRef) -> Path | None:
     if path.stat().st_size == 0:
         raise AssetUnavailable(f"{_sentence(ref.name)} is an empty file.", found=str(path))
     return path
+
+
+def whole_raster(source: DatasetReader, side: int) -> NDArray[Any]:
+    """Stored numbers of a whole raster, thinned to at most `side` a side.
+
+    For what has to be decided about a file: the same whatever part of it an AOI needs.
+    """
+    step = max(1.0, max(source.width, source.height) / side)
+    shape = (math.ceil(source.height / step), math.ceil(source.width / step))
+    return np.asarray(source.read(1, out_shape=shape))
 
 
 def kernel_for(source: DatasetReader, lattice: Lattice) -> Kernel:

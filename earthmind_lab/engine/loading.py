@@ -77,8 +77,15 @@ def load_engine(
         OutOfDeviceMemory: The weights do not fit on the device.
     """
     folder = _folder(name)
-    files = _files(folder)
-    digest = weight_hash(files)
+    try:
+        files = _files(folder)
+        digest = weight_hash(files)
+    except OSError as error:
+        raise ModelNotFound(
+            f"The folder {folder} can't be read.",
+            found=str(error),
+            change="the rights of its files, or copy the whole folder once more",
+        ) from error
     if revision is not None and not digest.startswith(revision.lower()):
         raise ModelNotFound(
             f"The revision {revision!r} of {str(name)!r} is not in this folder.",
@@ -127,18 +134,38 @@ def _folder(name: str | Path) -> Path:
             f"The engine at {str(name)!r} can't be reached: this version has no remote engine.",
             change=f"{EMBEDDED!r}, or the folder of a model",
         )
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder.resolve()
-    if folder.is_file():
-        raise ModelNotFound(
-            f"{str(name)!r} is a file, not the folder of a model.", change=f"{folder.parent}"
-        )
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return path.resolve()
+        is_file = path.is_file()
+    except (OSError, RuntimeError):  # too long for a name; a user who does not exist
+        is_file = False
+    if is_file:
+        raise _no_folder(path)
+    shown = str(name) if len(str(name)) <= 200 else f"{str(name)[:197]}..."
     raise ModelNotFound(
-        f"There is no model {str(name)!r}.",
+        f"There is no model {shown!r}.",
         found="neither a name this version knows nor a folder",
         change=f"{EMBEDDED!r}, or a folder holding a converted checkpoint "
         "(config.json, tokenizer.json, *.safetensors)",
+    )
+
+
+def _no_folder(file: Path) -> EngineError:
+    """Why a file is no model: a pickle is told apart, since its remedy is another."""
+    if file.suffix.lower() in UNSAFE_SUFFIXES:
+        return _unsafe(f"The weights {str(file)!r}", file.name)
+    return ModelNotFound(
+        f"{str(file)!r} is a file, not the folder of a model.", change=f"{file.parent}"
+    )
+
+
+def _unsafe(what: str, found: str) -> UnsafeCheckpoint:
+    return UnsafeCheckpoint(
+        f"{what} are in a format that can run code when opened.",
+        found=found,
+        change="save them as safetensors on the machine that you trust them on",
     )
 
 
@@ -151,13 +178,9 @@ def _files(folder: Path) -> list[Path]:
     """
     present = sorted(folder.iterdir()) if folder.is_dir() else []
     files = [file for file in present if file.suffix == ".safetensors"]
-    unsafe = [file.name for file in present if file.suffix in UNSAFE_SUFFIXES]
+    unsafe = [file.name for file in present if file.suffix.lower() in UNSAFE_SUFFIXES]
     if unsafe and not files:
-        raise UnsafeCheckpoint(
-            f"The weights in {folder} are in a format that can run code when opened.",
-            found=", ".join(unsafe[:3]),
-            change="save them as safetensors on the machine that you trust them on",
-        )
+        raise _unsafe(f"The weights in {folder}", ", ".join(unsafe[:3]))
     names = {file.name for file in present}
     missing = [file for file in ("config.json", "tokenizer.json") if file not in names]
     missing += [] if files else ["*.safetensors"]
@@ -177,7 +200,7 @@ def _check_config(file: Path) -> None:
     """Refuse the config of another architecture: its missing sizes would become EarthMind-4B's."""
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelNotFound(
             f"{file} can't be read.", found=str(error), change="copy the file once more"
         ) from error
@@ -211,7 +234,7 @@ def _check_header(file: Path) -> None:
         tensors = json.loads(b"{" + header)
         offsets = [v["data_offsets"][1] for k, v in tensors.items() if k != "__metadata__"]
         end = 8 + length + max(offsets, default=0)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # a header that can't be read is one more way of being cut off
     if end > size:
         raise ModelNotFound(

@@ -355,12 +355,53 @@ def test_files_that_are_no_catalog(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "asked", ["/nowhere/catalog.json", "", "planetary-computer", "~/nowhere.json"]
-)
+    "asked",
+    [
+        "/nowhere/catalog.json", "", "planetary-computer", "~/nowhere.json", "~no-such-user/x",
+        "x" * 5000, "a/" * 5000, "a\0b", "file://elsewhere/catalog.json",
+    ],
+)  # fmt: skip
 def test_catalogs_that_are_not_there(asked):
     with pytest.raises(CatalogUnavailable, match="no catalog") as caught:
         open_catalog(asked)
     assert "sample" in caught.value.change
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_catalog_is_named_so_that_it_opens_from_any_folder(tmp_path, monkeypatch):
+    path = write(tmp_path, "held/catalog.json", root("i.json"))
+    write(tmp_path, "held/i.json", item())
+    monkeypatch.chdir(tmp_path)
+    for asked in ("held", "held/catalog.json", Path("held"), f"file://{path}"):
+        assert open_catalog(asked).name == str(path)
+    monkeypatch.chdir("/")
+    assert len(open_catalog(str(path)).search()) == 1
+    assert open_catalog("sample").name == "sample"
+
+
+def test_items_inherit_licence_and_providers_of_the_nearest_collection(tmp_path):
+    def collection(name, *hrefs, **rest):
+        return root(*hrefs, type="Collection", id=name, **rest)
+
+    owners = [{"name": "ESA"}]
+    outer = collection("outer", "inner.json", "a.json", license="CC-BY-4.0", providers=owners)
+    inner = collection("inner", "b.json", "c.json", "d.json", license="CC0-1.0")
+    write(tmp_path, "outer.json", outer)
+    write(tmp_path, "inner.json", inner)
+    own = {"datetime": "2024-05-01T10:00:00Z", "license": "proprietary"}
+    write(tmp_path, "a.json", item(id="a", collection="outer"))
+    write(tmp_path, "b.json", item(id="b"))
+    write(tmp_path, "c.json", item(id="c", properties=own))
+    write(tmp_path, "d.json", item(id="d", collection="elsewhere"))
+    write(tmp_path, "e.json", item(id="e"))
+    links = root("outer.json", "e.json", license="MIT")  # a catalog says nothing of its items
+    found = {
+        s.id: s.items[0] for s in open_catalog(write(tmp_path, "catalog.json", links)).search()
+    }
+    licences = {name: each["properties"].get("license") for name, each in found.items()}
+    assert licences == {"a": "CC-BY-4.0", "b": "CC0-1.0", "c": "proprietary", "d": None, "e": None}
+    assert found["a"]["properties"]["providers"] == owners
+    assert "providers" not in found["b"]["properties"]
 
 
 def test_addresses_are_refused_with_what_this_version_reads():

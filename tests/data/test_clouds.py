@@ -215,6 +215,44 @@ def test_cloud_masks(tmp_path, values, asset, clear, observed):
     assert shares.observed == pytest.approx(observed)
 
 
+def test_what_a_cloud_raster_means_does_not_depend_on_the_aoi(tmp_path):
+    raster = np.full((100, 100), 2, np.uint8)
+    raster[:, 90:] = 80
+    path = write(tmp_path / "cloud.tif", raster)
+    assert clear_share(scene(path, "cloud"), aoi(0, 0, 100, 100)).clear == pytest.approx(0.9)
+    # Two per cent is no cloud either where nothing higher is inside the AOI.
+    assert clear_share(scene(path, "cloud"), aoi(10, 10, 20, 20)).clear == 1.0
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "asset", "clear"),
+    [
+        ([0, 2], np.uint8, {"raster:bands": [{"unit": "%"}]}, 1.0),
+        ([0, 2], np.uint8, {"raster:bands": [{"unit": "percent"}]}, 1.0),
+        ([0, 1], np.uint8, {"raster:bands": [{"unit": "1"}]}, 0.5),
+        ([0.1, 0.6], np.float32, None, 0.5),
+        ([0.1, 40], np.float32, None, 1.0),
+    ],
+)
+def test_unit_and_data_type_of_a_cloud_raster(tmp_path, values, dtype, asset, clear):
+    path = write(tmp_path / "cloud.tif", np.tile(np.asarray(values, dtype), (100, 50)))
+    assert clear_share(scene(path, "cloud", asset), aoi(0, 0, 100, 100)).clear == clear
+
+
+@pytest.mark.parametrize("band", ["scl", "cloud"])
+def test_a_mask_that_names_other_files_is_refused(tmp_path, band):
+    source = write(tmp_path / "secret.tif", np.full((100, 100), 4, np.uint8))
+    vrt = tmp_path / "mask.vrt"
+    vrt.write_text(
+        '<VRTDataset rasterXSize="100" rasterYSize="100"><SRS>EPSG:4326</SRS>'
+        f"<GeoTransform>{WEST}, 0.001, 0, {NORTH}, 0, -0.001</GeoTransform>"
+        '<VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename>'
+        f"{source}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    with pytest.raises(AssetUnavailable, match=r"mask\.vrt"):
+        clear_share(scene(str(vrt), band), aoi(0, 0, 10, 10))
+
+
 def test_declared_nodata_of_a_cloud_mask_is_not_observed(tmp_path):
     raster = np.tile(np.array([0, 255], np.uint8), (100, 50))
     path = write(tmp_path / "cloud.tif", raster, nodata=255)

@@ -352,6 +352,54 @@ def test_items_of_one_acquisition_fill_each_other(tmp_path: Path) -> None:
     assert [i["item"] for i in chip.provenance["inputs"]] == ["left", "right"]
 
 
+def write_db(
+    path: Path, values: np.ndarray, *, scale: float | None = None, unit: str | None = "dB"
+) -> str:
+    """A SAR file whose numbers only its own band metadata explain."""
+    href = write(path, values, upright(*ORIGIN, 10))
+    with rasterio.open(path, "r+") as target:
+        target.scales = (scale or 1.0,)
+        target.units = (unit or "",)
+    return href
+
+
+def test_scale_and_unit_of_a_sar_file_count(tmp_path: Path) -> None:
+    stored = np.full((SIDE, SIDE), -1234, np.int16)
+    href = write_db(tmp_path / "vv.tif", stored, scale=0.01)
+    stated = {"card4l:measurement_type": "sigma0"}  # the convention is in the file's unit
+    scene = make_scene({"vv": href}, name="S1", sensor="sentinel-1", properties=stated)
+    chip = load_chip(make_pair(None, scene), aoi_of(*WHOLE))
+    assert np.allclose(chip.band("vv"), -12.34, atol=1e-4)
+    assert chip.radiometry.quantity == "sigma0"
+    assert chip.provenance["inputs"][0]["scale"] == 0.01
+    unnamed = make_scene({"vv": href}, name="S1", sensor="sentinel-1")
+    assert "card4l:measurement_type" in refused(RadiometryUnknown, unnamed)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "convention"),
+    [(-1234, "int16", "dB"), (-1234, "float32", "dB"), (-12.3, "float32", "linear power")],
+)
+def test_misdeclared_backscatter_is_refused(
+    tmp_path: Path, value: float, dtype: str, convention: str
+) -> None:
+    href = write_db(tmp_path / "vv.tif", np.full((SIDE, SIDE), value, dtype), unit=None)
+    stated = GAMMA0 | {"card4l:measurement_convention": convention}
+    scene = make_scene({"vv": href}, name="S1", sensor="sentinel-1", properties=stated)
+    assert "scale and offset" in refused(RadiometryUnknown, scene)
+
+
+def test_an_aoi_of_calm_water_only_is_data(tmp_path: Path) -> None:
+    power = POWER["vv"][:SIDE, :SIDE].copy()
+    power[40:70, 40:70] = -1e-4
+    power[100:, 100:] = -32768  # the usual fill, undeclared
+    href = write(tmp_path / "vv.tif", power, upright(*ORIGIN, 10))
+    scene = make_scene({"vv": href}, name="S1", sensor="sentinel-1-rtc", properties=GAMMA0)
+    chip = load_chip(make_pair(None, scene), aoi_of(45, 60, 45, 60))
+    assert (chip.band("vv")[chip.inside] == -50).all() and chip.valid_sar[chip.inside].all()
+    assert "no data" in refused(LoadError, scene, aoi_of(105, 115, 105, 115))
+
+
 # --- what is said about it ----------------------------------------------------------------------
 
 
@@ -367,10 +415,19 @@ def test_provenance_and_radiometry(optical: Scene, sar: Scene, folder: Path) -> 
     assert by_band["red"]["item"] == "S2" and by_band["red"]["offset"] == -0.1
     assert by_band["vv"]["licence"] == "proprietary"
     assert chip.provenance["attribution"] == ["Copernicus"]
+    assert by_band["red"]["licence"] == "unknown" and by_band["red"]["attribution"] is None
+    assert chip.provenance["licences"] == ["proprietary", "unknown"]
     radiometry = chip.radiometry
     assert (radiometry.level, radiometry.offset_applied) == ("SR", -0.1)
     assert (radiometry.quantity, radiometry.geometry) == ("gamma0", "unknown")
     assert radiometry.residual_shift_px == 4 and "declared" in radiometry.residual_shift_note
+
+
+def test_providers_are_credited_where_nothing_says_an_attribution(optical: Scene) -> None:
+    held = {"license": "CC-BY-4.0", "providers": [{"name": "ESA"}, 5, {"name": "Element 84"}]}
+    scene = Scene(**(vars(optical) | {"items": ({**optical.items[0], "properties": held},)}))
+    facts = load_chip(make_pair(scene), aoi_of(*WHOLE), bands=["red"]).provenance
+    assert (facts["licences"], facts["attribution"]) == (["CC-BY-4.0"], ["ESA, Element 84"])
 
 
 def test_plan_costs_nothing_and_says_what_the_load_costs(optical: Scene, sar: Scene) -> None:
@@ -485,6 +542,16 @@ def test_too_large_is_refused_with_the_size(
     assert "80 x 81 px" in refused(LoadError, optical, aoi_of(20, 101, 20, 100))
 
 
+def test_an_aoi_between_the_pixel_centres_is_refused(optical: Scene, sar: Scene) -> None:
+    between = aoi_of(40.1, 40.4, 40.1, 40.4)
+    assert "smaller than a pixel" in refused(LoadError, optical, between)
+    assert "smaller than a pixel" in refused(LoadError, sar, between, gsd=40)
+    with pytest.raises(LoadError, match="no pixel centre"):
+        plan_chip(make_pair(optical, sar), between)
+    centre = aoi_of(40.4, 40.6, 40.4, 40.6)
+    assert load_chip(make_pair(optical), centre).inside.sum() == 1
+
+
 def test_unknown_and_missing_bands_are_refused(optical: Scene, folder: Path) -> None:
     assert "'thermal'" in refused(LoadError, optical, bands=["red", "thermal"])
     refused(LoadError, optical, bands=[])
@@ -511,6 +578,17 @@ def sample_scenes() -> dict[str, Scene]:
     from earthmind_lab.data.catalogs import open_catalog
 
     return {scene.id: scene for scene in open_catalog("sample").search()}
+
+
+def test_every_optical_and_sar_scene_of_the_catalog_loads() -> None:
+    scenes = sample_scenes()
+    assert len({scene.footprint.centroid.wkt for scene in scenes.values()}) >= 13
+    for scene in scenes.values():
+        aoi = AOI(geometry=scene.footprint.centroid.buffer(0.001, cap_style="square"))
+        pair = make_pair(None, scene) if scene.modality == "sar" else make_pair(scene)
+        chip = load_chip(pair, aoi)
+        assert chip.radiometry.quantity if scene.modality == "sar" else chip.radiometry.level
+        assert all(entry["licence"] != "unknown" for entry in chip.provenance["inputs"])
 
 
 def test_spain_loads_as_promised() -> None:

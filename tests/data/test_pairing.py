@@ -200,7 +200,7 @@ def test_a_broken_mask_falls_back_to_the_scene_with_a_reason(tmp_path):
     pair = one(rank_pairs([scene], [sar()], AREA))
     assert pair.cloud_in_aoi == 12
     assert pair.factors["V"] == pytest.approx(0.88)
-    assert any("mask can't be read: scl.tif" in reason for reason in pair.reasons)
+    assert any("mask can't be read: The asset 'scl'" in reason for reason in pair.reasons)
     assert any("whole scene's 12 %" in reason for reason in pair.reasons)
 
 
@@ -413,3 +413,8 @@ def test_looking_at_a_scene_without_anything():
     assert view.cloud is None
     assert view.mask is None
     assert not view.empty
+
+
+def test_a_gap_under_an_hour_is_said_in_minutes():
+    (pair,) = rank_pairs([optical()], [sar(at=NOON + timedelta(minutes=25))], AREA)
+    assert "SAR was taken 25 minutes after the optical scene." in pair.reasons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -102,6 +103,41 @@ def test_an_offset_that_the_catalog_subtracted_is_not_subtracted_again() -> None
     properties["earthsearch:boa_offset_applied"] = False
     assert scaling_of(asset=STAC_1_0, properties=properties).offset == -0.1
     assert scaling_of(properties=properties).offset == -0.1
+
+
+SCALE_ONLY = {"raster:bands": [{"scale": 0.0001, "nodata": 0}]}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "applied", "offset"),
+    [("05.10", False, -0.1), ("02.14", False, 0.0), ("05.10", True, 0.0), ("99.99", True, 0.0)],
+)
+def test_a_scale_without_an_offset_follows_the_baseline(
+    baseline: str, applied: bool, offset: float
+) -> None:
+    properties = {"s2:processing_baseline": baseline, "earthsearch:boa_offset_applied": applied}
+    scaling = scaling_of(asset=SCALE_ONLY, properties=properties)
+    assert (scaling.scale, scaling.offset) == (0.0001, offset)
+    scene, ref = make_scene(properties=properties)
+    in_file = optical_scaling(scene, ref, dtype="uint16", file_scaling=(0.0001, 0.0))
+    assert (in_file.scale, in_file.offset) == (0.0001, offset)
+
+
+@pytest.mark.parametrize("baseline", ["99.99", None])
+def test_a_scale_without_an_offset_needs_a_baseline(baseline: str | None) -> None:
+    properties = {"s2:processing_baseline": baseline}
+    with pytest.raises(RadiometryUnknown, match="no declared offset"):
+        scaling_of(asset=SCALE_ONLY, properties=properties)
+    scene, ref = make_scene(asset=SCALE_ONLY, properties=properties)
+    # The file's own offset counts where it has the same scale.
+    scaling = optical_scaling(scene, ref, dtype="uint16", file_scaling=(0.0001, -0.1))
+    assert scaling.offset == -0.1
+    # Declared zeros, reflectance in floating point and other sensors are taken at their word.
+    zero = {"raster:bands": [{"scale": 0.0001, "offset": 0}]}
+    assert scaling_of(asset=zero, properties=properties).offset == 0
+    one = {"raster:bands": [{"scale": 1}]}
+    assert scaling_of("float32", asset=one, properties=properties).offset == 0
+    assert scaling_of(asset=SCALE_ONLY, properties=properties, sensor="optical").offset == 0
 
 
 def test_other_sensors_have_no_rule_to_fall_back_on() -> None:
@@ -238,8 +274,9 @@ def test_known_collection_needs_no_fields() -> None:
 def test_the_band_s_unit_comes_last() -> None:
     meaning = sar_meaning(*sar(asset={"raster:bands": [{"unit": "sigma0 dB"}]}))
     assert (meaning.quantity, meaning.convention) == ("sigma0", "dB")
-    meaning = sar_meaning(*sar(asset={"bands": [{"name": "vv", "unit": "dB"}]}))
-    assert (meaning.quantity, meaning.convention) == (None, "dB")
+    described = {"name": "vv", "unit": "dB", "description": "Gamma naught"}
+    meaning = sar_meaning(*sar(asset={"bands": [described]}))
+    assert (meaning.quantity, meaning.convention) == ("gamma0", "dB")
     mixed = sar(properties=card4l("gamma0", None), asset={"raster:bands": [{"unit": "dB"}]})
     assert (sar_meaning(*mixed).quantity, sar_meaning(*mixed).convention) == ("gamma0", "dB")
 
@@ -253,12 +290,20 @@ def test_the_band_s_unit_comes_last() -> None:
         {"asset": {"description": "Terrain-corrected gamma naught, linear power", "title": "dB"}},
         {"properties": card4l("gamma0", None)},
         {"properties": card4l("beta0")},
+        {"properties": card4l(["gamma0"])},
+        {"properties": card4l(5), "collection": "sentinel-1-rtc", "sensor": "sentinel-1-rtc"},
+        {"properties": card4l("")},
+        {"properties": {"card4l:measurement_convention": "dB"}},
+        {"asset": {"bands": [{"name": "vv", "unit": "dB"}]}},
+        {"asset": {"raster:bands": [{"unit": "dB", "description": "gamma0 from sigma0"}]}},
+        {"asset": {"raster:bands": [{"unit": "dB"}], "description": "sigma0"}},
         {"collection": "sentinel-1-grd", "sensor": "sentinel-1-grd"},
     ],
 )
 def test_undeclared_backscatter_is_refused(facts: dict[str, Any]) -> None:
-    with pytest.raises(RadiometryUnknown, match="'vv' of item 'one'"):
+    with pytest.raises(RadiometryUnknown, match="'vv' of item 'one'") as refused:
         sar_meaning(*sar(**facts))
+    assert re.search("gamma0.*sigma0|terrain-corrected scene", str(refused.value.change))
 
 
 def test_grd_is_refused_with_its_own_reason() -> None:
@@ -266,16 +311,31 @@ def test_grd_is_refused_with_its_own_reason() -> None:
         sar_meaning(*sar(collection="sentinel-1-grd"))
 
 
-def test_counts_need_a_scale() -> None:
-    scene, ref = sar(properties=card4l("gamma0", "linear amplitude"))
+@pytest.mark.parametrize("convention", ["linear amplitude", "dB"])
+def test_counts_need_a_scale(convention: str) -> None:
+    scene, ref = sar(properties=card4l("gamma0", convention))
+    meaning = sar_meaning(scene, ref)
     with pytest.raises(RadiometryUnknown, match="uncalibrated"):
-        sar_scaling(ref, sar_meaning(scene, ref), dtype="uint16")
+        sar_scaling(scene, ref, meaning, dtype="int16", file_scaling=(1.0, 0.0))
+    scaling = sar_scaling(scene, ref, meaning, dtype="int16", file_scaling=(0.01, 2.0))
+    assert (scaling.scale, scaling.offset) == (0.01, 2.0)
+
+
+def test_the_usual_fill_of_rtc_is_no_calm_water() -> None:
+    for sensor, nodata in (("sentinel-1-rtc", (-9999.0, -32768.0)), ("sentinel-1", (-9999.0,))):
+        scene, ref = sar(properties=card4l("gamma0"), sensor=sensor)
+        meaning = sar_meaning(scene, ref)
+        scaling = sar_scaling(scene, ref, meaning, dtype="float32", file_nodata=-9999.0)
+        assert scaling.nodata == nodata
+    # Calibrated zeros of a GRD are calm water; 0 is nodata in its counts only.
+    scene, ref = sar(properties=card4l("sigma0"), sensor="sentinel-1-grd")
+    assert sar_scaling(scene, ref, sar_meaning(scene, ref), dtype="float32").nodata == ()
 
 
 def test_scaled_decibels_are_read() -> None:
     fields = {"raster:bands": [{"scale": 0.01, "nodata": -32768, "unit": "dB"}]}
     scene, ref = sar(properties=card4l("sigma0", "dB"), asset=fields)
-    scaling = sar_scaling(ref, sar_meaning(scene, ref), dtype="int16")
+    scaling = sar_scaling(scene, ref, sar_meaning(scene, ref), dtype="int16")
     stored = np.array([-1234, -32768], dtype=np.int16)
     decibel = to_db(to_power(physical(stored, scaling), "dB"))
     assert decibel[0] == pytest.approx(-12.34, abs=1e-5) and np.isnan(decibel[1])
@@ -290,8 +350,10 @@ def test_conventions_meet_in_decibels() -> None:
 def test_the_floor_is_data_and_the_rest_is_not() -> None:
     stored = np.array([0.0, 1e-9, 1e-5, -1e-3, np.nan, 1.0], dtype=np.float32)
     decibel = to_db(to_power(stored, "power"))
-    assert list(decibel[:3]) == [SAR_FLOOR_DB] * 3
-    assert np.isnan(decibel[3:5]).all() and decibel[5] == 0
+    assert list(decibel[:4]) == [SAR_FLOOR_DB] * 4
+    assert np.isnan(decibel[4]) and decibel[5] == 0
+    negative = np.array([-2.0], dtype=np.float32)
+    assert to_db(to_power(negative, "amplitude"))[0] == SAR_FLOOR_DB
     assert decibel.dtype == np.float32
 
 

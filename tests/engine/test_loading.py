@@ -12,8 +12,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from earthmind_lab.engine import load_engine
-from earthmind_lab.errors import EngineError, EngineUnavailable, ModelNotFound, UnsafeCheckpoint
+from earthmind_lab.errors import (
+    EarthMindError,
+    EngineError,
+    EngineUnavailable,
+    ModelNotFound,
+    UnsafeCheckpoint,
+)
 from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.settings import Settings
 
 WEIGHTS = "model.safetensors"
 
@@ -78,7 +85,14 @@ def test_changed_weights_are_another_engine(folder):
 
 @pytest.mark.parametrize(
     "name",
-    ["EarthMind-4B", "sy1998/EarthMind-4B", "http://gpu-box:8000", "/no/such/folder", "nano2"],
+    [
+        "EarthMind-4B",
+        "sy1998/EarthMind-4B",
+        "http://gpu-box:8000",
+        "/no/such/folder",
+        "nano2",
+        "~no-such-user/x",
+    ],
 )
 def test_unknown_names_say_what_this_version_reads(name):
     with pytest.raises(ModelNotFound, match="'nano', or") as caught:
@@ -89,6 +103,33 @@ def test_unknown_names_say_what_this_version_reads(name):
 def test_a_file_is_not_a_model(folder):
     with pytest.raises(ModelNotFound, match="is a file"):
         load_engine(folder / WEIGHTS)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000, "\x00"])
+def test_a_text_that_is_no_name_is_no_model(name):
+    with pytest.raises(ModelNotFound) as caught:
+        load_engine(name)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "model.BIN"])
+def test_a_pickle_file_is_refused_with_the_remedy(folder, name):
+    (folder / name).write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(UnsafeCheckpoint, match="save them as safetensors"):
+        load_engine(folder / name)
+
+
+def test_files_that_can_not_be_opened(folder):
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to("gone")
+    with pytest.raises(ModelNotFound, match="can't be read"):
+        load_engine(folder)
+
+
+def test_a_home_folder_of_nobody(folder, monkeypatch):
+    monkeypatch.setenv("EARTHMIND_HOME", "~nobody-here/cache")
+    with pytest.raises(EarthMindError, match="EARTHMIND_HOME"):
+        Settings.from_env()
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", WEIGHTS])
