@@ -2,6 +2,7 @@
 #   make ask     one question on real scenes: printed answer, PNG and GeoJSON in out/ask
 #   make test    the whole suite, without network
 #   make check   style, types and direction of imports
+#   make bench   ratios of running times, measured side by side
 #   make .venv   the environment alone
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv ask test check
+.PHONY: help .venv ask test check bench
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -44,3 +45,6 @@ check: .venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: .venv
+	$(BIN)/python tests/benchmarks/bench.py

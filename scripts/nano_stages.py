@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Window, Windows
-from nano_model import MODES, Batch, Encoded, Encoder, pack, pixels, truth_of
-from nano_text import Line, lines
+from nano_model import MODES, Batch, Encoder, pack, pixels, truth_of
+from nano_text import lines
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -341,7 +341,7 @@ def joint_stage(
         encoder: Questions to ids.
         data: Windows.
         steps: Updates.
-        check: Called every 200 steps, to score and keep the best.
+        check: Called every 200 steps and at the end, to score and keep the best.
         real_share: Share of real windows before and in the last third.
         batch_size: Scenes per update.
         per_scene: Questions per scene.
@@ -397,7 +397,7 @@ def joint_stage(
             pull=f"{mean[2]:.3f}",
             iou=f"{mean[3]:.2f}",
         )
-        if step % 200 == 199:
+        if step % 200 == 199 or step == steps - 1:
             check(step + 1)
 
 
@@ -434,91 +434,3 @@ def _draw(
     pull = functional.mse_loss(spoken.float(), teacher.float())
     total = loss + (1.0 if done < 0.33 else 0.2) * pull
     return total, [loss.item(), pull.item(), float(measured.mean())]
-
-
-# --- scores ------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def score(
-    model: EarthMindForConditionalGeneration,
-    encoder: Encoder,
-    windows: list[Window],
-    modes: tuple[str, ...],
-) -> dict[str, float]:
-    """Balanced presence accuracy, accept-or-refuse accuracy and mask IoU, by teacher forcing.
-
-    The first token of an answer decides it, so this equals greedy decoding for these templates.
-    """
-    seg, side = encoder.processor.seg_token_id, model.config.sam_image_size // 4
-    sides: dict[str, list[list[bool]]] = {}
-    ious: dict[str, list[float]] = {}
-    for mode in modes:
-        for window in windows:
-            if not set(MODES[mode]) <= window.held:
-                continue
-            truth = truth_of(window, mode)
-            asked = [(c, truth.present(c)) for c in range(6) if truth.present(c) is not None]
-            if not asked:
-                continue
-            encoded = [
-                encoder.encode(q, mode, window, None) for c, t in asked for q in _exam(c, bool(t))
-            ]
-            batch = pack(encoder.prefix(mode), [encoded], seg)
-            with half():
-                logits, hidden = read(model, see(model, [window], mode), batch, mode)
-            first = _first_answers(batch, encoded)
-            for (_, there), at in zip([a for a in asked for _ in range(2)], first, strict=True):
-                right = bool(logits[0, at].argmax() == batch.targets[0, at])
-                sides.setdefault(f"{mode} presence", [[], []])[bool(there)].append(right)
-            _score_masks(model, window, mode, hidden, batch, side, ious)
-    found = {k: float(np.mean([np.mean(s) for s in v if s])) for k, v in sides.items()}
-    found |= {f"{k} IoU": float(np.mean(v)) for k, v in ious.items()}
-    return {k: round(v, 3) for k, v in sorted(found.items())}
-
-
-def _exam(index: int, there: bool) -> list[Line]:
-    from nano_text import CLASSES, NAMES
-
-    name = NAMES[CLASSES[index]]
-    refuse = f"There is no {name} here."
-    return [
-        Line(
-            question=f"Is there {name} here? Answer yes or no.", answer="Yes." if there else "No."
-        ),
-        Line(
-            question=f"Segment the {name}.",
-            answer=f"Sure, the {name}: [SEG]." if there else refuse,
-            segments=(index,) if there else (),
-        ),
-    ]
-
-
-def _first_answers(batch: Batch, encoded: list[Encoded]) -> list[int]:
-    at, found = batch.prefix, []
-    for question in encoded:
-        found.append(at + next(i for i, w in enumerate(question.weights) if w > 0) - 1)
-        at += len(question.ids)
-    return found
-
-
-def _score_masks(
-    model: EarthMindForConditionalGeneration,
-    window: Window,
-    mode: str,
-    hidden: Tensor,
-    batch: Batch,
-    side: int,
-    ious: dict[str, list[float]],
-) -> None:
-    if not batch.segments:
-        return
-    view = SAR if mode in ("sar", "both") else FALSE_COLOUR if mode == "optical" else TRUE_COLOUR
-    truth = objects([window], [view], [(0, c) for _, _, c in batch.segments], side)
-    places = torch.tensor([place for _, place, _ in batch.segments])
-    with half():
-        features = model.segment_features(pixels(window.views[view][None], sam=True))
-        logits, iou, _ = model.segment(features, hidden[0, places])
-    _, measured = mask_loss(logits.float(), iou.float(), truth.target, truth.known)
-    for c, value in zip(truth.index.tolist(), measured.tolist(), strict=True):
-        ious.setdefault(f"{mode} {CLASSES[c]}", []).append(value)

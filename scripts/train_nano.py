@@ -30,7 +30,8 @@ import torch
 from nano_data import HELD, Windows, prepare_simulated
 from nano_model import Encoder, config, tokenizer
 from nano_real import real_scenes, whole
-from nano_stages import gate, joint_stage, mask_stage, score, vision_stage
+from nano_scores import score
+from nano_stages import gate, joint_stage, mask_stage, vision_stage
 from torch import nn
 
 from earthmind_lab.model import EarthMindForConditionalGeneration, EarthMindProcessor

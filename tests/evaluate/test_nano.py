@@ -36,7 +36,7 @@ def real(scenes: list[Known]) -> list[Row]:
 
 
 def balanced(found: Sequence[Row], labels: Sequence[str] = CLASSES) -> float:
-    """Accuracy of yes and of no, each counted the same, mean over the classes that are there on
+    """Accuracy of yes and of no, counted the same, mean over the classes that are there on
     some scenes and not on others: 0.5 is a constant answer per class, or a coin."""
     scores = []
     for label in labels:
