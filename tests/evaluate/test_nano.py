@@ -40,7 +40,9 @@ def balanced(found: Sequence[Row], labels: Sequence[str] = CLASSES) -> float:
     some scenes and not on others: 0.5 is a constant answer per class, or a coin."""
     scores = []
     for label in labels:
-        sides = [[r.right for r in found if r.label == label and r.there == t] for t in (False, True)]
+        sides = [
+            [r.right for r in found if r.label == label and r.there == t] for t in (False, True)
+        ]
         if all(sides):
             scores.append(np.mean([np.mean(side) for side in sides]))
     assert scores
