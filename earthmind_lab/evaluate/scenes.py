@@ -4,7 +4,9 @@ The split is by scene: no window of a held-out scene is ever trained on.
 
     train   what earthmind-nano's real windows are cut from
     stop    decides when its training stops; scored, but not untouched
-    test    never looked at before the final table
+    test    never trained on, never used to choose a checkpoint
+
+Arable land and pasture of CORINE labels both count as crops: the question is about farmland.
 """
 
 from __future__ import annotations

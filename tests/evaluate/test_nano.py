@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import earthmind_lab
 from earthmind_lab.engine import load_engine
 from earthmind_lab.evaluate.scenes import CASES, Known, load_case
 from earthmind_lab.evaluate.table import Row, rows
@@ -20,7 +21,7 @@ from earthmind_lab.evaluate.truth import CLASSES
 from earthmind_lab.exchange import Options, Prompt, View
 from earthmind_lab.render import render
 
-WEIGHTS = Path(load_engine.__code__.co_filename).parent.parent / "weights" / "nano"
+WEIGHTS = Path(earthmind_lab.__file__).parent / "weights" / "nano"
 SCENES = ("finland_lake", "spain", "denmark", "ireland_kilkenny")
 """Two with water and two without, none of them trained on."""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+from earthmind_lab.data.samples import catalog_path
 from earthmind_lab.evaluate.truth import (
     BUILT,
     CLASSES,
     CROPS,
+    LAND_COVER,
     SNOW,
     TREES,
     WATER,
@@ -91,3 +95,11 @@ def test_a_pixel_cannot_be_both() -> None:
     both = np.ones((len(CLASSES), 1, 1), bool)
     with pytest.raises(ValueError, match="be and not be"):
         PixelTruth(yes=both, no=both)
+
+
+def test_map_codes_are_those_that_the_embedded_catalog_declares() -> None:
+    (item,) = catalog_path().parent.rglob("LC_chile.json")
+    declared = json.loads(item.read_text())["assets"]["data"]["classification:classes"]
+    names = {each["value"]: each["name"] for each in declared}
+    for code, index in LAND_COVER.items():
+        assert names[code].startswith(CLASSES[index]), (code, names[code])
