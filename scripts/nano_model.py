@@ -175,16 +175,18 @@ class Encoder:
         layout = self._layout(Prompt(text="x", views=self._views(mode)))
         return list(layout.input_ids[0, : layout.question_start])
 
-    def encode(self, line: Line, mode: str, window: Window, earlier: Line | None) -> Encoded:
-        """One question, sometimes as the follow-up of another."""
+    def encode(self, line: Line, mode: str, window: Window, earlier: Sequence[Line]) -> Encoded:
+        """One question, after the earlier ones of its conversation."""
         regions = (self._region(window, line.region, mode),) if line.region is not None else ()
-        history: tuple[Turn, ...] = ()
-        if earlier:
-            # A conversation may hand the marks back or leave them out.
-            said = (
-                earlier.answer if self.rng.random() < 0.5 else earlier.answer.replace(": [SEG]", "")
+        # A conversation may hand the marks back or leave them out.
+        marks = self.rng.random() < 0.5
+        history = tuple(
+            Turn(
+                question=turn.question,
+                reply=turn.answer if marks else turn.answer.replace(": [SEG]", ""),
             )
-            history = (Turn(question=earlier.question, reply=said),)
+            for turn in earlier
+        )
         prompt = Prompt(
             text=line.question, views=self._views(mode), regions=regions, history=history
         )

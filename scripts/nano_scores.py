@@ -7,7 +7,7 @@ import torch
 from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Window
 from nano_model import MODES, Batch, Encoded, Encoder, pack, pixels, truth_of
 from nano_stages import half, mask_loss, objects, read, see
-from nano_text import NAMES, Line
+from nano_text import NAMES, Line, refusal
 from torch import Tensor
 
 from earthmind_lab.evaluate.truth import CLASSES
@@ -37,7 +37,7 @@ def score(
             if not asked:
                 continue
             encoded = [
-                encoder.encode(q, mode, window, None) for c, t in asked for q in _exam(c, bool(t))
+                encoder.encode(q, mode, window, ()) for c, t in asked for q in _exam(c, bool(t))
             ]
             batch = pack(encoder.prefix(mode), [encoded], seg)
             with half():
@@ -54,14 +54,13 @@ def score(
 
 def _exam(index: int, there: bool) -> list[Line]:
     name = NAMES[CLASSES[index]]
-    refuse = f"There is no {name} here."
     return [
         Line(
             question=f"Is there {name} here? Answer yes or no.", answer="Yes." if there else "No."
         ),
         Line(
             question=f"Segment the {name}.",
-            answer=f"Sure, the {name}: [SEG]." if there else refuse,
+            answer=f"Sure, the {name}: [SEG]." if there else refusal(index),
             segments=(index,) if there else (),
         ),
     ]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Window, Windows
 from nano_model import MODES, Batch, Encoder, pack, pixels, truth_of
-from nano_text import lines
+from nano_text import Line, lines
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm.auto import tqdm
@@ -34,6 +34,10 @@ def half() -> Iterator[None]:
 
 CLOUDS = {"optical": 0.25, "picture": 0.25, "sar": 0.0, "both": 0.5}
 """Share of cloudy windows: a pair learns to trust SAR only where the optical views fail."""
+
+
+FOLLOW_UPS = 0.12
+"""Share of questions that come after one to four earlier ones of the same conversation."""
 
 
 class Training:
@@ -308,13 +312,12 @@ def question_batch(
     for window in windows:
         found = lines(truth_of(window, mode), rng, per_scene)
         encoded = []
-        for i, line in enumerate(found):
-            earlier = rng.choice(found) if i and rng.random() < 0.15 else None
-            earlier = (
-                earlier
-                if earlier is not None and earlier.region is None and line.region is None
-                else None
-            )
+        plain = [line for line in found if line.region is None]
+        for line in found:
+            earlier: list[Line] = []
+            if line.region is None and rng.random() < FOLLOW_UPS:
+                others = [other for other in plain if other is not line]
+                earlier = rng.sample(others, min(len(others), rng.randint(1, 4)))
             encoded.append(encoder.encode(line, mode, window, earlier))
         scenes.append(encoded)
     return pack(encoder.prefix(mode), scenes, seg)
@@ -330,8 +333,8 @@ def joint_stage(
     *,
     real_share: tuple[float, float] = (0.3, 0.6),
     batch_size: int = 8,
-    per_scene: int = 12,
-    thaw: float = 2.0,
+    per_scene: int = 10,
+    thaw: float = 0.6,
 ) -> None:
     """Teach the language model to answer, and to prompt the mask tower.
 
@@ -371,9 +374,7 @@ def joint_stage(
         if step == int(steps * thaw):
             model.vision.requires_grad_(True)
         mode = rng.choices(modes, odds)[0]
-        windows = [
-            data.draw(MODES[mode], clouds=0.3 if mode != "sar" else 0.0) for _ in range(batch_size)
-        ]
+        windows = [data.draw(MODES[mode], clouds=CLOUDS[mode]) for _ in range(batch_size)]
         batch = question_batch(encoder, windows, mode, rng, seg, per_scene)
         with half():
             logits, hidden = read(model, see(model, windows, mode), batch, mode)

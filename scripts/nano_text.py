@@ -118,7 +118,7 @@ ABSENT_SHARE = 0.004
 """Share under which it counts as not there; in between nothing is asked."""
 
 _DECISIVE = re.compile(
-    r"Yes|No\b|Sure|There is no|can't tell|can't measure|Clouds|\[SEG\]|"
+    r"Yes|No\b|Sure|There (?:is|are) no|can't tell|can't measure|Clouds|\[SEG\]|"
     + "|".join(re.escape(name) for name in NAMES.values())
 )
 
@@ -174,7 +174,7 @@ def lines(truth: Truth, rng: random.Random, count: int) -> list[Line]:
         return [_hidden(truth, rng) for _ in range(count)]
     makers = (_presence, _presence, _segment, _segment, _segment, _dominant, _describe)
     makers += (_clouds, _outside, _measure, _region, _segment_two)
-    weights = (3, 3, 3, 3, 2, 1.5, 1.5, 0.5, 1.0, 0.3, 0.8, 0.6)
+    weights = (3, 3, 3, 3, 2, 2.5, 2.5, 0.5, 1.0, 0.4, 0.8, 0.6)
     found: list[Line] = []
     for _ in range(count * 6):
         line = rng.choices(makers, weights)[0](truth, rng)
@@ -194,8 +194,8 @@ def corpus() -> Iterator[str]:
                 text = template.format(x=word, y=word)
                 yield text
                 yield text + YES_NO[0]
-    for name in NAMES.values():
-        yield f"Yes, there is {name} here. No, there is no {name} here. There is no {name} here."
+    for index, name in enumerate(NAMES.values()):
+        yield f"Yes, {present(index)} No, {absent(index)} {refusal(index)}"
         yield f"Sure, the {name}: [SEG]. Mostly {name}, with some {name} and {name}."
         yield f"Region 1 is {name}. Sure, the {name}: [SEG]; the {name}: [SEG]."
     yield from (KNOWS, CANT_MEASURE, HIDDEN, *YES_NO, *SEGMENT_TWO)
@@ -219,6 +219,33 @@ def _name(index: int) -> str:
     return NAMES[CLASSES[index]]
 
 
+def present(index: int) -> str:
+    """The sentence that a class is there, without its capital.
+
+    >>> present(1), present(0)
+    ('there are trees here.', 'there is water here.')
+    """
+    return f"there {_verb(index)} {_name(index)} here."
+
+
+def absent(index: int) -> str:
+    """The sentence that a class isn't there, without its capital."""
+    return f"there {_verb(index)} no {_name(index)} here."
+
+
+def refusal(index: int) -> str:
+    """The answer to a mask that can't be drawn."""
+    return _capital(absent(index))
+
+
+def _verb(index: int) -> str:
+    return "are" if _name(index).endswith("s") else "is"
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
 def _balanced(truth: Truth, rng: random.Random) -> tuple[int, bool] | None:
     wanted = rng.random() < 0.5
     index = _pick(truth, rng, wanted)
@@ -233,9 +260,7 @@ def _presence(truth: Truth, rng: random.Random) -> Line | None:
     question = rng.choice(PRESENCE).format(x=_say(index, rng))
     if rng.random() < 0.45:
         return Line(question=question + rng.choice(YES_NO), answer="Yes." if there else "No.")
-    text = (
-        f"Yes, there is {_name(index)} here." if there else f"No, there is no {_name(index)} here."
-    )
+    text = f"Yes, {present(index)}" if there else f"No, {absent(index)}"
     return Line(question=question, answer=text)
 
 
@@ -248,7 +273,7 @@ def _segment(truth: Truth, rng: random.Random) -> Line | None:
         return Line(
             question=question, answer=f"Sure, the {_name(index)}: [SEG].", segments=(index,)
         )
-    return Line(question=question, answer=f"There is no {_name(index)} here.")
+    return Line(question=question, answer=refusal(index))
 
 
 def _segment_two(truth: Truth, rng: random.Random) -> Line | None:

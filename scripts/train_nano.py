@@ -164,7 +164,7 @@ def main() -> None:
     asked.work.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     if asked.stage == "all":
-        everything(asked.work, asked.scenes, (1000, 1300, 1150))
+        everything(asked.work, asked.scenes, (1000, 1300, 850))
     elif asked.stage == "prepare":
         prepare_simulated(asked.work / "simulated", asked.scenes, first_seed=10_000)
     elif asked.stage == "vision":
@@ -172,7 +172,7 @@ def main() -> None:
     elif asked.stage == "masks":
         masks(asked.work, asked.steps or 1300)
     elif asked.stage == "joint":
-        joint(asked.work, asked.steps or 1150, asked.start)
+        joint(asked.work, asked.steps or 850, asked.start)
     else:
         export(asked.work, "joint.pt")
     print(f"{asked.stage}: {time.monotonic() - began:.0f} s")

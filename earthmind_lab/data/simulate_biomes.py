@@ -51,6 +51,8 @@ def farmland(ground: Ground) -> None:
 
 
 def _roads_and_farms(ground: Ground) -> None:
+    if ground.chance(0.25):
+        road(ground, low=25, high=160, name=ground.pick(ground.climate.water))  # a canal
     for _ in range(int(ground.rng.integers(0, 3))):
         road(ground)
     farms(ground, int(ground.rng.integers(0, 14)))

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 
 CLASSES = ("water", "trees", "crops", "built", "bare", "snow", "grass")
 """Class names; the index is the number in `SimulatedScene.classes`. The first six are asked about;
-natural grass, pasture, scrub and reed (6) belong to no asked class but are vegetation."""
+natural grass, scrub and reed (6) belong to no asked class but are vegetation. Pasture is farmland
+and counts as crops, as it does in the truth of real scenes."""
 
 
 Spectrum = tuple[float, float, float, float, float]
@@ -90,8 +91,8 @@ def _snow(reflectance: Spectrum, vv: float, vh: float) -> Material:
                     grain=0.04, smooth=0.07, green=0.0, bounce=0.6)  # fmt: skip
 
 
-def _grass(reflectance: Spectrum, vv: float, vh: float) -> Material:
-    return Material(kind="grass", reflectance=reflectance, backscatter=(vv, vh),
+def _grass(reflectance: Spectrum, vv: float, vh: float, *, kind: str = "grass") -> Material:
+    return Material(kind=kind, reflectance=reflectance, backscatter=(vv, vh),
                     grain=0.07, smooth=0.10, green=0.14, bounce=0.5)  # fmt: skip
 
 
@@ -117,12 +118,12 @@ MATERIALS: dict[str, Material] = {
     "dark soil": _crops((0.040, 0.052, 0.066, 0.105, 0.150), -10.8, -18.4),
     "paddy": _crops((0.050, 0.068, 0.062, 0.145, 0.070), -13.5, -20.5),
     "white roof": _built((0.270, 0.280, 0.290, 0.330, 0.330), -0.5, -9.5, green=0.04),
-    "grey roof": _built((0.120, 0.135, 0.146, 0.185, 0.205), -1.2, -10.5),
-    "tile roof": _built((0.085, 0.112, 0.155, 0.225, 0.245), -1.6, -11.0),
+    "grey roof": _built((0.135, 0.152, 0.170, 0.212, 0.242), -0.6, -10.2),
+    "tile roof": _built((0.095, 0.125, 0.178, 0.245, 0.275), -1.0, -10.8),
     "blue roof": _built((0.190, 0.180, 0.165, 0.230, 0.260), -0.5, -9.5, green=0.04),
-    "suburb": _built((0.072, 0.095, 0.106, 0.230, 0.200), -5.0, -12.8, green=0.35),
-    "village": _built((0.085, 0.110, 0.135, 0.225, 0.240), -5.0, -13.5, green=0.25),
-    "yard": _built((0.130, 0.145, 0.160, 0.205, 0.235), -7.0, -15.5, bounce=2.5),
+    "suburb": _built((0.080, 0.104, 0.122, 0.232, 0.222), -3.8, -12.2, green=0.35),
+    "village": _built((0.092, 0.118, 0.150, 0.232, 0.258), -4.0, -12.8, green=0.25),
+    "yard": _built((0.140, 0.156, 0.176, 0.220, 0.255), -5.5, -14.5, bounce=2.5),
     "street": _built((0.085, 0.098, 0.108, 0.155, 0.170), -8.0, -16.0, block=0.1, bounce=2.0),
     "road": _built((0.100, 0.115, 0.125, 0.165, 0.190), -13.0, -20.0, block=0.03, bounce=0.5),
     "soil": _bare((0.090, 0.120, 0.158, 0.220, 0.290), -12.6, -19.8),
@@ -135,7 +136,7 @@ MATERIALS: dict[str, Material] = {
     "fresh snow": _snow((0.860, 0.850, 0.830, 0.780, 0.100), -11.0, -18.5),
     "old snow": _snow((0.560, 0.550, 0.540, 0.500, 0.065), -9.0, -17.0),
     "wet snow": _snow((0.660, 0.640, 0.610, 0.520, 0.050), -15.5, -22.5),
-    "pasture": _grass((0.040, 0.076, 0.048, 0.340, 0.205), -11.8, -17.6),
+    "pasture": _grass((0.040, 0.076, 0.048, 0.340, 0.205), -11.8, -17.6, kind="crops"),
     "meadow": _grass((0.058, 0.088, 0.086, 0.260, 0.230), -11.0, -17.2),
     "dry grass": _grass((0.078, 0.108, 0.142, 0.232, 0.305), -12.4, -18.7),
     "savanna": _grass((0.056, 0.080, 0.102, 0.205, 0.255), -11.6, -17.6),
