@@ -8,9 +8,8 @@ Stages (each can be run alone, in this order; `all` runs vision and masks side b
     joint     language, [SEG] and mask decoder on questions; keeps the best on the stop scenes
     export    earthmind_lab/weights/nano in bf16, with tokenizer, config
 
-On two cores the vision and mask stages took 20 minutes side by side, an update of the joint stage
-about two seconds: the defaults are meant to fill an hour. Whole scenes are held out: see
-`earthmind_lab/evaluate/scenes.py`.
+Beside other work on two cores, `all` took 66 minutes: vision and masks 23 side by side, the joint
+stage 43. Whole scenes are held out: see `earthmind_lab/evaluate/scenes.py`.
 """
 
 from __future__ import annotations
