@@ -1,24 +1,29 @@
 # Needs Python 3.11, make and git. The first call of any verb builds .venv; later calls reuse it.
+#   make lab     JupyterLab with the map notebook, on this machine only
+#   make demo    the demo page, on this machine only
 #   make ask     one question on real scenes: printed answer, PNG and GeoJSON in out/ask
 #   make test    the whole suite, without network
 #   make check   style, types and direction of imports
+#   make notebooks  the notebooks, run from top to bottom
 #   make bench   ratios of running times, measured side by side
 #   make .venv   the environment alone
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-# The parts that exist; lab, demo, serve and finetune bring large libraries that nothing uses yet.
-EXTRAS := model,eval,dev
+# The parts that exist; serve and finetune bring large libraries that nothing uses yet.
+EXTRAS := model,lab,demo,eval,dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv ask test check bench
+.PHONY: help .venv lab demo ask test check notebooks bench
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
 
+# The browser side of the widgets is built with a Node that pip brings; nothing to do when it is new.
 .venv: $(READY)
+	@$(BIN)/python scripts/build_widgets.py
 
 # pyproject.toml and constraints.txt decide what is inside; a change of either installs again.
 # torch goes first and alone: whatever is resolved beside it then takes the build that is there.
@@ -31,6 +36,12 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) install --quiet "$$(grep '^torch==' constraints.txt)"
 	$(PIP) install --quiet --editable ".[$(EXTRAS)]" --constraint constraints.txt
 	@touch $@
+
+lab: .venv
+	$(BIN)/earthmind lab
+
+demo: .venv
+	$(BIN)/earthmind demo
 
 # Flooded fields near Orihuela, Spain, September 2019; scenes and model come with the package.
 ask: .venv
@@ -45,6 +56,10 @@ check: .venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/build_widgets.py --check
+
+notebooks: .venv
+	$(BIN)/python -m pytest --quiet --nbmake notebooks
 
 bench: .venv
 	$(BIN)/python tests/benchmarks/bench.py

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from earthmind_lab.replay import Replay
     from earthmind_lab.replay import replay as replay_record
     from earthmind_lab.scene import Scene, ScenePair
+    from earthmind_lab.session import Session
     from earthmind_lab.settings import Settings
+    from earthmind_lab.widgets.map import EarthMap
 
 __version__ = "0.1.0"
 
@@ -49,6 +51,7 @@ _HOMES = {
     "Claim": "answer",
     "Conversation": "conversation",
     "Detection": "answer",
+    "EarthMap": "widgets.map",
     "EarthMindError": "errors",
     "LoadPlan": "chip",
     "Options": "exchange",
@@ -60,6 +63,7 @@ _HOMES = {
     "Reply": "exchange",
     "Scene": "scene",
     "ScenePair": "scene",
+    "Session": "session",
     "Settings": "settings",
     "View": "exchange",
     "ask": "conversation",
@@ -79,6 +83,7 @@ __all__ = [
     "Claim",
     "Conversation",
     "Detection",
+    "EarthMap",
     "EarthMindError",
     "LoadPlan",
     "Options",
@@ -90,6 +95,7 @@ __all__ = [
     "Reply",
     "Scene",
     "ScenePair",
+    "Session",
     "Settings",
     "View",
     "ask",

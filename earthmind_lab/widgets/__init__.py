@@ -1,0 +1,36 @@
+"""Map and panels for notebooks: the only part that knows ipyleaflet, leafmap and anywidget.
+
+Each part works alone, on any ipyleaflet or leafmap map, over one session. Names load on first use:
+`protocol` and `rows` need none of the map libraries.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from earthmind_lab.widgets.areas import AreaPicker
+    from earthmind_lab.widgets.basemap import make_map
+    from earthmind_lab.widgets.chat import ChatPanel
+    from earthmind_lab.widgets.layers import ChipLayer
+    from earthmind_lab.widgets.map import EarthMap
+    from earthmind_lab.widgets.pairs import PairTable
+
+_HOMES = {
+    "AreaPicker": "areas",
+    "ChatPanel": "chat",
+    "ChipLayer": "layers",
+    "EarthMap": "map",
+    "PairTable": "pairs",
+    "make_map": "basemap",
+}
+
+__all__ = ["AreaPicker", "ChatPanel", "ChipLayer", "EarthMap", "PairTable", "make_map"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)

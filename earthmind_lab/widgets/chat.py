@@ -1,0 +1,277 @@
+"""ChatPanel: the talk about the active subject, in any notebook cell.
+
+    panel = ChatPanel(session)
+    panel
+
+Turns are synced state, there again when a view opens later; the answer that is being written goes
+out in batches of text with its offset, so that a view that missed one asks for the whole.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from earthmind_lab.session.subject import Note, SaidTurn, Subject
+from earthmind_lab.widgets.base import SessionWidget
+from earthmind_lab.widgets.protocol import FromBrowser, Snapshot, clean, tokens
+from earthmind_lab.widgets.rows import turn_row
+
+if TYPE_CHECKING:
+    from earthmind_lab.session import Session
+    from earthmind_lab.session.commands import Command
+
+SUGGESTIONS = (
+    "Describe the scene.", "Segment the water.", "What is the main cover?", "Are there clouds?",
+)  # fmt: skip
+"""Questions that the embedded model was taught to read."""
+TAKEN_BACK = "The question was taken back."
+_LABELS = {
+    "draw": "drawing {0}", "edit": "the edit of {0}", "delete": "deleting {0}",
+    "select": "going to {0}", "open": "opening {0}", "search": "the search on {0}",
+    "choose": "the choice of a pair on {0}", "ask": "the question {1}",
+}  # fmt: skip
+
+
+@dataclass
+class _Live:
+    """An answer that is being written."""
+
+    ask: str
+    question: str
+    began: float
+    """`time.monotonic` when it was first heard of."""
+    text: str = ""
+    sent: int = 0
+    """Unicode characters that the browser has."""
+    status: str = ""
+
+
+class ChatPanel(SessionWidget):
+    """Questions and answers about the active subject of a session.
+
+    Args:
+        session: Whose talk it shows; questions asked from Python appear too.
+        on_show: Called with a turn whose features the user wants to see, on the panel's thread.
+        suggestions: Questions to offer.
+
+    Raises:
+        EarthMindError: The browser side was never built.
+    """
+
+    turns: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    """`rows.turn_row` of each turn of the active subject, oldest first."""
+    about = traitlets.Dict().tag(sync=True)
+    """``name``, ``kind``, ``busy``, ``ready`` (may be asked), ``hint`` (why not, what to do),
+    ``shows`` (whether "show" leads anywhere)."""
+    suggestions: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    panel = traitlets.Unicode().tag(sync=True)
+    """Names this panel in the page: a view of it that opens again has what was typed."""
+    undo_label = traitlets.Unicode().tag(sync=True)
+    """What Undo would take back; empty = nothing."""
+
+    def __init__(
+        self, session: Session, *, on_show: Callable[[SaidTurn], None] | None = None,
+        suggestions: Sequence[str] = SUGGESTIONS,
+    ) -> None:  # fmt: skip
+        super().__init__(session, "chat")
+        self.on_show = on_show
+        self.panel = uuid.uuid4().hex
+        self.suggestions = [clean(each) for each in suggestions]
+        self.fault = clean("\n".join(getattr(session, "messages", ())))
+        self._lives: dict[str, _Live] = {}
+        self._shown: str | None = None
+        self._dirty = True
+        self._rows: dict[str, tuple[SaidTurn, dict[str, Any]]] = {}
+        self._begin()
+
+    # --- what happens ----------------------------------------------------------------------------
+
+    def _note(self, note: Note) -> None:
+        if note.kind == "token":
+            live = self._live(note)
+            if live is not None:
+                live.text += clean(note.text)
+                live.status = ""
+        elif note.kind == "progress":
+            self._progress(note)
+        elif note.kind == "error":
+            if note.subject in (None, self.session.active):
+                self._fail(note.message)
+        else:
+            self._dirty = True
+        self._soon()
+
+    def _progress(self, note: Note) -> None:
+        live = self._live(note)
+        if live is not None:
+            live.status = clean(note.text)
+            if live.ask == self._shown:
+                self.send({"kind": "status", "ask": live.ask, "text": live.status})
+        elif note.subject == self.session.active:
+            self._say(note.text)
+
+    def _message(self, message: FromBrowser) -> str | None:
+        kind = message["kind"]
+        if kind == "hello":
+            self.send(self._snapshot())
+            return None
+        if kind == "ask":
+            self.session.ask(message["text"])
+            self._dirty = True
+            return ""
+        if kind == "stop":
+            return "" if self.session.cancel() else "Nothing runs here."
+        if kind == "undo":
+            command = self.session.undo()
+            self._dirty = True
+            return "Nothing to undo." if command is None else f"Undone: {_label(command)}."
+        if kind == "show":
+            return self._show_turn(message["turn"])
+        return f"A chat has nothing to {kind}."
+
+    def _show_turn(self, ident: str) -> str:
+        turn = next((turn for turn in self.session.subject().turns if turn.id == ident), None)
+        if turn is None:
+            return "That answer is no longer there."
+        if self.on_show is None:
+            return "There is no map beside this panel."
+        self.on_show(turn)
+        return ""
+
+    # --- what the browser sees -------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        subjects = self.session.subjects if self._dirty else None
+        active = self.session.active
+        self._write(active)
+        if subjects is None:
+            return
+        self._dirty = False
+        subject = subjects.get(active) if active is not None else None
+        self.turns = [self._row(turn) for turn in subject.turns] if subject else []
+        self.about = {**_about(subject), "shows": self.on_show is not None}
+        log = self.session.log
+        self.undo_label = clean(_label(log[-1])) if log else ""
+        self._settle(subjects)
+        self._follow(active)
+
+    def _write(self, active: str | None) -> None:
+        """Text that the browser lacks."""
+        live = self._lives.get(active) if active is not None else None
+        if live is None or live.ask != self._shown or len(live.text) == live.sent:
+            return
+        self.send(tokens(live.ask, live.text[live.sent :], live.sent))
+        live.sent = len(live.text)
+
+    def _settle(self, subjects: Any) -> None:
+        """Forget what has ended, hear of what has begun."""
+        for name, live in list(self._lives.items()):
+            subject = subjects.get(name)
+            command = self._asked(subject)
+            if command is not None and command.task == live.ask:
+                continue
+            del self._lives[name]
+            if live.ask == self._shown:
+                self._shown = None
+                self._end(live, subject)
+        for name, subject in subjects.items():
+            command = self._asked(subject)
+            if command is not None and name not in self._lives:
+                self._lives[name] = _begun(command)
+
+    def _end(self, live: _Live, subject: Subject | None) -> None:
+        """Its turn has been synced before: nothing flickers."""
+        turns = subject.turns if subject else ()
+        turn = next((turn for turn in turns if turn.id == live.ask), None)
+        state, message = (turn.state, turn.message) if turn else ("stopped", TAKEN_BACK)
+        self.send({"kind": "ended", "ask": live.ask, "state": state, "message": clean(message)})
+
+    def _follow(self, active: str | None) -> None:
+        """Show the answer that is being written about the active subject, and no other."""
+        live = self._lives.get(active) if active is not None else None
+        ask = None if live is None else live.ask
+        if ask == self._shown:
+            return
+        self._shown = ask
+        if live is None or live.text:
+            self.send(self._snapshot())
+        else:
+            self.send({"kind": "started", "ask": live.ask, "question": live.question})
+            if live.status:
+                self.send({"kind": "status", "ask": live.ask, "text": live.status})
+
+    def _snapshot(self) -> Snapshot:
+        live = next((live for live in self._lives.values() if live.ask == self._shown), None)
+        if live is None:
+            return {
+                "kind": "snapshot", "ask": None, "question": "", "text": "", "status": "",
+                "seconds": 0.0,
+            }  # fmt: skip
+        live.sent = len(live.text)
+        return {
+            "kind": "snapshot", "ask": live.ask, "question": live.question, "text": live.text,
+            "status": live.status, "seconds": round(time.monotonic() - live.began, 2),
+        }  # fmt: skip
+
+    def _live(self, note: Note) -> _Live | None:
+        """The answer that a note belongs to; its first note may come before any other word."""
+        name = note.subject
+        if name is None:
+            return None
+        live = self._lives.get(name)
+        if live is None or live.ask != note.ask:
+            command = self._asked(self.session.subjects.get(name))
+            if command is None or command.task != note.ask:
+                return None
+            self._dirty = True
+            self._flush()  # the one before it has ended, and may not have been said so yet
+            live = self._lives.get(name)
+        return live
+
+    def _asked(self, subject: Subject | None) -> Command | None:
+        """The question that runs for a subject."""
+        if subject is None or subject.busy != "ask":
+            return None
+        found = (c for c in reversed(self.session.log) if c.subject == subject.name)
+        return next((command for command in found if command.kind == "ask"), None)
+
+    def _row(self, turn: SaidTurn) -> dict[str, Any]:
+        held = self._rows.get(turn.id)
+        if held is None or held[0] is not turn:
+            held = self._rows[turn.id] = (turn, turn_row(turn))
+        return held[1]
+
+
+def _begun(command: Command) -> _Live:
+    question = clean(command.args.get("question", ""))
+    return _Live(ask=command.task, question=question, began=time.monotonic())
+
+
+def _label(command: Command) -> str:
+    question = str(command.args.get("question", ""))
+    short = question if len(question) <= 40 else question[:39] + "…"
+    return _LABELS.get(command.kind, command.kind).format(f"“{command.subject}”", f"“{short}”")
+
+
+def _about(subject: Subject | None) -> dict[str, Any]:
+    """What the panel says of its subject, and what to do before anything can be asked."""
+    if subject is None:
+        hint = "Choose a place or draw an area first; questions are about what it shows."
+        return {"name": "", "kind": "", "busy": "", "ready": False, "hint": hint}
+    hint = ""
+    if subject.kind == "aoi" and subject.chosen is None:
+        hint = (
+            "Search for pairs of this area, then choose one: its pixels are what the model sees."
+            if subject.pairs is None
+            else "Choose a pair: its pixels are what the model sees."
+        )
+    return {
+        "name": clean(subject.name), "kind": subject.kind, "busy": subject.busy or "",
+        "ready": not hint, "hint": hint,
+    }  # fmt: skip

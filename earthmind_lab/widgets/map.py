@@ -1,0 +1,144 @@
+"""EarthMap: places and areas, pairs, pictures and the talk, side by side.
+
+    m = EarthMap()
+    m                       # as the last line of a cell
+
+Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker`, `PairTable`,
+`ChipLayer`, `ChatPanel`. All of them are skins over one `Session`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from earthmind_lab.errors import EarthMindError, PromptError
+from earthmind_lab.session import Session
+from earthmind_lab.session.shelf import turn_of
+from earthmind_lab.session.subject import SaidTurn
+from earthmind_lab.widgets.areas import AreaPicker
+from earthmind_lab.widgets.basemap import fly_to, make_map
+from earthmind_lab.widgets.chat import ChatPanel
+from earthmind_lab.widgets.features import TurnLayer
+from earthmind_lab.widgets.layers import ChipLayer
+from earthmind_lab.widgets.pairs import PairTable
+
+if TYPE_CHECKING:
+    import ipyleaflet
+
+    from earthmind_lab.answer import Answer
+    from earthmind_lab.engine.base import Engine
+
+_SESSION = "map"
+_MOST_SESSIONS = 20
+
+
+class EarthMap:
+    """A map to ask: pick or draw an area, choose a pair, ask.
+
+    Args:
+        session: What it shows; default: the session "map", kept over kernel restarts. Where
+            another notebook has it open, "map 2" and so on.
+        map: Any ipyleaflet or leafmap map; default: one that needs no network.
+        engine: Who answers; default: the embedded model.
+
+    Raises:
+        EarthMindError: The session can't be opened, or the browser side was never built.
+    """
+
+    def __init__(
+        self,
+        session: Session | None = None,
+        *,
+        map: ipyleaflet.Map | None = None,  # noqa: A002
+        engine: Engine | None = None,
+    ) -> None:
+        self.session, said = _free_session(engine) if session is None else (session, "")
+        if session is not None and engine is not None:
+            session.engine = engine
+        self.map = make_map(host="leafmap") if map is None else map
+        self.areas = AreaPicker(self.session, self.map)
+        self.layers = ChipLayer(self.session, self.map)
+        self.pairs = PairTable(self.session)
+        self.chat = ChatPanel(self.session, on_show=self._show)
+        if said:
+            self.chat.fault = f"{said} {self.chat.fault}".strip()
+        self.added: list[TurnLayer] = []
+        self._added_rows = ipywidgets.VBox()
+        self.panel = _beside(
+            [self.map, self.areas.panel],
+            [self.chat, self.pairs, self.layers.panel, self._added_rows],
+        )
+
+    def add(self, answer: Answer) -> None:
+        """Put the objects of an answer made in Python on the map, and fly to them.
+
+        Raises:
+            PromptError: The answer is about a plain picture: its objects have no place.
+        """
+        if answer.grid is None:
+            raise PromptError(
+                "An answer about a plain picture has no place on the map.",
+                change="answer.masks(), or a chip from load_chip()",
+            )
+        turn = turn_of(uuid.uuid4().hex, answer.record.question, answer)
+        said = ipywidgets.HTML()
+
+        def say(words: str) -> None:
+            said.value = escape(words)
+
+        layer = TurnLayer(turn, len(self.added), say)
+        self.added.append(layer)
+        self.map.add(layer.layer)
+        self._added_rows.children = (*self._added_rows.children, layer.row, said)
+        if layer.bounds is not None:
+            fly_to(self.map, layer.bounds)
+
+    def close(self) -> None:
+        """Take everything off the screen; the session stays open."""
+        for part in (self.areas, self.layers, self.pairs, self.chat):
+            part.close()
+        ours = [each.layer for each in self.added]
+        self.map.layers = tuple(layer for layer in self.map.layers if layer not in ours)
+        self.added.clear()
+        self.panel.close()
+
+    def _show(self, turn: SaidTurn) -> None:
+        """The chat's "show on map"."""
+        self.layers.fit_turn(turn.id)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.panel._repr_mimebundle_(**options)
+
+
+def _free_session(engine: Engine | None) -> tuple[Session, str]:
+    """The session "map", or the first numbered one that no other process holds.
+
+    Returns:
+        It, and what the user should hear where it is not the first; else "".
+
+    Raises:
+        EarthMindError: There is none; the reason of the first.
+    """
+    refused: EarthMindError | None = None
+    for number in range(1, _MOST_SESSIONS + 1):
+        name = _SESSION if number == 1 else f"{_SESSION} {number}"
+        try:
+            session = Session.open(name, engine=engine)
+        except EarthMindError as error:
+            refused = refused or error
+        else:
+            return session, f"{refused} This map keeps {name!r} instead." if refused else ""
+    assert refused is not None
+    raise refused
+
+
+def _beside(left: list[Any], right: list[Any]) -> ipywidgets.Widget:
+    """Two columns, that stack where the cell is narrow."""
+    wide = ipywidgets.VBox(left, layout=ipywidgets.Layout(flex="3 1 480px", min_width="320px"))
+    slim = ipywidgets.VBox(right, layout=ipywidgets.Layout(flex="2 1 380px", min_width="300px"))
+    row = ipywidgets.Layout(flex_flow="row wrap", width="100%", align_items="flex-start")
+    return ipywidgets.HBox([wide, slim], layout=row)

@@ -1,0 +1,176 @@
+"""What the kernel and the browser say to each other: plain messages, checked on both sides.
+
+`widgets/src/protocol.ts` is the other side. Both read the files of ``tests/golden/protocol``, one
+message each. Nothing in here needs a widget library.
+
+    kernel -> browser   started, tokens, status, ended, snapshot
+    browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, cancel (pairs)
+
+>>> from_browser({"kind": "ask", "text": "Segment the water."})
+{'kind': 'ask', 'text': 'Segment the water.'}
+>>> from_browser({"kind": "choose", "rank": "first"})
+Traceback (most recent call last):
+    ...
+earthmind_lab.widgets.protocol.BadMessage: 'rank' of a 'choose' message is not a whole number
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias, TypedDict
+
+State: TypeAlias = Literal["done", "stopped", "failed"]
+STATES: tuple[State, ...] = ("done", "stopped", "failed")
+
+LONGEST_TEXT = 20_000
+"""Characters of one text from the browser: many times what a model reads."""
+
+
+class BadMessage(ValueError):
+    """A message that neither side sends; it is ignored and said, never raised at a user."""
+
+
+class Started(TypedDict):
+    """An ask has begun."""
+
+    kind: Literal["started"]
+    ask: str
+    question: str
+
+
+# `from` is a keyword of Python.
+Tokens = TypedDict(
+    "Tokens", {"kind": Literal["tokens"], "ask": str, "text": str, "from": int}, total=True
+)
+"""More text; `from` counts the Unicode characters before it, so that a view sees what it missed."""
+
+
+class Status(TypedDict):
+    """What goes on, for people; `ask` is None where it concerns no ask."""
+
+    kind: Literal["status"]
+    ask: str | None
+    text: str
+
+
+class Ended(TypedDict):
+    """The ask is over; its turn has been synced before."""
+
+    kind: Literal["ended"]
+    ask: str
+    state: State
+    message: str
+
+
+class Snapshot(TypedDict):
+    """All that a view needs which opens in the middle; `ask` is None when nothing runs."""
+
+    kind: Literal["snapshot"]
+    ask: str | None
+    question: str
+    text: str
+    status: str
+    seconds: float
+
+
+FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot
+FromBrowser: TypeAlias = dict[str, Any]
+"""Checked by `from_browser`: ``kind`` and exactly the fields of `BROWSER`."""
+
+
+def tokens(ask: str, text: str, start: int) -> Tokens:
+    """A piece of an answer that begins after `start` Unicode characters."""
+    return {"kind": "tokens", "ask": ask, "text": text, "from": start}
+
+
+def clean(text: object) -> str:
+    r"""Text that JSON can carry: half a surrogate pair, which UTF-8 can't write, becomes ``?``.
+
+    >>> clean("water \ud83c")
+    'water ?'
+    """
+    return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT
+
+
+def _long_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _or_none(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: value is None or check(value)
+
+
+_Check: TypeAlias = tuple[Callable[[object], bool], str]
+_TEXT: _Check = (_text, f"a text of at most {LONGEST_TEXT} characters")
+_TEXT_OR_NONE: _Check = (_or_none(_text), "a text or null")
+_LONG: _Check = (_long_text, "a text")
+_COUNT: _Check = (_count, "a whole number")
+_NUMBER: _Check = (_number, "a number")
+_NUMBER_OR_NONE: _Check = (_or_none(_number), "a number or null")
+_STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
+
+KERNEL: Mapping[str, Mapping[str, _Check]] = {
+    "started": {"ask": _TEXT, "question": _LONG},
+    "tokens": {"ask": _TEXT, "text": _LONG, "from": _COUNT},
+    "status": {"ask": _TEXT_OR_NONE, "text": _LONG},
+    "ended": {"ask": _TEXT, "state": _STATE, "message": _LONG},
+    "snapshot": {
+        "ask": _TEXT_OR_NONE, "question": _LONG, "text": _LONG, "status": _LONG,
+        "seconds": _NUMBER,
+    },
+}  # fmt: skip
+"""Fields of each message to the browser."""
+BROWSER: Mapping[str, Mapping[str, _Check]] = {
+    "hello": {},
+    "ask": {"text": _TEXT},
+    "stop": {},
+    "undo": {},
+    "show": {"turn": _TEXT},
+    "search": {"dates": _TEXT_OR_NONE, "max_gap": _TEXT_OR_NONE, "max_cloud": _NUMBER_OR_NONE},
+    "choose": {"rank": _COUNT},
+    "cancel": {},
+}
+"""Fields of each message to the kernel."""
+
+
+def from_browser(content: object) -> FromBrowser:
+    """A message from the browser with its known fields only.
+
+    Raises:
+        BadMessage: It is none, or a field is missing or of another kind.
+    """
+    return _checked(content, BROWSER)
+
+
+def from_kernel(content: object) -> dict[str, Any]:
+    """A message from the kernel with its known fields only; what the browser does too.
+
+    Raises:
+        BadMessage: It is none, or a field is missing or of another kind.
+    """
+    return _checked(content, KERNEL)
+
+
+def _checked(content: object, known: Mapping[str, Mapping[str, _Check]]) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        raise BadMessage("not a message with a 'kind'")
+    kind = content.get("kind")
+    if not isinstance(kind, str) or kind not in known:
+        raise BadMessage(f"no message of kind {str(kind)[:40]!r}")
+    for name, (holds, what) in known[kind].items():
+        if name not in content or not holds(content[name]):
+            raise BadMessage(f"{name!r} of a {kind!r} message is not {what}")
+    return {"kind": kind, **{name: content[name] for name in known[kind]}}

@@ -1,0 +1,46 @@
+// A model as anywidget hands it to a view, without a kernel.
+
+import type { Model } from "../src/model";
+
+type Handler = (...given: never[]) => void;
+
+export class FakeModel implements Model {
+  readonly sent: unknown[] = [];
+  private readonly handlers = new Map<string, Set<Handler>>();
+
+  constructor(private readonly traits: Record<string, unknown>) {}
+
+  get(name: string): unknown {
+    return this.traits[name];
+  }
+
+  send(content: unknown): void {
+    this.sent.push(content);
+  }
+
+  on(event: string, handler: Handler): void {
+    const held = this.handlers.get(event) ?? new Set();
+    this.handlers.set(event, held.add(handler));
+  }
+
+  off(event: string, handler: Handler): void {
+    this.handlers.get(event)?.delete(handler);
+  }
+
+  set(name: string, value: unknown): void {
+    this.traits[name] = value;
+    this.fire(`change:${name}`);
+  }
+
+  say(message: unknown): void {
+    this.fire("msg:custom", message);
+  }
+
+  fire(event: string, ...given: unknown[]): void {
+    for (const handler of this.handlers.get(event) ?? []) handler(...(given as never[]));
+  }
+
+  get listeners(): number {
+    return [...this.handlers.values()].reduce((sum, held) => sum + held.size, 0);
+  }
+}
