@@ -28,7 +28,22 @@ CONDA_NAMES = {
     "torch": "pytorch",
 }
 MIB, MB = 2**20, 10**6
-TEXT = {".cfg", ".css", ".js", ".json", ".md", ".mjs", ".py", ".sh", ".toml", ".ts", ".txt", ".yaml", ".yml", ""}
+TEXT = {
+    ".cfg",
+    ".css",
+    ".js",
+    ".json",
+    ".md",
+    ".mjs",
+    ".py",
+    ".sh",
+    ".toml",
+    ".ts",
+    ".txt",
+    ".yaml",
+    ".yml",
+    "",
+}
 NOT_OURS = {".git", ".venv", "out", "dist", "build", "__pycache__", "node_modules"}
 
 

@@ -162,6 +162,18 @@ def test_a_place_opens_once(session):
         session.open_place("atlantis")
 
 
+def test_a_picture_that_is_kept_is_never_written_again(engine, tmp_path):
+    # Another subject's question may be reading it.
+    picture = np.full((8, 8, 3), 7, np.uint8)
+    with Session(engine=engine, path=tmp_path / "s.json") as session:
+        first = Path(session.subject(session.open_picture(picture)).picture)
+        before = first.stat()
+        second = Path(session.subject(session.open_picture(picture)).picture)
+    assert second == first
+    assert first.stat().st_ino == before.st_ino and first.stat().st_mtime_ns == before.st_mtime_ns
+    assert [each.suffix for each in first.parent.iterdir()] == [".png"]
+
+
 def test_a_picture_is_asked_about(session, tmp_path):
     name = session.open_picture(np.zeros((16, 16, 3), np.uint8))
     assert session.ask("Segment the water.").result(WAIT).text == "Sure, the water."

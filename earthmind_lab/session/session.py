@@ -456,9 +456,13 @@ class Session:
         from PIL import Image
 
         path = self._path.with_suffix(".pictures") / f"{key}.png"
+        if path.is_file():  # named by its content: the same picture, perhaps being read right now
+            return str(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(view.image).save(path)
+            draft = path.with_suffix(".part")
+            Image.fromarray(view.image).save(draft, format="PNG")
+            draft.replace(path)
         except OSError as error:
             raise PromptError("The picture can't be kept.", found=str(error)) from error
         return str(path)

@@ -80,6 +80,7 @@ def reproject(
     from rasterio.warp import transform_bounds
 
     rows, columns = image.shape[:2]
+    assert grid.crs is not None  # a chip always lies somewhere
     source, crs = grid.affine, grid.crs.to_wkt()
     x0, y0, x1, y1 = transform_bounds(crs, "EPSG:3857", *_box(source, rows, columns))
     width, height, shrink = _size(x1 - x0, y1 - y0, rows * columns, max_side)
