@@ -24,6 +24,7 @@ help:
 # The browser side of the widgets is built with a Node that pip brings; nothing to do when it is new.
 .venv: $(READY)
 	@$(BIN)/python scripts/build_widgets.py
+	@$(BIN)/python scripts/other_kernel.py
 
 # pyproject.toml and constraints.txt decide what is inside; a change of either installs again.
 # torch goes first and alone: whatever is resolved beside it then takes the build that is there.
@@ -48,7 +49,7 @@ ask: .venv
 	$(BIN)/earthmind ask "Segment the water." --aoi -0.775,38.09,-0.745,38.12 \
 	  --dates 2019-09-15/2019-09-20 --out out/ask
 
-test: .venv
+test: .venv notebooks
 	$(BIN)/python -m pytest --quiet --durations=15
 
 check: .venv
@@ -58,8 +59,9 @@ check: .venv
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/build_widgets.py --check
 
+# Their sessions stay in out/, away from the user's own.
 notebooks: .venv
-	$(BIN)/python -m pytest --quiet --nbmake notebooks
+	EARTHMIND_HOME=$(CURDIR)/out/home $(BIN)/python -m pytest --quiet --nbmake notebooks
 
 bench: .venv
 	$(BIN)/python tests/benchmarks/bench.py
