@@ -90,6 +90,8 @@ def lab_command(
         sys.executable, "-m", "jupyterlab", str(notebook),
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
+        # What it prints and opens is the notebook, not the launcher.
+        f"--LabApp.default_url=/lab/tree/{notebook.name}",
         # Asks for no news: nothing leaves the machine, and no pop-up covers the map.
         f"--LabApp.app_settings_dir={_PACKAGE / 'lab_settings'}",
     ]  # fmt: skip

@@ -79,9 +79,11 @@ class AreaPicker:
         self.areas = ipywidgets.VBox(layout=ipywidgets.Layout(max_height="220px", overflow="auto"))
         # HTML with escaped text: a Label would typeset $...$, links and all.
         self.message = ipywidgets.HTML()
-        rows = [ipywidgets.HBox([self.place, self.go]), self.why, self.pasted]
-        rows += [ipywidgets.HBox([self.add, self.replace]), self.areas, self.message]
-        self.panel = ipywidgets.VBox(rows)
+        # Where to go stands above a map, what is there below it.
+        self.top = ipywidgets.VBox([ipywidgets.HBox([self.place, self.go]), self.why, self.message])
+        rows = [self.areas, self.pasted, ipywidgets.HBox([self.add, self.replace])]
+        self.rest = ipywidgets.VBox(rows)
+        self.panel = ipywidgets.VBox([self.top, self.rest])
 
     # --- what a user does; any thread ------------------------------------------------------------
 

@@ -13,8 +13,6 @@ from earthmind_lab.render import TINTS
 from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.legend import feature_words
 
-MAX_LISTED = 5
-"""Objects named in a popup before one was clicked."""
 MAX_QUESTION = 60
 """Characters of a question beside its switch."""
 
@@ -33,20 +31,16 @@ class TurnLayer:
         features = [_clean(feature) for feature in turn.features["features"]]
         red, green, blue = TINTS[number % len(TINTS)]
         colour = f"#{red:02x}{green:02x}{blue:02x}"
-        words = [self._words(feature["properties"]) for feature in features]
-        # HTML with escaped text: a Label would typeset $...$, links and all.
-        self._popup = ipywidgets.HTML(_lines(words))
+        # No popup: ipyleaflet throws when a layer goes whose popup is closed.
         self.layer = ipyleaflet.GeoJSON(
             data={"type": "FeatureCollection", "features": features},
             style={"color": colour, "weight": 2, "fillOpacity": 0.25,
                    "dashArray": "6" if turn.stale else ""},
             hover_style={"weight": 4},
             name=f"answer {number + 1}",
-            popup=self._popup,
-            popup_max_width=360,
         )  # fmt: skip
-        self.layer.on_hover(self._on_hover)
-        self.layer.on_click(self._on_click)
+        self.layer.on_hover(self._on_mouse)
+        self.layer.on_click(self._on_mouse)
         self.visible = ipywidgets.Checkbox(
             value=True, description=f"Answer {number + 1}", indent=False,
             layout=ipywidgets.Layout(width="110px"),
@@ -74,22 +68,11 @@ class TurnLayer:
     def _show(self, visible: bool) -> None:
         self.layer.visible = visible
 
-    def _on_hover(self, *, properties: Mapping[str, Any] | None = None, **_: Any) -> None:
+    def _on_mouse(self, *, properties: Mapping[str, Any] | None = None, **_: Any) -> None:
         self._say(self._words(properties or {}))
-
-    def _on_click(self, *, properties: Mapping[str, Any] | None = None, **_: Any) -> None:
-        words = self._words(properties or {})
-        self._popup.value = _lines([words])
-        self._say(words)
 
 
 def _clean(feature: Mapping[str, Any]) -> dict[str, Any]:
     """A feature without anything that Leaflet would read as style."""
     properties = {k: v for k, v in (feature.get("properties") or {}).items() if k != "style"}
     return {"type": "Feature", "geometry": feature.get("geometry"), "properties": properties}
-
-
-def _lines(words: list[str]) -> str:
-    rest = len(words) - MAX_LISTED
-    more = [f"and {rest} more"] if rest > 0 else []
-    return "<br>".join(escape(line) for line in [*words[:MAX_LISTED], *more])

@@ -119,14 +119,14 @@ class ChipLayer:
             for raster in self.rasters.values()
         ]
         buttons = ipywidgets.HBox([self.swipe_button, self.fit, self.load])
-        self.panel = ipywidgets.VBox(
-            [*rows, buttons, self.turns, self.about, self.source, self.message]
-        )
+        self.panel = ipywidgets.VBox([*rows, buttons, self.turns, self.source, self.message])
         # A widget control: the swipe finds the map that it lies in, in each view of its own.
         self.controls = (
             ipyleaflet.WidgetControl(widget=self.swipe, position="topright", transparent_bg=True),
             ipyleaflet.WidgetControl(widget=self.legend, position="bottomleft", max_width=640),
+            ipyleaflet.WidgetControl(widget=self.about, position="topright", max_width=320),
         )
+        self.say("")
         self.map.controls = (*self.map.controls, *self.controls)
 
     # --- what a user does; any thread ------------------------------------------------------------
@@ -150,6 +150,11 @@ class ChipLayer:
         if turn is not None and turn.bounds is not None:
             turn.visible.value = True
             fly_to(self.map, turn.bounds)
+
+    def say(self, words: str) -> None:
+        """Write a line on the map, such as the object under the mouse; "" takes it away."""
+        self.about.value = f"{_LINE}{escape(words)}</div>" if words else ""
+        self.about.layout.display = None if words else "none"
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until the map shows the session as it is now; False = `timeout` came first."""
@@ -262,18 +267,14 @@ class ChipLayer:
         said = () if subject is None else subject.turns
         turns = [turn for turn in said if turn.features.get("features")]
         self._turns = {
-            turn.id: self._turns.get(turn.id) or TurnLayer(turn, number, self._say)
+            turn.id: self._turns.get(turn.id) or TurnLayer(turn, number, self.say)
             for number, turn in enumerate(turns)
         }
         rows = tuple(turn.row for turn in self._turns.values())
         if tuple(self.turns.children) != rows:
             self.turns.children = rows
-            self.about.value = ""
+            self.say("")
         self.fit.disabled = not rows
-
-    def _say(self, words: str) -> None:
-        """The object under the mouse, in words."""
-        self.about.value = escape(words)
 
     def _write(self, subject: Subject | None, chip: Chip | None) -> None:
         """Legend, source of the data, and whether the chosen pair waits to be loaded."""

@@ -10,7 +10,6 @@ Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker`, `Pai
 from __future__ import annotations
 
 import uuid
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 
 _SESSION = "map"
 _MOST_SESSIONS = 20
+_HEIGHT = "480px"
+"""Map, place and the cell itself fit a laptop's screen."""
 
 
 class EarthMap:
@@ -59,7 +60,7 @@ class EarthMap:
         self.session, said = _free_session(engine) if session is None else (session, "")
         if session is not None and engine is not None:
             session.engine = engine
-        self.map = make_map(host="leafmap") if map is None else map
+        self.map = make_map(host="leafmap", height=_HEIGHT) if map is None else map
         self.areas = AreaPicker(self.session, self.map)
         self.layers = ChipLayer(self.session, self.map)
         self.pairs = PairTable(self.session)
@@ -69,7 +70,7 @@ class EarthMap:
         self.added: list[TurnLayer] = []
         self._added_rows = ipywidgets.VBox()
         self.panel = _beside(
-            [self.map, self.areas.panel],
+            [self.areas.top, self.map, self.areas.rest],
             [self.chat, self.pairs, self.layers.panel, self._added_rows],
         )
 
@@ -85,15 +86,10 @@ class EarthMap:
                 change="answer.masks(), or a chip from load_chip()",
             )
         turn = turn_of(uuid.uuid4().hex, answer.record.question, answer)
-        said = ipywidgets.HTML()
-
-        def say(words: str) -> None:
-            said.value = escape(words)
-
-        layer = TurnLayer(turn, len(self.added), say)
+        layer = TurnLayer(turn, len(self.added), self.layers.say)
         self.added.append(layer)
         self.map.add(layer.layer)
-        self._added_rows.children = (*self._added_rows.children, layer.row, said)
+        self._added_rows.children = (*self._added_rows.children, layer.row)
         if layer.bounds is not None:
             fly_to(self.map, layer.bounds)
 

@@ -46,7 +46,9 @@ class PairTable(SessionWidget):
             if note.subject in (None, self.session.active):
                 self._fail(note.message)
         elif note.kind == "progress":
-            if note.subject == self.session.active:
+            active = self.session.subjects.get(note.subject or "")
+            # What a question does is the chat's to say.
+            if active is not None and note.subject == self.session.active and active.busy != "ask":
                 self._doing = note.text
                 self._say(note.text)
         elif note.kind == "changed":

@@ -180,14 +180,14 @@ def test_closing_leaves_the_map_and_the_session(asked):
     m.add(answered())
     m.close()
     assert names(m) == ["land"]
-    assert len(m.map.controls) == len(controls) - 3
+    assert len(m.map.controls) == len(controls) - 4
     assert not m.session.closed
     assert m.session.undo() is not None  # nobody is left who would choke on the note
 
 
 def test_what_a_notebook_shows_is_one_panel(open_map):
     m = open_map(Session(engine=StandInEngine()))
-    assert "application/vnd.jupyter.widget-view+json" in m._repr_mimebundle_()[0]
+    assert "application/vnd.jupyter.widget-view+json" in m._repr_mimebundle_()
 
 
 def test_the_default_map_is_leafmap_and_asks_nobody(home):
