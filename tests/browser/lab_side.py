@@ -79,8 +79,8 @@ class Lab:
             [*command, "--expose-app-in-browser"], env=env,
             ready=r"(http://127\.0\.0\.1:\d+/lab\S*token=\S+)",
         )  # fmt: skip
-        start, _, token = self.server.url.partition("?")
-        self.url = f"{start.partition('/lab')[0]}/lab/tree/{NOTEBOOK}?{token}"
+        self.url = self.server.url  # as printed: what a user opens
+        assert f"/lab/tree/{NOTEBOOK}?" in self.url
 
     def saved(self, name: str = "map") -> dict[str, Any]:
         """The session's file."""
