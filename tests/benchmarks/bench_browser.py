@@ -4,8 +4,8 @@
 
 heartbeat   gaps of the page while the model answers against the gaps of the idle page (goal: <= 3)
 overlay     a chip of 2048 x 2048 px through ChipLayer, which reprojects it and keeps its slanted
-            edges clear, against a bare ImageOverlay of the same picture as JPEG, neither reprojected
-            nor clipped; rendering and encoding included in both (goal: <= 1.2)
+            edges clear, against a bare ImageOverlay of the same picture as JPEG, not reprojected,
+            not clipped; rendering and encoding included in both (goal: <= 1.2)
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ BEAT_MS = 50
 SECONDS = 6
 ROUNDS = 5
 CHROMIUM = "/usr/bin/chromium"
-BEATS = """(limit) => new Promise((done) => {
+BEATS = (
+    """(limit) => new Promise((done) => {
   const gaps = []; let last = performance.now(); const begin = last;
   const timer = setInterval(() => {
     const now = performance.now(); gaps.push(now - last); last = now;
     if (now - begin > limit) { clearInterval(timer); done(gaps); }
   }, %d);
-})""" % BEAT_MS  # noqa: UP031  braces are JavaScript's
+})"""
+    % BEAT_MS
+)  # noqa: UP031  braces are JavaScript's
 TALK = """
 import threading
 def talk():
