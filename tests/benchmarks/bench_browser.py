@@ -25,16 +25,13 @@ BEAT_MS = 50
 SECONDS = 6
 ROUNDS = 5
 CHROMIUM = "/usr/bin/chromium"
-BEATS = (
-    """(limit) => new Promise((done) => {
+BEATS = """(limit) => new Promise((done) => {
   const gaps = []; let last = performance.now(); const begin = last;
   const timer = setInterval(() => {
     const now = performance.now(); gaps.push(now - last); last = now;
     if (now - begin > limit) { clearInterval(timer); done(gaps); }
-  }, %d);
-})"""
-    % BEAT_MS
-)  # noqa: UP031  braces are JavaScript's
+  }, BEAT_MS);
+})""".replace("BEAT_MS", str(BEAT_MS))
 TALK = """
 import threading
 def talk():
