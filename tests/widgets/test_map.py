@@ -21,7 +21,11 @@ from tests.stand_in_engine import StandInEngine, make_chip, square
 PATIENCE = 20.0
 # rasterio hides this one from its callers with warnings.catch_warnings, which threads undo for each
 # other: here one thread maps an answer while another draws a picture.
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+    # leafmap hands its own arguments on to ipyleaflet.
+    pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning"),
+]
 ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys
