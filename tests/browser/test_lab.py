@@ -7,6 +7,7 @@ person would: first the main way through, then a busy kernel, a second view, a r
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -21,6 +22,12 @@ FIRST = 1
 WATER = "Segment the water."
 BUSY_SECONDS = 6
 CELLS = (f"import time\ntime.sleep({BUSY_SECONDS})\nended = time.time()", "m.chat")
+READY = """
+m.session.open_place("spain")
+if m.session.subject().chosen is None:
+    m.session.search().result()
+    m.session.choose(0).result()
+"""
 PICTURES = ".leaflet-earthmind-optical-pane img, .leaflet-earthmind-sar-pane img"
 SHAPES = ".leaflet-overlay-pane path"
 
@@ -129,6 +136,7 @@ def test_from_place_to_answer_to_stop_to_undo(lab, notebook):
 
 def test_nothing_is_lost_while_a_cell_runs(lab, notebook):
     start(notebook, pace=0.0)
+    notebook.execute(READY)
     busy, _ = lab.own_cells
     expect(notebook.chat).to_contain_text("spain")
     notebook.run(busy)
@@ -138,8 +146,10 @@ def test_nothing_is_lost_while_a_cell_runs(lab, notebook):
     notebook.show(FIRST)
     notebook.ask(WATER)
     expect(notebook.talk.locator(".em-done")).to_contain_text("mapped area")
-    # 7.3 takes the click at once, 7.4 mostly after the cell: either way it is answered.
-    assert notebook.value("ended") > 0
+    answered = time.time()
+    ended = notebook.value("ended")  # waits for the cell
+    # 7.4 may keep the click until the cell has ended; 7.3 never does.
+    assert answered < ended or lab.kernel == "7.4.0"
     (turn,) = notebook.subject("spain")["turns"]
     assert (turn["question"], turn["state"]) == (WATER, "done")
 
