@@ -37,7 +37,7 @@ FLAGS = (
 INSTALL = "apt-get install --yes --no-install-recommends chromium fonts-dejavu-core"
 START_SECONDS = 120.0
 """For a server to say where it listens, on a busy machine."""
-PAGE_SECONDS = 30.0
+PAGE_SECONDS = 60.0
 """For a page to show what is waited for; beside other work two cores are slow."""
 INSIDE = ("data", "blob", "about", "chrome", "devtools", "chrome-extension")
 """Schemes that never leave the browser."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from earthmind_lab.exchange import Token
 
 ENDLESS = "Describe the scene."
 """After its first word, the answer to this waits to be stopped."""
+
+
+BUSY_SECONDS = 120.0
+"""After which a busy cell gives up."""
 
 
 class Paced:
@@ -99,7 +105,16 @@ def _subject(subject: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def wait(seconds: float) -> float:
-    """A cell that takes long; when it ended."""
-    time.sleep(seconds)
+def stay_busy() -> float:
+    """A cell that runs until the test calls `let_go`; when it ended."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while not _gate().exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError("The test never let the cell go.")
+        time.sleep(0.05)
+    _gate().unlink()
     return time.time()
+
+
+def _gate() -> Path:
+    return Path(os.environ["EARTHMIND_HOME"]) / "let-go"

@@ -23,16 +23,21 @@ from playwright.sync_api import Locator, expect
 
 from earthmind_lab.lab import NOTEBOOK, lab_command
 from scripts.other_kernel import folder_of, install
-from tests.browser.conftest import PAGE_SECONDS, ROOT, Server, Visitor, free_port
+from tests.browser.conftest import PAGE_SECONDS, ROOT, START_SECONDS, Server, Visitor, free_port
 
 STATE = "__import__('tests.browser.lab_kernel', fromlist=['state']).state(m.session)"
-BUSY = "import time\ntime.sleep({seconds})"
 EXECUTE = """async ([code, expression]) => {
   const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
   const wanted = expression === null ? {} : {it: expression};
   const future = kernel.requestExecute(
     {code, silent: code === '', store_history: false, user_expressions: wanted});
   return (await future.done).content;
+}"""
+RUN = """([seconds]) => {
+  const late = new Promise((_, no) => setTimeout(() => no(new Error('the cell did not end')),
+                                                 1000 * seconds));
+  return Promise.race([window.jupyterapp.commands.execute('notebook:run-cell'), late])
+    .then(() => null);
 }"""
 ACTIVATE = """(index) => {
   const notebook = window.jupyterapp.shell.currentWidget.content;
@@ -42,6 +47,8 @@ ACTIVATE = """(index) => {
 OWN_ERRORS = (
     # JupyterLab asks for files that a notebook need not have.
     r"status of 404 .*(/api/|/lab/)",
+    # A kernel that talks on while a page opens talks of widgets the page has yet to fetch.
+    r"^Comm not found for comm id .*/lab/jlab_core",
 )
 """Console errors of JupyterLab itself."""
 
@@ -82,6 +89,10 @@ class Lab:
         self.url = self.server.url  # as printed: what a user opens
         assert f"/lab/tree/{NOTEBOOK}?" in self.url
 
+    def let_go(self) -> None:
+        """End the cell that `lab_kernel.stay_busy` holds."""
+        (self.folder / "home" / "let-go").touch()
+
     def saved(self, name: str = "map") -> dict[str, Any]:
         """The session's file."""
         text = (self.folder / "home" / "sessions" / f"{name}.json").read_text(encoding="utf-8")
@@ -97,12 +108,18 @@ class Notebook:
         self.page.wait_for_function(
             "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
             "?.connectionStatus === 'connected'"
+            " && window.jupyterapp.shell.currentWidget.sessionContext.isReady"
         )
 
     # --- cells -----------------------------------------------------------------------------------
 
     def run(self, index: int) -> None:
-        """Start a cell, as Ctrl+Enter does."""
+        """A cell, to its end, as Ctrl+Enter does."""
+        self.show(index)
+        self.page.evaluate(RUN, [START_SECONDS])
+
+    def start(self, index: int) -> None:
+        """A cell, without waiting for its end."""
         self.show(index)
         self.page.evaluate("void window.jupyterapp.commands.execute('notebook:run-cell')")
 
