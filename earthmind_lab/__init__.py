@@ -51,7 +51,7 @@ _HOMES = {
     "Claim": "answer",
     "Conversation": "conversation",
     "Detection": "answer",
-    "EarthMap": "widgets.map",
+    "EarthMap": "widgets",
     "EarthMindError": "errors",
     "LoadPlan": "chip",
     "Options": "exchange",

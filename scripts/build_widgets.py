@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "widgets"
 STATIC = ROOT / "earthmind_lab" / "widgets" / "static"
-FILES = ("chat.js", "chat.css", "pairs.js", "pairs.css")
+FILES = ("chat.js", "chat.css", "pairs.js", "pairs.css", "swipe.js")
 INSTALLED = PROJECT / "node_modules" / ".installed"
 BUILT = STATIC / ".built"
 NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH")

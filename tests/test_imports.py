@@ -72,3 +72,18 @@ def test_public_name_resolves_and_is_described(name):
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = earthmind_lab.no_such_name
+
+
+@pytest.mark.parametrize("library", ["ipywidgets", "anywidget", "ipyleaflet"])
+def test_the_map_without_its_libraries_says_what_to_install(library):
+    code = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        "import earthmind_lab as em\n"
+        "try:\n    em.EarthMap()\n"
+        "except em.EarthMindError as error: print(error)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "earthmind_lab[lab,model]" in run.stdout
+    assert library in run.stdout

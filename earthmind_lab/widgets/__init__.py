@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from earthmind_lab.errors import EarthMindError
+
 if TYPE_CHECKING:
     from earthmind_lab.widgets.areas import AreaPicker
     from earthmind_lab.widgets.basemap import make_map
@@ -26,6 +28,9 @@ _HOMES = {
     "make_map": "basemap",
 }
 
+_LIBRARIES = ("anywidget", "ipyleaflet", "ipywidgets", "traitlets")
+"""What every part needs of the extra `lab`."""
+
 __all__ = ["AreaPicker", "ChatPanel", "ChipLayer", "EarthMap", "PairTable", "make_map"]
 
 
@@ -33,4 +38,13 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{home}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in _LIBRARIES:
+            raise
+        raise EarthMindError(
+            f"{name} needs the map libraries.",
+            found=f"{error.name} is not installed",
+            change="pip install 'earthmind_lab[lab,model]'",
+        ) from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import anywidget
 import traitlets
+
+from earthmind_lab.widgets.base import static
 
 
 class Swipe(anywidget.AnyWidget):
@@ -15,10 +17,12 @@ class Swipe(anywidget.AnyWidget):
     layers that are no longer there, stops clipping and cannot be removed.
     """
 
-    _esm = Path(__file__).parent / "swipe.js"
-
+    _esm = traitlets.Unicode().tag(sync=True)
     on = traitlets.Bool(default_value=False).tag(sync=True)
     left_pane = traitlets.Unicode().tag(sync=True)
     right_pane = traitlets.Unicode().tag(sync=True)
     position = traitlets.Float(0.5, min=0.0, max=1.0).tag(sync=True)
     """Share of the map's width, 0 = left edge."""
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(_esm=static("swipe.js"), **traits)

@@ -90,6 +90,16 @@ def test_from_place_to_answer_to_stop_to_undo(lab, notebook):
     assert notebook.subject("spain")["chosen"] == 0
     assert "Optical" in notebook.value("[layer.name for layer in m.map.layers]")
 
+    # Swipe: each sensor on its side of the line, and the whole map again afterwards.
+    panes = [page.locator(f".leaflet-earthmind-{name}-pane") for name in ("optical", "sar")]
+    swipe = page.get_by_role("button", name="Swipe")
+    swipe.click()
+    expect(page.get_by_label("Swipe between optical and SAR")).to_be_visible()
+    assert all(pane.evaluate("each => each.style.clip").startswith("rect(") for pane in panes)
+    swipe.click()
+    expect(page.get_by_label("Swipe between optical and SAR")).to_have_count(0)
+    assert not any(pane.evaluate("each => each.style.clip") for pane in panes)
+
     # A question: the text grows, then its objects are on the map.
     before = shapes(notebook)
     notebook.ask(WATER)

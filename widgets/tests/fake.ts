@@ -6,6 +6,7 @@ type Handler = (...given: never[]) => void;
 
 export class FakeModel implements Model {
   readonly sent: unknown[] = [];
+  saved = 0;
   private readonly handlers = new Map<string, Set<Handler>>();
 
   constructor(private readonly traits: Record<string, unknown>) {}
@@ -30,6 +31,11 @@ export class FakeModel implements Model {
   set(name: string, value: unknown): void {
     this.traits[name] = value;
     this.fire(`change:${name}`);
+  }
+
+  /** A view's own changes are synced by this. */
+  save_changes(): void {
+    this.saved += 1;
   }
 
   say(message: unknown): void {
