@@ -192,13 +192,19 @@ class Notebook:
     def rectangle(self, *corners: float) -> None:
         """Draw one with the mouse: left, top, right, bottom as shares of the map's size."""
         self.page.locator("a.leaflet-draw-draw-rectangle").click()
+        left, top, right, bottom = corners
+        self.drag((left, top), (right, bottom))
+
+    def drag(self, begin: tuple[float, float], end: tuple[float, float]) -> None:
+        """The mouse over the map with its button down: (x, y) as shares of the map's size."""
         box = self.map.bounding_box()
         assert box is not None
-        left, top, right, bottom = corners
-        x, y = box["x"], box["y"]
-        self.page.mouse.move(x + left * box["width"], y + top * box["height"])
+        (x0, y0), (x1, y1) = (
+            (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (begin, end)
+        )
+        self.page.mouse.move(x0, y0)
         self.page.mouse.down()
-        self.page.mouse.move(x + right * box["width"], y + bottom * box["height"], steps=8)
+        self.page.mouse.move(x1, y1, steps=8)
         self.page.mouse.up()
 
 

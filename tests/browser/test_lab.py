@@ -94,7 +94,12 @@ def test_from_place_to_answer_to_stop_to_undo(lab, notebook):
     panes = [page.locator(f".leaflet-earthmind-{name}-pane") for name in ("optical", "sar")]
     swipe = page.get_by_role("button", name="Swipe")
     swipe.click()
-    expect(page.get_by_label("Swipe between optical and SAR")).to_be_visible()
+    expect(page.get_by_label("Swipe between optical and SAR")).to_have_count(1)
+    notebook.drag((0.5, 0.5), (0.25, 0.5))
+    notebook.page.wait_for_function(
+        "[...document.querySelectorAll('.leaflet-sbs-range')].some((each) => each.value < 0.4)"
+    )
+    assert notebook.value("m.layers.swipe.position") < 0.4
     assert all(pane.evaluate("each => each.style.clip").startswith("rect(") for pane in panes)
     swipe.click()
     expect(page.get_by_label("Swipe between optical and SAR")).to_have_count(0)
