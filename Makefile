@@ -10,8 +10,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-# The parts that exist; serve and finetune bring large libraries that nothing uses yet.
-EXTRAS := model,lab,demo,eval,dev
+# The parts that exist; serve brings libraries that nothing uses yet.
+EXTRAS := model,lab,demo,finetune,eval,dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
 
@@ -24,7 +24,7 @@ help:
 # The browser side of the widgets is built with a Node that pip brings; nothing to do when it is new.
 .venv: $(READY)
 	@$(BIN)/python scripts/build_widgets.py
-	@$(BIN)/python scripts/other_kernel.py
+	@$(BIN)/python scripts/apart.py
 
 # pyproject.toml and constraints.txt decide what is inside; a change of either installs again.
 # torch goes first and alone: whatever is resolved beside it then takes the build that is there.

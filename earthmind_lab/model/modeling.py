@@ -2,6 +2,7 @@
 
 The parts are transformers' own classes; this file joins them and offers the steps an engine
 caches one by one: `encode_views` -> `embed` -> `forward` -> `segment_features` -> `segment`.
+Who needs no steps calls `generate` or, to train, `forward` with pictures and labels.
 
 Shapes: B batch, N pictures or objects, P vision tokens, T visual tokens, L prompt length,
 C channels, D width of the language model.
@@ -9,18 +10,21 @@ C channels, D width of the language model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import InternVLVisionModel, PreTrainedModel, Qwen2ForCausalLM
+from torch.nn import functional
+from transformers import GenerationMixin, InternVLVisionModel, PreTrainedModel, Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 from transformers.utils.generic import ModelOutput
 
 from earthmind_lab.errors import EngineError
 from earthmind_lab.model.config import EarthMindConfig
+from earthmind_lab.model.fusion import weighted
 from earthmind_lab.model.segmentation import MaskTower, SamFeatures, resize_logits
 
 
@@ -28,15 +32,20 @@ from earthmind_lab.model.segmentation import MaskTower, SamFeatures, resize_logi
 class EarthMindOutput(ModelOutput):
     """What the language model returns."""
 
+    loss: Tensor | None = None
+    """Cross-entropy of the next tokens, where labels were given."""
     logits: Tensor | None = None
     """(B, L, vocabulary)."""
     last_hidden_state: Tensor | None = None
     """(B, L, D), after the final norm; `segment` takes rows of it."""
     past_key_values: Cache | None = None
     """Keys and values of everything read so far."""
+    hidden_states: tuple[Tensor, ...] | None = None
+    """(`last_hidden_state`,) where `output_hidden_states` asks for it: what `marks` needs, not the
+    states of all layers."""
 
 
-class EarthMindForConditionalGeneration(PreTrainedModel):
+class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """The composite.
 
     Args:
@@ -57,7 +66,10 @@ class EarthMindForConditionalGeneration(PreTrainedModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
+    _supports_flex_attn = True
     _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012 - the library declares it
     _no_split_modules = [  # noqa: RUF012 - the library declares it
         "InternVLVisionLayer",
         "Qwen2DecoderLayer",
@@ -200,6 +212,41 @@ class EarthMindForConditionalGeneration(PreTrainedModel):
             )
         return embeds.masked_scatter(places[..., None], slots.to(embeds.dtype))
 
+    def prompt_embeds(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        slots: Tensor | None = None,
+        pairs: Tensor | None = None,
+    ) -> Tensor:
+        """Input embeddings of prompts with their pictures, in one call.
+
+        Args:
+            input_ids: (B, L).
+            pixel_values: (N, 3, S, S) squares of all prompts; None without pictures.
+            slots: (n,) row of the table of visual tokens that fills each placeholder, in the order
+                of the placeholders; default: the rows in their own order. The table holds the
+                N * T tokens of the squares, then the fused tokens of each of `pairs`.
+            pairs: (G, 9) pairs to fuse by weight; see `batch.PairRow`.
+
+        Returns:
+            (B, L, D).
+        """
+        if pixel_values is None:
+            return self.embed(input_ids)
+        tokens = self.encode_views(pixel_values.to(self.dtype))  # (N, T, D)
+        table = tokens.flatten(0, 1)
+        for row in [] if pairs is None else pairs.tolist():
+            table = torch.cat([table, self._fused(tokens, input_ids, row)])
+        return self.embed(input_ids, table if slots is None else table[slots])
+
+    def _fused(self, tokens: Tensor, input_ids: Tensor, row: Sequence[int]) -> Tensor:
+        """(tiles * T, D) of one row of `pairs`."""
+        prompt, sar, tiles, optical, squares, _, start, stop, _ = row
+        text = self.get_input_embeddings()(input_ids[prompt, start:stop])  # (M, D)
+        fused, _, _ = weighted(tokens[optical : optical + squares], tokens[sar : sar + tiles], text)
+        return fused.flatten(0, 1)
+
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -209,26 +256,39 @@ class EarthMindForConditionalGeneration(PreTrainedModel):
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        pixel_values: Tensor | None = None,
+        slots: Tensor | None = None,
+        pairs: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> EarthMindOutput:
         """One pass of the language model.
 
         Args:
             input_ids: (B, L); or
-            inputs_embeds: (B, L, D), from `embed`.
+            inputs_embeds: (B, L, D), from `embed` or `prompt_embeds`.
             attention_mask: (B, keys) with 1 = seen, or an additive (B, 1, L, keys) mask.
             position_ids: (B, L); default follows the cache.
             past_key_values: What was read before; extended in place.
             use_cache: Return a cache.
             logits_to_keep: Compute logits of the last so many positions only (0 = all), or of
                 these positions.
+            pixel_values: With `input_ids`: pictures to put into the prompt; see `prompt_embeds`.
+            slots: See `prompt_embeds`.
+            pairs: See `prompt_embeds`.
+            labels: (B, L) ids to predict, each at its own place, -100 = none.
+            output_hidden_states: Also return the last hidden state under the library's name.
             kwargs: Passed to the language model.
 
         Returns:
-            Logits, last hidden state of all positions, cache.
+            Loss where labels were given, logits, last hidden state of all positions, cache.
         """
+        kwargs.pop("return_dict", None)
+        if pixel_values is not None and inputs_embeds is None and input_ids is not None:
+            inputs_embeds = self.prompt_embeds(input_ids, pixel_values, slots, pairs)
         outputs = self.language.model(
-            input_ids=input_ids,
+            input_ids=input_ids if inputs_embeds is None else None,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -240,11 +300,92 @@ class EarthMindForConditionalGeneration(PreTrainedModel):
         kept = hidden[:, -logits_to_keep:] if isinstance(logits_to_keep, int) else None
         if kept is None:
             kept = hidden[:, logits_to_keep]
+        logits = self.language.lm_head(kept)
         return EarthMindOutput(
-            logits=self.language.lm_head(kept),
+            loss=None if labels is None else next_token_loss(logits, labels),
+            logits=logits,
             last_hidden_state=hidden,
             past_key_values=outputs.past_key_values,
+            hidden_states=(hidden,) if output_hidden_states else None,
         )
+
+    @torch.no_grad()
+    def generate(  # type: ignore[override]
+        self, inputs: Tensor | None = None, generation_config: Any = None, **options: Any
+    ) -> Any:
+        """Answer prompts: transformers' `generate`, with the pictures encoded once.
+
+        Args:
+            inputs: (B, L) token ids, left-padded; also as ``input_ids``.
+            generation_config: Of transformers; options override it.
+            options: ``pixel_values``, ``slots``, ``pairs`` of `prompt_embeds`, and everything that
+                transformers' `generate` takes (sampling, beams, streamers, static cache, ...). The
+                published stop rule is text:
+                ``stop_strings=processor.stop_strings, tokenizer=processor.tokenizer``.
+
+        Returns:
+            What transformers' `generate` returns; the ids begin with the prompt.
+        """
+        ids = options.pop("input_ids", inputs)
+        pictures = {name: options.pop(name, None) for name in ("pixel_values", "slots", "pairs")}
+        if pictures["pixel_values"] is not None:
+            options["inputs_embeds"] = self.prompt_embeds(ids, **pictures)
+        if ids is not None:
+            options["input_ids"] = ids
+        library: Any = super()
+        return library.generate(generation_config=generation_config, **options)
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self,
+        input_ids: Tensor,
+        inputs_embeds: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The library's, but without a cache the pictures are read again at each step."""
+        cached = kwargs.get("use_cache", True)
+        if inputs_embeds is not None and not cached and attention_mask is not None:
+            written = attention_mask.shape[1] - inputs_embeds.shape[1]
+            if written:
+                new = self.embed(input_ids[:, -written:])
+                inputs_embeds = torch.cat([inputs_embeds, new], dim=1)
+            is_first_iteration = True
+        library: Any = super()
+        prepared: dict[str, Any] = library.prepare_inputs_for_generation(
+            input_ids,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
+        return prepared
+
+    def marks(self, sequences: Tensor, hidden_states: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+        """States of the [SEG] tokens that `generate` wrote, for `segment`.
+
+        Args:
+            sequences: (B, L + written) of ``generate(..., return_dict_in_generate=True,
+                output_hidden_states=True)``, greedy or sampled.
+            hidden_states: Of the same output; step k holds the states after reading token k - 1.
+
+        Returns:
+            Per prompt (N, D). A [SEG] that ends the answer was never read and is left out, as
+            published; let `generate` write one token more to have its mask.
+
+        Raises:
+            EngineError: The steps do not belong to the sequences, as after a beam search.
+        """
+        steps = torch.stack([step[-1][:, -1] for step in hidden_states], dim=1)  # (B, K, D)
+        if len(steps) != len(sequences):
+            raise EngineError(
+                "The states of a beam search can't be told apart.",
+                found=f"{len(sequences)} answers, {len(steps)} rows of states",
+                change="num_beams=1",
+            )
+        written = sequences[:, -steps.shape[1] :]
+        marked = written[:, :-1] == self.config.seg_token_id  # (B, K - 1)
+        return [states[1:][row] for states, row in zip(steps, marked, strict=True)]
 
     def segment_features(self, sam_pixel_values: Tensor) -> SamFeatures:
         """What the mask tower sees of pictures; keep it to draw further masks.
@@ -292,6 +433,17 @@ def _check_complete(info: dict[str, Any]) -> None:
                 found=f"{len(keys)} {kind.replace('_', ' ')}, first {keys[0]}",
                 change="take config.json and weights from one folder",
             )
+
+
+def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of predicting each label from the position before it.
+
+    Args:
+        logits: (B, L, vocabulary), of the last L of the labelled positions.
+        labels: (B, L' >= L); -100 = no loss there.
+    """
+    wanted = labels[:, -logits.shape[1] :][:, 1:]
+    return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted.flatten())
 
 
 def pixel_shuffle(features: Tensor, ratio: float) -> Tensor:

@@ -23,8 +23,8 @@ from earthmind_lab.model.config import EarthMindConfig
 class SamFeatures:
     """What SAM 2 saw of one or more pictures: enough to draw any number of masks."""
 
-    embedding: Tensor
-    """(B, C, h, w), the coarsest level with the "no memory" code added."""
+    coarse: Tensor
+    """(B, C, h, w), the coarsest level, without any memory of other frames."""
     fine: Tensor
     """(B, C/8, 4h, 4w), the finest level, projected for the decoder."""
     middle: Tensor
@@ -33,12 +33,12 @@ class SamFeatures:
     @property
     def nbytes(self) -> int:
         """Bytes held on the device."""
-        return sum(t.numel() * t.element_size() for t in (self.embedding, self.fine, self.middle))
+        return sum(t.numel() * t.element_size() for t in (self.coarse, self.fine, self.middle))
 
     def to(self, device: torch.device | str) -> SamFeatures:
         """The same features on another device."""
         return SamFeatures(
-            embedding=self.embedding.to(device),
+            coarse=self.coarse.to(device),
             fine=self.fine.to(device),
             middle=self.middle.to(device),
         )
@@ -46,8 +46,29 @@ class SamFeatures:
     def select(self, index: Tensor) -> SamFeatures:
         """Features of the pictures `index` (N,), repeated as asked; one picture per object."""
         return SamFeatures(
-            embedding=self.embedding[index], fine=self.fine[index], middle=self.middle[index]
+            coarse=self.coarse[index], fine=self.fine[index], middle=self.middle[index]
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """What the mask decoder gave for N objects; M candidates each."""
+
+    masks: Tensor
+    """(N, M, 4h, 4w) logits."""
+    iou: Tensor
+    """(N, M) predicted IoU."""
+    tokens: Tensor
+    """(N, M or 1, C) decoder states the masks were made from."""
+    score: Tensor
+    """(N,) object score; negative = SAM 2 would call the object hidden."""
+
+    def best(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each object the mask (N, 4h, 4w), IoU (N,) and state (N, C) of the best candidate."""
+        chosen = self.iou.argmax(dim=1)  # (N,)
+        rows = torch.arange(len(chosen), device=chosen.device)
+        states = self.tokens[rows, chosen if self.tokens.shape[1] > 1 else 0]
+        return self.masks[rows, chosen], self.iou[rows, chosen], states
 
 
 class MaskTower(nn.Module):
@@ -95,10 +116,15 @@ class MaskTower(nn.Module):
             levels = [norm(level) for norm, level in zip(self.fpn_norms, levels, strict=True)]
         decoder = self.sam2.mask_decoder
         return SamFeatures(
-            embedding=levels[2] + self.sam2.no_memory_embedding.reshape(1, -1, 1, 1),
+            coarse=levels[2],
             fine=decoder.conv_s0(levels[0]),
             middle=decoder.conv_s1(levels[1]),
         )
+
+    def conditioned(self, features: SamFeatures) -> Tensor:
+        """(B, C, h, w) what the decoder reads of a picture that has no memory to go by."""
+        code: Tensor = self.sam2.no_memory_embedding
+        return features.coarse + code.reshape(1, -1, 1, 1)
 
     def decode(
         self, features: SamFeatures, prompts: Tensor, *, multimask: bool | None = None
@@ -116,29 +142,62 @@ class MaskTower(nn.Module):
         Raises:
             EngineError: The number of pictures fits neither form.
         """
-        pictures, objects = features.embedding.shape[0], prompts.shape[0]
+        pictures, objects = features.coarse.shape[0], prompts.shape[0]
         if pictures not in (1, objects):
             raise EngineError(
                 "Masks need one picture for all objects or one for each.",
                 found=f"{pictures} pictures, {objects} objects",
             )
         # (pictures, objects per picture): SAM 2 shares a picture over its second axis.
-        per_picture = objects if pictures == 1 else 1
-        point = prompts.new_zeros((pictures, per_picture, 1, 2))
-        label = torch.full((pictures, per_picture, 1), -1, device=prompts.device)
+        shared = prompts.reshape(pictures, -1, prompts.shape[1])
+        drawn = self.draw(features, self.conditioned(features), shared, multimask=multimask)
+        return drawn.masks, drawn.iou, drawn.score
+
+    def draw(
+        self,
+        features: SamFeatures,
+        conditioned: Tensor,
+        prompts: Tensor | None,
+        *,
+        multimask: bool | None = None,
+    ) -> Drawn:
+        """One call of the mask decoder.
+
+        Args:
+            features: Of B pictures.
+            conditioned: (B, C, h, w) the coarsest level with what memory adds to it.
+            prompts: (B, N, C) language embeddings; None = none, as on a frame that only memory
+                tells about (N = 1).
+            multimask: Three masks instead of one; default as configured.
+
+        Returns:
+            Masks of B * N objects.
+        """
+        pictures = conditioned.shape[0]
+        objects = 1 if prompts is None else prompts.shape[1]
+        point = conditioned.new_zeros((pictures, objects, 1, 2))
+        label = torch.full((pictures, objects, 1), -1, device=point.device)
         sparse, dense = self.sam2.prompt_encoder(
             input_points=point, input_labels=label, input_boxes=None, input_masks=None
-        )  # (pictures, per_picture, 2, C): the point and the pad, both "not a point"
-        language = prompts.reshape(pictures, per_picture, 1, -1)
-        masks, iou, _, score = self.sam2.mask_decoder(
-            image_embeddings=features.embedding,
-            image_positional_embeddings=self._positions(features.embedding),
-            sparse_prompt_embeddings=torch.cat([sparse.to(language.dtype), language], dim=2),
+        )  # (B, N, 2, C): the point and the pad, both "not a point"
+        if prompts is not None:
+            sparse = torch.cat([sparse.to(prompts.dtype), prompts[:, :, None]], dim=2)
+        masks, iou, tokens, score = self.sam2.mask_decoder(
+            image_embeddings=conditioned,
+            image_positional_embeddings=self._positions(conditioned),
+            sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=self.multimask_output if multimask is None else multimask,
-            high_resolution_features=[features.fine, features.middle],
+            high_resolution_features=[
+                level.expand(pictures, -1, -1, -1) for level in (features.fine, features.middle)
+            ],
         )
-        return masks.flatten(0, 1), iou.flatten(0, 1), score.flatten()
+        return Drawn(
+            masks=masks.flatten(0, 1),
+            iou=iou.flatten(0, 1),
+            tokens=tokens.flatten(0, 1),
+            score=score.flatten(),
+        )
 
     def forward(self, features: SamFeatures, prompts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mask with the highest predicted IoU for each prompt.
@@ -152,9 +211,9 @@ class MaskTower(nn.Module):
         rows = torch.arange(len(best), device=best.device)
         return masks[rows, best], iou[rows, best], score
 
-    def _positions(self, embedding: Tensor) -> Tensor:
+    def _positions(self, conditioned: Tensor) -> Tensor:
         positions: Tensor = self.sam2.get_image_wide_positional_embeddings()
-        return positions.to(embedding.dtype).expand(embedding.shape[0], -1, -1, -1)
+        return positions.to(conditioned.dtype).expand(conditioned.shape[0], -1, -1, -1)
 
 
 def resize_logits(logits: Tensor, size: tuple[int, int], *, sam_image_size: int) -> Tensor:

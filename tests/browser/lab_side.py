@@ -22,7 +22,7 @@ from typing import Any
 from playwright.sync_api import Locator, expect
 
 from earthmind_lab.lab import NOTEBOOK, lab_command
-from scripts.other_kernel import folder_of, install
+from scripts.apart import folder_of, install
 from tests.browser.conftest import PAGE_SECONDS, ROOT, START_SECONDS, Server, Visitor, free_port
 
 STATE = "__import__('tests.browser.lab_kernel', fromlist=['state']).state(m.session)"
@@ -67,7 +67,7 @@ class Lab:
         self, serve: Callable[..., Server], folder: Path, *, kernel: str,
         cells: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        install(kernel)
+        install("ipykernel", kernel)
         self.folder, self.kernel = folder, kernel
         notebook = folder / "root" / NOTEBOOK
         notebook.parent.mkdir(parents=True)
@@ -231,7 +231,7 @@ def _append(notebook: Path, cells: tuple[str, ...]) -> list[int]:
 def _kernelspec(folder: Path, kernel: str) -> None:
     """The environment's Python with one version of ipykernel, and the tests' own modules."""
     folder.mkdir(parents=True)
-    first = folder_of(kernel)
+    first = folder_of("ipykernel", kernel)
     path = [str(each) for each in (first, ROOT) if each is not None]
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],

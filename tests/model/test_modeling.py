@@ -190,9 +190,9 @@ def test_pixel_shuffle_order() -> None:
 def test_sam_features_move_and_count(small_config: Build) -> None:
     model = build(small_config())
     features = model.segment_features(torch.zeros(2, 3, 64, 64))
-    tensors = (features.embedding, features.middle, features.fine)
+    tensors = (features.coarse, features.middle, features.fine)
     assert features.nbytes == sum(4 * t.numel() for t in tensors)
-    assert features.to("meta").embedding.device.type == "meta"
+    assert features.to("meta").coarse.device.type == "meta"
     with pytest.raises(EngineError, match="one picture for all objects"):
         model.segment(features, torch.zeros(3, 32))
     masks, iou, _ = model.all_masks(features, torch.zeros(2, 32), multimask=True)

@@ -1,0 +1,171 @@
+"""Several prompts as one batch of tensors, for `generate` and for training.
+
+A picture is cut into squares, all squares of all prompts go through the vision tower together, and
+`slots` says which visual token fills which placeholder. So regions, frames and pairs need no code
+of their own in the model: they are rows of one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from earthmind_lab.errors import PromptError
+from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.model.processing import FUSED, EarthMindProcessor, PromptLayout
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """A pair that is fused by weight: one row of the tensor ``pairs`` of the model."""
+
+    prompt: int
+    """Row of the batch."""
+    sar_first: int
+    """Index of the first SAR square."""
+    sar_tiles: int
+    """SAR squares."""
+    optical_first: int
+    """Index of the first optical square; the squares of several composites follow each other."""
+    optical_tiles: int
+    """Optical squares of all composites."""
+    composites: int
+    """Optical views."""
+    text_start: int
+    """First column of the text that weighs the sensors."""
+    text_stop: int
+    """Column after its last one."""
+    off: int
+    """0 = both sensors count, 1 = optical weighs nothing, 2 = SAR weighs nothing."""
+
+
+OFF = (None, "optical", "sar")
+"""Meaning of `PairRow.off`."""
+
+
+def collate(
+    processor: EarthMindProcessor,
+    prompts: Sequence[Prompt],
+    options: Options | None = None,
+    *,
+    replies: Sequence[str] | None = None,
+) -> dict[str, Tensor]:
+    """Prompts as inputs of the model.
+
+    Args:
+        processor: Of the model.
+        prompts: Any mixture of forms.
+        options: Fusion and sensor choice; the same for all.
+        replies: Training: the answer to each prompt, with its control tokens.
+
+    Returns:
+        ``input_ids`` and ``attention_mask`` (B, L), padded on the left; with pictures
+        ``pixel_values`` (N, 3, S, S) and ``slots`` (n,); with weighted pairs ``pairs`` (G, 9), see
+        `PairRow`; with replies ``labels`` (B, L), -100 outside the replies.
+
+    Raises:
+        PromptError: No prompts, or not one reply for each.
+    """
+    options = options or Options()
+    if not prompts or (replies is not None and len(replies) != len(prompts)):
+        raise PromptError(
+            "A batch needs prompts, and in training one reply for each.",
+            found=f"{len(prompts)} prompts, {'no' if replies is None else len(replies)} replies",
+        )
+    answers = [processor.encode_reply(reply) for reply in replies or [""] * len(prompts)]
+    rows = [_Row(processor, prompt, options) for prompt in prompts]
+    length = max(len(row.ids) + len(answer) for row, answer in zip(rows, answers, strict=True))
+    shape = (len(rows), length)
+    ids = torch.full(shape, _pad(processor), dtype=torch.long)
+    seen = torch.zeros(shape, dtype=torch.long)
+    labels = torch.full(shape, -100, dtype=torch.long)
+    first, pairs = 0, []
+    for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        start = length - len(row.ids) - len(answer)
+        ids[index, start:] = torch.tensor([*row.ids, *answer])
+        seen[index, start:] = 1
+        labels[index, length - len(answer) :] = torch.tensor(answer, dtype=torch.long)
+        row.first, first = first, first + row.squares
+        pairs += row.pairs(index, start, length)
+    batch = {"input_ids": ids, "attention_mask": seen}
+    if first:
+        pixels = [square for row in rows for square in row.pixels]
+        batch["pixel_values"] = torch.from_numpy(np.concatenate(pixels))
+        batch["slots"] = torch.from_numpy(_slots(rows, first, processor.config.tokens_per_tile))
+    if pairs:
+        batch["pairs"] = torch.tensor([astuple(pair) for pair in pairs])
+    return batch | ({} if replies is None else {"labels": labels})
+
+
+class _Row:
+    """One prompt on its way into the batch."""
+
+    def __init__(self, processor: EarthMindProcessor, prompt: Prompt, options: Options) -> None:
+        self.prompt, self.off = prompt, OFF.index(options.sensor_off)
+        single = processor.single_tile(prompt, options)
+        counts = [processor.tile_count(view.shape, single=single) for view in prompt.views]
+        self.layout: PromptLayout = processor.layout(prompt, counts, options)
+        self.ids: list[int] = self.layout.input_ids[0].tolist()
+        self.fused = [tile for view, tile in self.layout.blocks if view == FUSED]
+        read = {view for view, _ in self.layout.blocks}
+        # A fused prompt reads SAR before optical, each sensor's squares without a gap.
+        order = sorted(range(len(prompt.views)), key=lambda i: prompt.views[i].modality != "sar")
+        self.kept = [index for index in order if self.fused or index in read]
+        self.pixels = [processor.pixel_values(prompt.views[i], single=single) for i in self.kept]
+        self.at: dict[int, int] = {}
+        self.squares = 0
+        for index, pixels in zip(self.kept, self.pixels, strict=True):
+            self.at[index] = self.squares
+            self.squares += len(pixels)
+        self.first = 0
+
+    def pairs(self, index: int, start: int, stop: int) -> list[PairRow]:
+        """The pair to fuse, if this is one; `self.first` must be set."""
+        if not self.fused:
+            return []
+        optical = [i for i in self.kept if self.prompt.views[i].modality == "optical"]
+        tiles = len(self.fused)
+        return [
+            PairRow(
+                prompt=index,
+                sar_first=self.first,
+                sar_tiles=tiles,
+                optical_first=self.first + self.at[optical[0]],
+                optical_tiles=self.squares - self.at[optical[0]],
+                composites=len(optical),
+                text_start=start + self.layout.question_start,
+                text_stop=stop,
+                off=self.off,
+            )
+        ]
+
+    def rows(self, fused_first: int, each: int) -> NDArray[np.int64]:
+        """Rows of the table of visual tokens, in the order of the placeholders."""
+        blocks = []
+        for view, tile in self.layout.blocks:
+            first = fused_first + tile if view == FUSED else self.first + self.at[view] + tile
+            blocks.append(first * each + np.arange(each, dtype=np.int64))
+        if self.layout.region_block is not None:
+            marked = blocks[self.layout.region_block]
+            blocks += [marked[cells] for cells in self.layout.region_cells]
+        return np.concatenate(blocks) if blocks else np.zeros(0, np.int64)
+
+
+def _slots(rows: Sequence[_Row], squares: int, each: int) -> NDArray[np.int64]:
+    """(n,) of the whole batch; fused tokens lie behind those of all squares."""
+    parts, fused_first = [], squares
+    for row in rows:
+        parts.append(row.rows(fused_first, each))
+        fused_first += len(row.fused)
+    return np.concatenate(parts)
+
+
+def _pad(processor: EarthMindProcessor) -> int:
+    """Any id does where nothing is read; the tokenizer's own is the least surprising."""
+    pad = processor.tokenizer.pad_token_id
+    return int(pad if pad is not None else processor.eos_token_id or 0)
