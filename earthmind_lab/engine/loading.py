@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import importlib.util
-import json
 import math
 import threading
 from collections.abc import Sequence
@@ -13,23 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from earthmind_lab.engine.base import Capabilities, StopRule
+from earthmind_lab.engine.base import Backend, Capabilities, StopRule
 from earthmind_lab.engine.resident import ResidentEngine
-from earthmind_lab.errors import (
-    EngineError,
-    EngineUnavailable,
-    ModelNotFound,
-    UnsafeCheckpoint,
-)
+from earthmind_lab.errors import EngineError, EngineUnavailable, ModelNotFound
+from earthmind_lab.exchange import Fusion
+from earthmind_lab.model.files import check_folder, is_foreign, weight_files
+from earthmind_lab.model.published import PublishedModel, local_folder, row_of
 from earthmind_lab.settings import Settings
 
 if TYPE_CHECKING:
-    from earthmind_lab.engine.local import LocalBackend
+    pass
 
 EMBEDDED = "nano"
 """The name of the model that comes with the package."""
 DTYPES = ("float32", "bfloat16", "float16")
-UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 HALF_PRECISION_FROM = 1 << 30
 """Bytes of weights from which a GPU takes bfloat16 unless asked; below, exact repetition is
 worth more than the memory."""
@@ -43,6 +39,8 @@ class _Key:
     weight_hash: str
     device: str
     dtype: str
+    fusion: Fusion | None = None
+    """As asked for; None = as the folder says."""
 
 
 _RESIDENT: dict[_Key, ResidentEngine] = {}
@@ -57,17 +55,24 @@ def load_engine(
     device: str | None = None,
     dtype: str | None = None,
     revision: str | None = None,
+    fusion: Fusion | None = None,
 ) -> ResidentEngine:
     """The engine of a model; the first call loads it, later calls return the same object.
 
     Args:
-        name: ``nano`` (comes with the package) or a folder holding config.json, tokenizer.json
-            and safetensors weights.
+        name: ``nano`` (comes with the package), a folder holding config.json, tokenizer.json
+            and safetensors weights, or a published checkpoint: ``EarthMind-4B``,
+            ``EarthMind-4B-multi``. A folder of another image-text-to-text model of transformers
+            answers too, without masks.
         device: Of torch: ``cpu``, ``cuda``, ``cuda:1``; default: ``EARTHMIND_DEVICE``, else a
             GPU where there is one.
         dtype: ``float32``, ``bfloat16`` or ``float16``; default float32, but bfloat16 for
             weights over 1 GiB on a GPU.
-        revision: First digits of the weight hash that must be found there; default: any.
+        revision: Of a folder: first digits of the weight hash that must be found there; of a
+            published checkpoint: the commit to take. Default: any, and the table's.
+        fusion: How the checkpoint was trained to join optical and SAR: ``concatenate`` or
+            ``weighted``. The weights can't tell; default: what the table or config.json says.
+            Each answer records it.
 
     Raises:
         ModelNotFound: Nothing under this name, an incomplete folder, or another revision.
@@ -76,7 +81,9 @@ def load_engine(
         EngineError: The files in the folder do not make a model.
         OutOfDeviceMemory: The weights do not fit on the device.
     """
-    folder = _folder(name)
+    folder, row = _folder(name, revision), row_of(str(name))
+    if fusion not in (None, "concatenate", "weighted"):
+        raise EngineError(f"There is no fusion {fusion!r}.", change="'concatenate' or 'weighted'")
     try:
         files = _files(folder)
         digest = weight_hash(files)
@@ -86,7 +93,7 @@ def load_engine(
             found=str(error),
             change="the rights of its files, or copy the whole folder once more",
         ) from error
-    if revision is not None and not digest.startswith(revision.lower()):
+    if row is None and revision is not None and not digest.startswith(revision.lower()):
         raise ModelNotFound(
             f"The revision {revision!r} of {str(name)!r} is not in this folder.",
             found=digest[:12],
@@ -98,13 +105,14 @@ def load_engine(
         weight_hash=digest,
         device=device,
         dtype=_dtype(dtype, device, sum(file.stat().st_size for file in files)),
+        fusion=fusion or (row.fusion if row else None),
     )
     with _GUARD:
         lock = _LOADING.setdefault(key, threading.Lock())
     with lock:  # the same model waits for the first caller; other models load meanwhile
         engine = _RESIDENT.get(key)
         if engine is None or engine.closed:
-            engine = ResidentEngine(_load(key))
+            engine = ResidentEngine(_load(key, row))
             _RESIDENT[key] = engine
     return engine
 
@@ -125,7 +133,7 @@ def weight_hash(files: Sequence[Path]) -> str:
 # --- the folder ---------------------------------------------------------------------------------
 
 
-def _folder(name: str | Path) -> Path:
+def _folder(name: str | Path, revision: str | None) -> Path:
     """The folder that a name stands for."""
     if str(name) == EMBEDDED:
         return Path(str(importlib.resources.files("earthmind_lab"))) / "weights" / EMBEDDED
@@ -134,39 +142,8 @@ def _folder(name: str | Path) -> Path:
             f"The engine at {str(name)!r} can't be reached: this version has no remote engine.",
             change=f"{EMBEDDED!r}, or the folder of a model",
         )
-    try:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            return path.resolve()
-        is_file = path.is_file()
-    except (OSError, RuntimeError):  # too long for a name; a user who does not exist
-        is_file = False
-    if is_file:
-        raise _no_folder(path)
-    shown = str(name) if len(str(name)) <= 200 else f"{str(name)[:197]}..."
-    raise ModelNotFound(
-        f"There is no model {shown!r}.",
-        found="neither a name this version knows nor a folder",
-        change=f"{EMBEDDED!r}, or a folder holding a converted checkpoint "
-        "(config.json, tokenizer.json, *.safetensors)",
-    )
-
-
-def _no_folder(file: Path) -> EngineError:
-    """Why a file is no model: a pickle is told apart, since its remedy is another."""
-    if file.suffix.lower() in UNSAFE_SUFFIXES:
-        return _unsafe(f"The weights {str(file)!r}", file.name)
-    return ModelNotFound(
-        f"{str(file)!r} is a file, not the folder of a model.", change=f"{file.parent}"
-    )
-
-
-def _unsafe(what: str, found: str) -> UnsafeCheckpoint:
-    return UnsafeCheckpoint(
-        f"{what} are in a format that can run code when opened.",
-        found=found,
-        change="save them as safetensors on the machine that you trust them on",
-    )
+    commit = revision if row_of(str(name)) is not None else None
+    return local_folder(name, commit)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -176,72 +153,7 @@ def _files(folder: Path) -> list[Path]:
         ModelNotFound: A file is missing or cut off.
         UnsafeCheckpoint: The weights are in a format that can run code.
     """
-    present = sorted(folder.iterdir()) if folder.is_dir() else []
-    files = [file for file in present if file.suffix == ".safetensors"]
-    unsafe = [file.name for file in present if file.suffix.lower() in UNSAFE_SUFFIXES]
-    if unsafe and not files:
-        raise _unsafe(f"The weights in {folder}", ", ".join(unsafe[:3]))
-    names = {file.name for file in present}
-    missing = [file for file in ("config.json", "tokenizer.json") if file not in names]
-    missing += [] if files else ["*.safetensors"]
-    if missing:
-        raise ModelNotFound(
-            f"The folder {folder} holds no complete model.",
-            found=f"no {', no '.join(missing)}",
-            change="copy the whole folder of the model, or install the package once more",
-        )
-    _check_config(folder / "config.json")
-    for file in files:
-        _check_header(file)
-    return files
-
-
-def _check_config(file: Path) -> None:
-    """Refuse the config of another architecture: its missing sizes would become EarthMind-4B's."""
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelNotFound(
-            f"{file} can't be read.", found=str(error), change="copy the file once more"
-        ) from error
-    ours = isinstance(config, dict) and ("text_config" in config or "llm_config" in config)
-    if not ours or "vision_config" not in config:
-        kind = config.get("model_type") if isinstance(config, dict) else None
-        raise ModelNotFound(
-            f"{file} does not describe an EarthMind model.",
-            found=f"model_type {kind!r}" if kind else "no sizes of its parts",
-            change="the folder of a converted EarthMind checkpoint",
-        )
-
-
-def _check_header(file: Path) -> None:
-    """Tell a cut-off download and a renamed pickle from weights before anything opens them.
-
-    A safetensors file is eight bytes of header length (little endian), a JSON header, the data.
-    """
-    with file.open("rb") as stream:
-        start = stream.read(9)
-        length, size = int.from_bytes(start[:8], "little"), file.stat().st_size
-        if len(start) == 9 and start[8:9] != b"{":
-            raise UnsafeCheckpoint(
-                f"{file} is called safetensors but is something else.",
-                found=f"it begins with {start[:4]!r}",
-                change="save the weights as safetensors",
-            )
-        header = stream.read(length - 1) if 8 + length <= size else b""
-    end = size + 1
-    try:
-        tensors = json.loads(b"{" + header)
-        offsets = [v["data_offsets"][1] for k, v in tensors.items() if k != "__metadata__"]
-        end = 8 + length + max(offsets, default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass  # a header that can't be read is one more way of being cut off
-    if end > size:
-        raise ModelNotFound(
-            f"The weights {file} are cut off.",
-            found=f"{size} bytes",
-            change="copy or download the file once more",
-        )
+    return weight_files(folder) if is_foreign(folder) else check_folder(folder)
 
 
 # --- device and model ---------------------------------------------------------------------------
@@ -270,13 +182,24 @@ def _dtype(asked: str | None, device: str, nbytes: int) -> str:
     return name
 
 
-def _load(key: _Key) -> LocalBackend:
+def _load(key: _Key, row: PublishedModel | None = None) -> Backend[Any, Any]:
     """Read model and tokenizer of a checked folder."""
+    if is_foreign(key.folder):
+        return _load_other(key)
     from earthmind_lab.engine.local import LocalBackend
     from earthmind_lab.model.opening import open_model
 
-    model, processor = open_model(key.folder, device=key.device, dtype=key.dtype)
+    model, processor = open_model(key.folder, device=key.device, dtype=key.dtype, fusion=key.fusion)
+    if row is not None:
+        processor.config.display_name, processor.config.licence = row.alias, row.licence
     return LocalBackend(model, processor, _capabilities(key, processor))
+
+
+def _load_other(key: _Key) -> Backend[Any, Any]:
+    """Read a model of another kind."""
+    from earthmind_lab.engine.adapters import open_adapter
+
+    return open_adapter(key.folder, device=key.device, dtype=key.dtype, weight_hash=key.weight_hash)
 
 
 def _capabilities(key: _Key, processor: Any) -> Capabilities:

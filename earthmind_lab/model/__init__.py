@@ -17,12 +17,17 @@ _HOME = {
     "EarthMindForConditionalGeneration": "modeling",
     "EarthMindOutput": "modeling",
     "EarthMindProcessor": "processing",
+    "HierarchicalCrossModalAttention": "attention",
+    "LossWeights": "losses",
+    "MODELS": "published",
     "FUSED": "processing",
     "PromptLayout": "processing",
     "SamFeatures": "segmentation",
+    "collate": "batch",
     "concatenate": "fusion",
     "convert_checkpoint": "convert",
     "load_upstream": "convert",
+    "track": "tracking",
     "weighted": "fusion",
 }
 

@@ -102,14 +102,16 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
         *inputs: Any,
         **options: Any,
     ) -> EarthMindForConditionalGeneration:
-        """Load a model from a folder, in our own layout or as published upstream.
+        """Load a model in our own layout or in the published one; no remote code.
 
         Args:
-            pretrained_model_name_or_path: A folder with config.json and safetensors files (never
-                a name to download); None with `config` and `state_dict`.
+            pretrained_model_name_or_path: A folder with config.json and safetensors files (one or
+                shards), an alias of `published.MODELS`, or a hub id; None with `config` and
+                `state_dict`.
             inputs: Passed on.
             options: Of transformers' `from_pretrained`: ``dtype``, ``attn_implementation``,
-                ``device_map``, ...
+                ``device_map``, ``quantization_config``, ``revision``, ...; ``fusion`` and
+                ``mask_source`` replace what the folder's config says.
 
         Returns:
             The model in evaluation mode.
@@ -119,19 +121,31 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
             UnsafeCheckpoint: The weights are in a format that can run code.
             EngineError: The weights are those of another model: some are missing or left over.
         """
-        from earthmind_lab.model import convert
+        from earthmind_lab.model import convert, published
+        from earthmind_lab.model.files import is_published, read_json, weight_files
 
-        folder = pretrained_model_name_or_path
-        if folder is not None and convert.is_upstream(folder):
-            config, state = convert.read_upstream(folder)
-            options = {"config": config, "state_dict": state} | options
-            folder = None
-        elif folder is not None:
-            convert.check_folder(folder)
-            options = {"use_safetensors": True, "local_files_only": True} | options
+        name = pretrained_model_name_or_path
+        settings = {key: options.pop(key) for key in SETTINGS if key in options}
+        where = None
+        if name is not None:
+            folder = published.local_folder(name, options.pop("revision", None))
+            upstream = is_published(read_json(folder / "config.json"))
+            weight_files(folder)
+            if upstream:
+                config, state = convert.read_upstream(folder)
+                if (row := published.row_of(str(name))) is not None:
+                    settings = {"fusion": row.fusion, "licence": row.licence} | settings
+                options = {"config": config, "state_dict": state} | options
+            else:
+                where = str(folder)
+                options = {"use_safetensors": True, "local_files_only": True} | options
+                options.setdefault("config", convert.read_config(folder))
+        for key, value in settings.items():
+            setattr(options["config"], key, value)
         report = options.pop("output_loading_info", False)
-        where = None if folder is None else str(folder)
-        loaded: Any = super().from_pretrained(where, *inputs, output_loading_info=True, **options)
+        # Wrong sizes come back in the report instead of as an error that names no tensor.
+        options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded: Any = super().from_pretrained(where, *inputs, **options)
         _check_complete(loaded[1])
         return loaded if report else loaded[0]  # type: ignore[no-any-return]
 
@@ -247,7 +261,7 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
         fused, _, _ = weighted(tokens[optical : optical + squares], tokens[sar : sar + tiles], text)
         return fused.flatten(0, 1)
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917 - the library's form, with what this model adds
         self,
         input_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
@@ -423,16 +437,28 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return resize_logits(logits, size, sam_image_size=self.config.sam_image_size)
 
 
+SETTINGS = ("fusion", "mask_source", "licence")
+"""What weights can't tell: fields of the config that `from_pretrained` takes by name."""
+
+
 def _check_complete(info: dict[str, Any]) -> None:
     """The library only warns of missing weights and goes on with random ones."""
-    for kind in ("missing_keys", "unexpected_keys"):
-        keys = sorted(info.get(kind) or ())
-        if keys:
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        found = sorted(_named(entry) for entry in info.get(kind) or ())
+        if found:
             raise EngineError(
                 "The weights do not fit the configuration.",
-                found=f"{len(keys)} {kind.replace('_', ' ')}, first {keys[0]}",
+                found=f"{len(found)} {kind.replace('_', ' ')}, first {found[0]}",
                 change="take config.json and weights from one folder",
             )
+
+
+def _named(entry: Any) -> str:
+    """A key, or a key with the sizes found and wanted."""
+    if isinstance(entry, str):
+        return entry
+    name, found, wanted = entry
+    return f"{name} {tuple(found)} instead of {tuple(wanted)}"
 
 
 def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:

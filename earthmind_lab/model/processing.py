@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from earthmind_lab.errors import EngineError, ModelNotFound, PromptError
+from earthmind_lab.errors import EngineError, PromptError
 from earthmind_lab.exchange import Modality, Options, Prompt, View
 from earthmind_lab.model import pictures
 from earthmind_lab.model.config import EarthMindConfig
@@ -34,6 +34,7 @@ from earthmind_lab.model.text import (
     ControlText,
     Piece,
 )
+from earthmind_lab.model.tokenizer import read_tokenizer, save_tokenizer
 
 FUSED = -1
 """View index of a block that holds optical and SAR fused to one token per place."""
@@ -108,26 +109,16 @@ class EarthMindProcessor:
     def from_pretrained(
         cls, folder: str | PathLike[Any], config: EarthMindConfig | None = None
     ) -> EarthMindProcessor:
-        """Read tokenizer.json (and config.json) of a model folder.
+        """Read the tokenizer (and config.json) of a model folder.
 
         Args:
-            folder: As written by `save_pretrained`.
+            folder: In our layout or in the published one.
             config: Used instead of the folder's config.json.
 
         Raises:
             ModelNotFound: The folder lacks a file.
         """
-        folder = Path(folder)
-        if not (folder / "tokenizer.json").is_file():
-            raise ModelNotFound(
-                f"{folder} holds no tokenizer.", change="pass a folder with tokenizer.json"
-            )
-        settings: dict[str, Any] = {}
-        if (folder / "tokenizer_config.json").is_file():
-            settings = json.loads((folder / "tokenizer_config.json").read_text())
-        known = {"eos_token", "pad_token", "bos_token", "unk_token"}
-        named = {k: _content(v) for k, v in settings.items() if k in known and v}
-        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **named)
+        tokenizer = read_tokenizer(folder)
         if config is None:
             from earthmind_lab.model.convert import read_config
 
@@ -138,9 +129,7 @@ class EarthMindProcessor:
         """Write tokenizer and config; the model writes its weights beside them."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-        names = ("eos_token", "pad_token", "bos_token", "unk_token")
-        settings = {n: getattr(self.tokenizer, n) for n in names if getattr(self.tokenizer, n)}
+        settings = save_tokenizer(self.tokenizer, folder)
         (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
         self.config.save_pretrained(folder)
 
@@ -402,8 +391,3 @@ class EarthMindProcessor:
             )
         setattr(self.config, field, found)
         return found
-
-
-def _content(token: Any) -> str:
-    """A token of tokenizer_config.json, which writes it as text or as a dict."""
-    return str(token["content"]) if isinstance(token, dict) else str(token)

@@ -86,8 +86,6 @@ def test_changed_weights_are_another_engine(folder):
 @pytest.mark.parametrize(
     "name",
     [
-        "EarthMind-4B",
-        "sy1998/EarthMind-4B",
         "http://gpu-box:8000",
         "/no/such/folder",
         "nano2",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from earthmind_lab.exchange import View
 from earthmind_lab.model import EarthMindConfig
-from earthmind_lab.model.convert import convert_state
+from earthmind_lab.model.keymap import convert_state
 from earthmind_lab.model.pictures import normalise, resize
 from earthmind_lab.model.segmentation import MaskTower
 from tests.model.parity import FOLDER, close

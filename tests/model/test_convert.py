@@ -20,7 +20,7 @@ from earthmind_lab.model import (
     convert_checkpoint,
     load_upstream,
 )
-from earthmind_lab.model.convert import COPY, JOIN, MEMORY, SPLIT, convert_state, rename
+from earthmind_lab.model.keymap import COPY, JOIN, MEMORY, SPLIT, convert_state, rename
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "parity"
 
