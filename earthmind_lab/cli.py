@@ -1,4 +1,4 @@
-"""The command line: ``earthmind search | chip | ask | replay | doctor | lab | demo``.
+"""The command line: ``earthmind search | chip | ask | replay | convert | doctor | lab | demo``.
 
 Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
 logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", _place, _pair, _out)
     _verb(verbs, "ask", ask, "ask a model about an area or a picture", _place, _pair, _ask, _out)
     _verb(verbs, "replay", replay, "ask again what a record asked and compare", _replay)
+    _verb(verbs, "convert", convert, "write a checkpoint in our layout or as published", _convert)
     _verb(verbs, "doctor", doctor, "check what an answer needs; exit code 1 when something lacks")
     _server(verbs, "lab", lab, "JupyterLab on the map notebook, on this machine only", _folder)
     _server(verbs, "demo", demo, "the demo page, on this machine only")
@@ -180,6 +181,27 @@ def replay(given: argparse.Namespace) -> Outcome:
     found = again(record, engine=load_engine(given.model) if given.model else None)
     head = "The same answer." if found.same else "Not the same answer."
     return Outcome(data=found.to_dict(), lines=[head, *found.differences])
+
+
+def convert(given: argparse.Namespace) -> Outcome:
+    """``earthmind convert``: a checkpoint in the other layout."""
+    import torch
+
+    from earthmind_lab.model.convert import convert_checkpoint
+    from earthmind_lab.model.published import local_folder
+
+    written = convert_checkpoint(
+        local_folder(given.source),
+        given.target,
+        to=given.to,
+        dtype=getattr(torch, given.dtype) if given.dtype else None,
+        unsafe_bin=given.unsafe_bin,
+        **({"fusion": given.fusion} if given.fusion else {}),
+    )
+    files = sorted(path.name for path in written.iterdir())
+    size = sum((written / name).stat().st_size for name in files)
+    line = f"{written}: {len(files)} files, {size / 1e6:.1f} MB"
+    return Outcome(data={"folder": str(written), "files": files, "bytes": size}, lines=[line])
 
 
 def doctor(given: argparse.Namespace) -> Outcome:  # noqa: ARG001  every verb takes what was given
@@ -275,6 +297,20 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano", help="nano, or the folder of a model")
     parser.add_argument("--seed", type=int, default=0, help="for sampling")
     parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="folder of a checkpoint, alias or hub id")
+    parser.add_argument("target", metavar="DST", help="folder to write; must not exist yet")
+    parser.add_argument("--to", choices=("ours", "published"), default="ours", help="layout")
+    parser.add_argument(
+        "--fusion", choices=("concatenate", "weighted"), help="how it was trained to join sensors"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="default: as in SRC"
+    )
+    about = "read .bin files, tensors only, in a process of its own"
+    parser.add_argument("--unsafe-bin", action="store_true", help=about)
 
 
 def _replay(parser: argparse.ArgumentParser) -> None:

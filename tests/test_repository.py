@@ -246,7 +246,7 @@ def test_option_table_is_the_parser():
         if option.startswith("--") and option != "--help"
     }
     assert told == real
-    actions = {option: action for action in verbs()["ask"]._actions
+    actions = {option: action for verb in ("convert", "ask") for action in verbs()[verb]._actions
                for option in action.option_strings}  # fmt: skip
     for name, default, _ in rows:
         if default.startswith("`") and actions[name].default is not None:

@@ -48,8 +48,8 @@ TEXT_FILES = (
     "generation_config.json",
 )
 """What goes beside config and weights, unchanged."""
-_ORIGIN = "published_config.json"
-"""The published config.json, kept in our layout so that the way back gives the same file."""
+_ORIGIN = "published.json"
+"""In our layout: the published config.json, to the letter, and which text files lay beside it."""
 Layout = Literal["ours", "published"]
 
 
@@ -180,14 +180,13 @@ def _write_ours(
     for name in TEXT_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
-    origin = folder / ("config.json" if is_upstream(folder) else _ORIGIN)
-    if origin.is_file():
-        shutil.copyfile(origin, out / _ORIGIN)
+    if (origin := _origin(folder)) is not None:
+        (out / _ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_published(folder: Path, out: Path, dtype: torch.dtype | None) -> None:
-    origin = folder / ("config.json" if is_upstream(folder) else _ORIGIN)
-    if not origin.is_file():
+    origin = _origin(folder)
+    if origin is None:
         raise EngineError(
             f"{folder} doesn't come from a published checkpoint.",
             found=f"no {_ORIGIN}",
@@ -199,10 +198,21 @@ def _write_published(folder: Path, out: Path, dtype: torch.dtype | None) -> None
     if dtype is not None:
         state = {key: tensor.to(dtype) for key, tensor in state.items()}
     _save(state, out)
-    shutil.copyfile(origin, out / "config.json")
+    (out / "config.json").write_text(origin["config"], encoding="utf-8", newline="")
     for name in TEXT_FILES:
-        if (folder / name).is_file():
+        if name in origin["files"] and (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
+
+
+def _origin(folder: Path) -> dict[str, Any] | None:
+    """What a folder was like, or is, in the published layout; None = it never was."""
+    if not is_upstream(folder):
+        kept = folder / _ORIGIN
+        return read_json(kept) if kept.is_file() else None
+    with (folder / "config.json").open(encoding="utf-8", newline="") as stream:
+        config = stream.read()
+    files = [name for name in TEXT_FILES if (folder / name).is_file()]
+    return {"config": config, "files": files}
 
 
 def _save(state: dict[str, Tensor], out: Path) -> None:

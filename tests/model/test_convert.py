@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import earthmind_lab
+from earthmind_lab.cli import main
 from earthmind_lab.errors import EngineError, ModelNotFound, UnsafeCheckpoint
 from earthmind_lab.model import (
     EarthMindConfig,
@@ -20,7 +22,17 @@ from earthmind_lab.model import (
     convert_checkpoint,
     load_upstream,
 )
-from earthmind_lab.model.keymap import COPY, JOIN, MEMORY, SPLIT, convert_state, rename
+from earthmind_lab.model.convert import read_config
+from earthmind_lab.model.keymap import (
+    COPY,
+    JOIN,
+    MEMORY,
+    SPLIT,
+    convert_state,
+    publish_state,
+    published_name,
+    rename,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "parity"
 
@@ -125,3 +137,134 @@ def test_only_safetensors_are_read(tmp_path: Path) -> None:
         load_upstream(tmp_path, config)
     with pytest.raises(ModelNotFound, match="no checkpoint"):
         load_upstream(tmp_path / "nothing", config)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_there_and_back_is_the_same_to_the_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    """published -> ours -> published, and once more."""
+    source = upstream_folder(tmp_path / "published")
+    if shards > 1:
+        monkeypatch.setattr("earthmind_lab.model.convert.SHARD_BYTES", 5_000_000)
+    first = convert_checkpoint(source, tmp_path / "first", to="published")
+    ours = convert_checkpoint(first, tmp_path / "ours", fusion="weighted")
+    back = convert_checkpoint(ours, tmp_path / "back", to="published")
+    assert len(list(back.glob("*.safetensors"))) == shards
+    assert contents(back) == contents(first)
+    again = convert_checkpoint(back, tmp_path / "again", fusion="weighted")
+    assert contents(again) == contents(ours)
+    raw = load_file(source / "model.safetensors")
+    tensors = {k: v for f in back.glob("*.safetensors") for k, v in load_file(f).items()}
+    assert tensors.keys() == raw.keys()
+    assert all(torch.equal(raw[key], tensors[key]) for key in raw)
+    assert read_config(ours).fusion == "weighted"
+
+
+def test_every_key_of_the_full_size_model_comes_back() -> None:
+    config, upstream = published()
+    there = convert_state(upstream.items(), config)
+    back = publish_state(there)
+    assert shapes(back) == shapes(upstream)
+    assert [published_name(rename(key)) for key in upstream] == list(upstream)
+
+
+def test_half_precision_by_wish(tmp_path: Path) -> None:
+    source = upstream_folder(tmp_path / "published")
+    for layout in ("ours", "published"):
+        target = tmp_path / f"half-{layout}"
+        half = convert_checkpoint(source, target, to=layout, dtype=torch.bfloat16)  # type: ignore[arg-type]
+        dtypes = {v.dtype for f in half.glob("*.safetensors") for v in load_file(f).values()}
+        assert dtypes == {torch.bfloat16}
+
+
+def test_nothing_half_written_is_left(tmp_path: Path) -> None:
+    source = upstream_folder(tmp_path / "published")
+    before = sorted(tmp_path.iterdir())
+    (source / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelNotFound, match="tokenizer"):
+        convert_checkpoint(source, tmp_path / "ours")
+    with pytest.raises(EngineError, match="no setting 'colour'"):
+        convert_checkpoint(upstream_folder(tmp_path / "b"), tmp_path / "ours", colour="red")
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "b"])
+
+
+def test_a_folder_in_use_is_not_overwritten(tmp_path: Path) -> None:
+    source = upstream_folder(tmp_path / "published")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(EngineError, match="not empty"):
+        convert_checkpoint(source, tmp_path / "full")
+    (tmp_path / "empty").mkdir()
+    assert convert_checkpoint(source, tmp_path / "empty") == tmp_path / "empty"
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+
+
+def test_settings_of_ours_have_no_place_in_the_published_layout(tmp_path: Path) -> None:
+    source = upstream_folder(tmp_path / "published")
+    with pytest.raises(EngineError, match="can't record"):
+        convert_checkpoint(source, tmp_path / "x", to="published", fusion="weighted")
+
+
+def test_a_model_of_another_form_stays_ours(tmp_path: Path) -> None:
+    nano = Path(earthmind_lab.__file__).parent / "weights" / "nano"
+    with pytest.raises(EngineError, match="doesn't come from a published checkpoint"):
+        convert_checkpoint(nano, tmp_path / "x", to="published")
+    with pytest.raises(EngineError, match="mask tower of another form"):
+        publish_state({"sam.fpn_norms.0.weight": torch.zeros(1)})
+
+
+class Hostile:
+    """A pickle that runs code when it is opened the usual way."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def as_bin(folder: Path, content: object) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save(content, folder / "pytorch_model.bin")
+
+
+def test_bin_files_are_read_only_when_asked(tmp_path: Path) -> None:
+    source = upstream_folder(tmp_path / "published")
+    safe = convert_checkpoint(source, tmp_path / "safe")
+    as_bin(source, load_file(source / "model.safetensors"))
+    with pytest.raises(UnsafeCheckpoint, match="unsafe-bin"):
+        convert_checkpoint(source, tmp_path / "x")
+    converted = convert_checkpoint(source, tmp_path / "ours", unsafe_bin=True)
+    first, second = (load_file(f / "model.safetensors") for f in (safe, converted))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("where", ["alone", "beside tensors"])
+def test_a_hostile_bin_file_does_nothing(tmp_path: Path, where: str) -> None:
+    source = upstream_folder(tmp_path / "published")
+    evil = Hostile(tmp_path / "ran")
+    state = load_file(source / "model.safetensors")
+    as_bin(source, evil if where == "alone" else state | {"evil": evil})
+    with pytest.raises(UnsafeCheckpoint, match=r"pytorch_model\.bin holds more than tensors"):
+        convert_checkpoint(source, tmp_path / "ours", unsafe_bin=True)
+    assert not (tmp_path / "ran").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["published"]
+
+
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = upstream_folder(tmp_path / "published")
+    words = ["convert", str(source), str(tmp_path / "ours"), "--fusion", "weighted", "--json"]
+    assert main(words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["folder"] == str(tmp_path / "ours")
+    assert "model.safetensors" in printed["files"]
+    assert main(words) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "not empty" in output.err
