@@ -87,7 +87,8 @@ class Options:
     mask_source: Modality | None = None
     """The sensor whose picture draws the masks; None = as the model was trained."""
     sensor_off: Modality | None = None
-    """Leave this sensor's tokens out, to see what it contributed."""
+    """Switch this sensor off, to see what it contributed: under weighted fusion its weights are
+    zero, otherwise its tokens are left out. It draws no masks either."""
     deadline: float | None = None
     """Seconds after which the ask fails instead of going on; None = no limit."""
     priority: int = 0
@@ -112,12 +113,22 @@ class Prompt:
     """Pictures of one place on one grid; SAR and optical in any order."""
     regions: tuple[Region, ...] = ()
     """Places marked on the views' grid."""
+    follow: tuple[View, ...] = ()
+    """Later frames of the same place that only the mask tower sees: objects found on the views
+    are followed into them."""
     history: tuple[Turn, ...] = ()
     """Earlier turns about the same views, oldest first."""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
             raise PromptError("The question is empty.", change="ask something")
+        frames = {view.shape for view in (*self.views, *self.follow)} if self.follow else set()
+        if self.follow and (not self.views or len(frames) > 1):
+            raise PromptError(
+                "Frames to follow objects into must be of the size of the views.",
+                found=", ".join(f"{height} x {width}" for height, width in sorted(frames)),
+                change="frames on one grid, and at least one view to find the objects on",
+            )
         for region in self.regions:
             shapes = {view.shape for view in self.views}
             if shapes != {region.mask.shape}:
@@ -145,7 +156,7 @@ class Found:
     box: tuple[float, float, float, float] | None = None
     """(x0, y0, x1, y1) in pixels."""
     view: int = 0
-    """Index into `Prompt.views` of the picture that drew it."""
+    """Index of the picture that drew it: into `Prompt.views`, then on into `Prompt.follow`."""
     text_span: tuple[int, int] | None = None
     """Where in `Reply.text` it is named."""
 

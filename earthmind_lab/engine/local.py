@@ -33,6 +33,7 @@ from earthmind_lab.model.fusion import weighted
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
 from earthmind_lab.model.processing import FUSED, EarthMindProcessor, PromptLayout
 from earthmind_lab.model.segmentation import SamFeatures
+from earthmind_lab.model.tracking import track
 
 CACHE_BYTES = {"cuda": 2 << 30, "cpu": 1 << 30}
 """Default limit of all that an engine keeps, per kind of device."""
@@ -145,6 +146,7 @@ class LocalBackend:
     @torch.inference_mode()
     def prefill(self, prompt: Prompt, options: Options, encoded: LocalEncoded) -> LocalState:
         """Read the prompt, going on from what was read before."""
+        self._check(prompt)
         counts = [
             self.processor.tile_count(view.shape, single=encoded.single) for view in prompt.views
         ]
@@ -192,7 +194,9 @@ class LocalBackend:
 
     @torch.inference_mode()
     def segment(self, state: LocalState) -> tuple[Found, ...]:
-        """Masks of every [SEG] written, all in one call of the mask decoder.
+        """Masks of every [SEG] written, all in one call of the mask decoder per frame.
+
+        An object of a series of frames is found on each; its frames follow each other.
 
         The state of a mark is the one at which the model reads it. A mark that is the very last
         token (the answer was cut off there) is read once more here so that it has its mask; the
@@ -202,17 +206,10 @@ class LocalBackend:
             self._feed_pending(state)
         if not state.marks or not state.prompt.views:
             return ()
-        index = self.processor.mask_view(state.prompt, state.options)
-        view = state.prompt.views[index]
+        frames = self.processor.mask_views(state.prompt, state.options)
         with self._device_memory():
-            features = self._sam_features(state, view)
-            logits, iou, _ = self.model.segment(features, torch.stack(state.marks))
-            masks = self.model.resize_logits(logits, view.shape).cpu().numpy()  # (N, H, W)
-            scores = iou.float().clamp(0, 1).tolist()
-        return tuple(
-            Found(label="", score=score, mask_logits=mask.astype(np.float32), view=index)
-            for mask, score in zip(masks, scores, strict=True)
-        )
+            drawn = [self._drawn(*frame) for frame in self._masks(state, frames)]
+        return tuple(found for of_one_mark in zip(*drawn, strict=True) for found in of_one_mark)
 
     def release(self, state: LocalState) -> None:
         """Keep what was read for the next question on these views."""
@@ -236,6 +233,28 @@ class LocalBackend:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _check(self, prompt: Prompt) -> None:
+        """Refuse what upstream gets wrong without a word.
+
+        Raises:
+            PromptError: Views of a pair on different grids; frames to follow without a memory.
+        """
+        sizes = {view.modality: view.shape for view in prompt.views}
+        if (
+            len({view.modality for view in prompt.views}) == 2
+            and len({view.shape for view in prompt.views}) > 1
+        ):
+            raise PromptError(
+                "The optical and the SAR view do not lie on one grid.",
+                found=", ".join(f"{name} {h} x {w}" for name, (h, w) in sizes.items()),
+                change="bring both to one grid first",
+            )
+        if prompt.follow and not self.processor.config.sam_memory:
+            raise PromptError(
+                "This model can't follow objects into further frames: it has no memory.",
+                change="ask about each frame on its own",
+            )
+
     # --- reading ----------------------------------------------------------------------------
 
     def _block_tokens(
@@ -251,19 +270,18 @@ class LocalBackend:
             views = {view for view, _ in layout.blocks}
             tokens = {view: encoded.tokens[prompt.views[view].hash] for view in views}
             return {(view, tile): tokens[view][tile] for view, tile in layout.blocks}, None
-        kept = [prompt.views[index] for index in self.processor.kept(prompt, options)]
-        sar = [view for view in kept if view.modality == "sar"]
-        if len(sar) > 1:
-            raise PromptError(
-                "Weighted fusion takes one SAR view.",
-                found=f"{len(sar)}",
-                change="leave one of them out, or fusion='concatenate'",
-            )
-        optical = [encoded.tokens[view.hash] for view in kept if view.modality == "optical"]
+        sar = next(view for view in prompt.views if view.modality == "sar")
+        optical = [view for view in prompt.views if view.modality == "optical"]
         text = self.model.embed(ids[:, layout.question_start :])[0]  # (M, D)
-        fused, w_optical, w_sar = weighted(torch.cat(optical), encoded.tokens[sar[0].hash], text)
+        fused, w_optical, w_sar = weighted(
+            torch.cat([encoded.tokens[view.hash] for view in optical]),
+            encoded.tokens[sar.hash],
+            text,
+            composites=len(optical),
+            off=options.sensor_off,
+        )
         both = torch.stack([w_optical, w_sar]).cpu().numpy()  # (2, tiles, T)
-        return {(FUSED, tile): fused[tile] for tile in range(len(fused))}, self._map(both, sar[0])
+        return {(FUSED, tile): fused[tile] for tile in range(len(fused))}, self._map(both, sar)
 
     def _map(self, weights: NDArray[np.float32], view: View) -> NDArray[np.float32]:
         """(2, tiles, T) weights as a map (2, h, w); the thumbnail is left out."""
@@ -329,6 +347,36 @@ class LocalBackend:
             token = int(state.logits.argmax())
         state.pending = token
         return Step(token_id=token, logprob=float(logprobs[token]))
+
+    def _masks(
+        self, state: LocalState, frames: Sequence[int]
+    ) -> Iterator[tuple[int, View, Tensor, Tensor]]:
+        """(index, view, logits (N, h, w), IoU (N,)) of each frame, one after the other."""
+        views = (*state.prompt.views, *state.prompt.follow)
+        prompts = self.model.text_head(torch.stack(state.marks))
+        prompted = sum(index < len(state.prompt.views) for index in frames)
+        if prompted == len(frames):  # nothing is followed, so nothing need be remembered
+            for index in frames:
+                logits, iou, _ = self.model.sam(self._sam_features(state, views[index]), prompts)
+                yield index, views[index], logits, iou
+            return
+        followed = track(
+            self.model.sam,
+            len(frames),
+            lambda number: self._sam_features(state, views[frames[number]]),
+            prompts,
+            prompted=prompted,
+        )
+        for index, (logits, iou, _) in zip(frames, followed, strict=True):
+            yield index, views[index], logits, iou
+
+    def _drawn(self, index: int, view: View, logits: Tensor, iou: Tensor) -> list[Found]:
+        """The objects of one frame, in the order of their marks."""
+        masks = self.model.resize_logits(logits, view.shape).cpu().numpy()  # (N, H, W)
+        return [
+            Found(label="", score=score, mask_logits=mask.astype(np.float32), view=index)
+            for mask, score in zip(masks, iou.float().clamp(0, 1).tolist(), strict=True)
+        ]
 
     def _feed_pending(self, state: LocalState) -> None:
         """Let the model read its last token, so that what follows can be computed."""

@@ -290,10 +290,8 @@ class ResidentEngine:
         seconds = {"queue": time.monotonic() - ask.submitted}
         ask.check()
         self._capabilities.check(ask.prompt)
-        off = ask.options.sensor_off
         with _timed(seconds, "encode"):
-            views = [view for view in ask.prompt.views if view.modality != off]
-            encoded = self._backend.encode(views)
+            encoded = self._backend.encode(self._seen(ask))
         ask.check()
         with _timed(seconds, "prefill"):
             state = self._backend.prefill(ask.prompt, ask.options, encoded)
@@ -330,6 +328,13 @@ class ResidentEngine:
         ask.check()
         ask.emit(Done(ask=ask.id, reply=reply))
 
+    def _seen(self, ask: Ask) -> list[View]:
+        """The views to encode: under weighted fusion also those of a sensor that weighs nothing."""
+        views, options = ask.prompt.views, ask.options
+        both = len({view.modality for view in views}) == 2
+        weighted = (options.fusion or self._capabilities.fusion) == "weighted" and both
+        return [view for view in views if weighted or view.modality != options.sensor_off]
+
     def _write(self, ask: Ask, state: State) -> tuple[Transcript, list[float]]:
         """Decode token by token; text goes out in batches."""
         transcript = Transcript(self._backend.decode, self._capabilities.stop)
@@ -362,7 +367,9 @@ class ResidentEngine:
 def _named(objects: tuple[Found, ...], said: tuple[Name, ...]) -> tuple[Found, ...]:
     """Objects with what the text calls them; what it does not name is an ``object``."""
     unnamed = Name(label=NO_LABEL, span=None)
-    pairs = itertools.zip_longest(objects, said[: len(objects)], fillvalue=unnamed)
+    frames = max(1, len(objects) // len(said)) if said else 1  # a series has each on every frame
+    each = [name for name in said for _ in range(frames)]
+    pairs = itertools.zip_longest(objects, each[: len(objects)], fillvalue=unnamed)
     return tuple(
         replace(found, label=name.label, text_span=name.span)
         for found, name in pairs

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.model.fusion import OFF
 from earthmind_lab.model.processing import FUSED, EarthMindProcessor, PromptLayout
 
 
@@ -41,11 +42,7 @@ class PairRow:
     text_stop: int
     """Column after its last one."""
     off: int
-    """0 = both sensors count, 1 = optical weighs nothing, 2 = SAR weighs nothing."""
-
-
-OFF = (None, "optical", "sar")
-"""Meaning of `PairRow.off`."""
+    """Index into `fusion.OFF`: the sensor whose weights are zero."""
 
 
 def collate(

@@ -106,6 +106,8 @@ class EarthMindConfig(PreTrainedConfig):
         min_dynamic_patch: Fewest squares a picture is cut into.
         max_dynamic_patch: Most squares a picture is cut into; 1 = never cut.
         use_thumbnail: Append the whole picture as last square when it was cut.
+        max_frames: Most views of one sensor that the language model reads; the published code
+            drops further ones without a word.
         template: Text around questions and replies (see `PHI3_CHAT`).
         fusion: How optical and SAR tokens meet: ``concatenate`` or ``weighted``.
         mask_source: The sensor whose picture SAM 2 sees in a pair; ``sar`` as published.
@@ -141,6 +143,7 @@ class EarthMindConfig(PreTrainedConfig):
     min_dynamic_patch: int = 1
     max_dynamic_patch: int = 12
     use_thumbnail: bool = True
+    max_frames: int = 5
     template: Any = None
     fusion: str = "concatenate"
     mask_source: str = "sar"

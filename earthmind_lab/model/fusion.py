@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from earthmind_lab.errors import PromptError
+from earthmind_lab.exchange import Modality
 
 RELEVANCE_TEMPERATURE = 0.2
 QUALITY_TEMPERATURE = 0.1
 TEXT_SHARE = 0.7
+OFF: tuple[Modality | None, ...] = (None, "optical", "sar")
+"""How batches of tensors number the sensor that is switched off."""
 
 
 def concatenate(tokens: Sequence[Tensor], blocks: Sequence[tuple[int, int]]) -> Tensor:
@@ -36,17 +39,29 @@ def concatenate(tokens: Sequence[Tensor], blocks: Sequence[tuple[int, int]]) -> 
     return torch.cat([tokens[view][tile] for view, tile in blocks])
 
 
-def weighted(optical: Tensor, sar: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def weighted(
+    optical: Tensor,
+    sar: Tensor,
+    text: Tensor,
+    *,
+    composites: int = 1,
+    off: Modality | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
     """One token per place: a convex sum of both sensors, without learned parameters.
 
     Computed in float32 whatever comes in: the quality term divides by a narrow range and is not
     reproducible in bf16.
 
     Args:
-        optical: (tiles, T, D) projected tokens; another tile count than `sar`'s is averaged
-            over tiles, which only a SAR picture of one tile allows.
+        optical: (tiles, T, D) projected tokens. For a SAR picture of one tile, more are averaged,
+            as published.
         sar: (tiles, T, D) projected tokens.
         text: (M, D) embeddings of everything after the last picture block of the prompt.
+        composites: Optical pictures that `optical` holds, one after the other. Where SAR has
+            several tiles they are averaged tile by tile; the published code stops there, or, when
+            the counts happen to agree, pairs pictures with tiles.
+        off: A sensor whose weights are zero: what the other one alone would have said, through
+            the same prompt. A grey picture instead would not be neutral.
 
     Returns:
         Fused tokens (tiles, T, D) in the dtype of `sar`; weights of optical and of SAR, each
@@ -57,14 +72,10 @@ def weighted(optical: Tensor, sar: Tensor, text: Tensor) -> tuple[Tensor, Tensor
     """
     dtype = sar.dtype
     optical, sar, text = optical.float(), sar.float(), text.float()
-    if optical.shape[0] != sar.shape[0]:
-        if sar.shape[0] != 1:
-            raise PromptError(
-                "Optical and SAR pictures of different size cannot be fused.",
-                found=f"{optical.shape[0]} optical and {sar.shape[0]} SAR tiles",
-                change="put both on one grid, or fusion='concatenate'",
-            )
-        optical = optical.mean(dim=0, keepdim=True)
+    optical = _on_tiles_of_sar(optical, len(sar), composites)
+    if off is not None:
+        by_optical = torch.full(sar.shape[:2], float(off == "sar"), device=sar.device)
+        return (optical if off == "sar" else sar).to(dtype), by_optical, 1 - by_optical
     relevance = [_relevance(tokens, text) for tokens in (optical, sar)]
     quality = [_quality(tokens) for tokens in (optical, sar)]
     by_text = torch.sigmoid(relevance[0] - relevance[1])
@@ -72,6 +83,19 @@ def weighted(optical: Tensor, sar: Tensor, text: Tensor) -> tuple[Tensor, Tensor
     weight = TEXT_SHARE * by_text + (1 - TEXT_SHARE) * by_quality  # (tiles, T)
     fused = weight[..., None] * optical + (1 - weight[..., None]) * sar
     return fused.to(dtype), weight, 1 - weight
+
+
+def _on_tiles_of_sar(optical: Tensor, tiles: int, composites: int) -> Tensor:
+    """Optical tokens (tiles of SAR, T, D) from those of all composites."""
+    if tiles == 1:
+        return optical.mean(dim=0, keepdim=True)
+    if len(optical) != composites * tiles:
+        raise PromptError(
+            "Optical and SAR pictures of different size cannot be fused.",
+            found=f"{len(optical) // composites} optical and {tiles} SAR tiles",
+            change="put both on one grid, or fusion='concatenate'",
+        )
+    return optical.reshape(composites, tiles, *optical.shape[1:]).mean(dim=0)
 
 
 def _unit(tokens: Tensor) -> Tensor:

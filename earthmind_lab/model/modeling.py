@@ -10,7 +10,9 @@ C channels, D width of the language model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -24,7 +26,7 @@ from transformers.utils.generic import ModelOutput
 
 from earthmind_lab.errors import EngineError
 from earthmind_lab.model.config import EarthMindConfig
-from earthmind_lab.model.fusion import weighted
+from earthmind_lab.model.fusion import OFF, weighted
 from earthmind_lab.model.segmentation import MaskTower, SamFeatures, resize_logits
 
 
@@ -145,7 +147,8 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
         report = options.pop("output_loading_info", False)
         # Wrong sizes come back in the report instead of as an error that names no tensor.
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        loaded: Any = super().from_pretrained(where, *inputs, **options)
+        with _quiet():
+            loaded: Any = super().from_pretrained(where, *inputs, **options)
         _check_complete(loaded[1])
         return loaded if report else loaded[0]  # type: ignore[no-any-return]
 
@@ -256,9 +259,15 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def _fused(self, tokens: Tensor, input_ids: Tensor, row: Sequence[int]) -> Tensor:
         """(tiles * T, D) of one row of `pairs`."""
-        prompt, sar, tiles, optical, squares, _, start, stop, _ = row
+        prompt, sar, tiles, optical, squares, composites, start, stop, off = row
         text = self.get_input_embeddings()(input_ids[prompt, start:stop])  # (M, D)
-        fused, _, _ = weighted(tokens[optical : optical + squares], tokens[sar : sar + tiles], text)
+        fused, _, _ = weighted(
+            tokens[optical : optical + squares],
+            tokens[sar : sar + tiles],
+            text,
+            composites=composites,
+            off=OFF[off],
+        )
         return fused.flatten(0, 1)
 
     def forward(  # noqa: PLR0913, PLR0917 - the library's form, with what this model adds
@@ -441,6 +450,21 @@ SETTINGS = ("fusion", "mask_source", "licence")
 """What weights can't tell: fields of the config that `from_pretrained` takes by name."""
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's table of keys: `_check_complete` says what is wrong in a sentence."""
+    logger = logging.getLogger("transformers.modeling_utils")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
 def _check_complete(info: dict[str, Any]) -> None:
     """The library only warns of missing weights and goes on with random ones."""
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -449,7 +473,7 @@ def _check_complete(info: dict[str, Any]) -> None:
             raise EngineError(
                 "The weights do not fit the configuration.",
                 found=f"{len(found)} {kind.replace('_', ' ')}, first {found[0]}",
-                change="take config.json and weights from one folder",
+                change="copy config.json and weights of one checkpoint once more",
             )
 
 

@@ -201,6 +201,8 @@ class EarthMindProcessor:
 
     def form(self, prompt: Prompt, options: Options) -> Form:
         """How the views are arranged: ``text``, ``single``, ``pair`` or ``frames``."""
+        if self.fusion(prompt, options) == "weighted":
+            return "pair"  # a sensor that is switched off keeps its place, with weight zero
         kept = self.kept(prompt, options)
         if len(kept) < 2:
             return "single" if kept else "text"
@@ -224,10 +226,34 @@ class EarthMindProcessor:
         wanted = options.mask_source or self.config.mask_source
         return next((i for i in kept if prompt.views[i].modality == wanted), min(kept))
 
+    def mask_views(self, prompt: Prompt, options: Options) -> tuple[int, ...]:
+        """Indices of all views an object is drawn on: one, but each frame of a series.
+
+        Frames of a series are one composite at several times, so they share a name; other
+        composites of the same acquisition are not drawn on again. `Prompt.follow` counts on
+        after the views.
+
+        Raises:
+            PromptError: There is no view.
+        """
+        first = self.mask_view(prompt, options)
+        if self.form(prompt, options) != "frames" and not prompt.follow:
+            return (first,)
+        drawn = prompt.views[first]
+        series = [
+            index
+            for index in self.kept(prompt, options)
+            if (prompt.views[index].modality, prompt.views[index].name)
+            == (drawn.modality, drawn.name)
+        ]
+        after = range(len(prompt.views), len(prompt.views) + len(prompt.follow))
+        return (*series, *after)
+
     def fusion(self, prompt: Prompt, options: Options) -> str:
         """``weighted`` or ``concatenate`` for this prompt; only a pair can be weighted."""
         wanted = options.fusion or self.config.fusion
-        return wanted if self.form(prompt, options) == "pair" else "concatenate"
+        both = len({view.modality for view in prompt.views}) == 2
+        return wanted if both else "concatenate"
 
     # --- text -------------------------------------------------------------------------------
 
@@ -317,8 +343,21 @@ class EarthMindProcessor:
                 found=f"{len(prompt.views)} views, {len(tiles_per_view)} counts",
             )
         if self.fusion(prompt, options) == "weighted":
-            sar = next(i for i in kept if prompt.views[i].modality == "sar")
-            return tuple((FUSED, tile) for tile in range(tiles_per_view[sar]))
+            sar = [i for i, view in enumerate(prompt.views) if view.modality == "sar"]
+            if len(sar) > 1:
+                raise PromptError(
+                    "Weighted fusion takes one SAR view.",
+                    found=f"{len(sar)}",
+                    change="leave one of them out, or fusion='concatenate'",
+                )
+            return tuple((FUSED, tile) for tile in range(tiles_per_view[sar[0]]))
+        most = self.config.max_frames
+        if self.form(prompt, options) == "frames" and len(kept) > most:
+            raise PromptError(
+                "The model reads fewer frames than that; it would not see the others.",
+                found=f"{len(kept)} views of one sensor",
+                change=f"at most {most}; later frames can be followed: Prompt(follow=...)",
+            )
         counts = [tiles_per_view[i] for i in kept]
         if len(set(counts)) > 1:
             raise PromptError(

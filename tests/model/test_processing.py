@@ -256,8 +256,10 @@ def test_weighted_pair_has_one_block_per_place(processor: EarthMindProcessor) ->
     prompt = Prompt(text="Q", views=(view("optical"), view("sar")))
     weighted = Options(fusion="weighted")
     assert layout(processor, prompt, weighted).blocks == ((FUSED, 0),)
-    one = Options(fusion="weighted", sensor_off="optical")
-    assert layout(processor, prompt, one).blocks == ((1, 0),)
+    for off in ("optical", "sar"):  # the prompt stays the same: the sensor only weighs nothing
+        one = Options(fusion="weighted", sensor_off=off)
+        assert layout(processor, prompt, one).blocks == ((FUSED, 0),)
+        assert prompt.views[processor.mask_view(prompt, one)].modality != off
 
 
 def test_views_that_are_cut_differently_are_refused(processor: EarthMindProcessor) -> None:
