@@ -155,7 +155,7 @@ class LocalBackend:
             ids = torch.from_numpy(layout.input_ids).to(self._device)  # (1, L)
             tokens, weights = self._block_tokens(prompt, options, layout, encoded, ids)
             embeds = self.model.embed(ids, layout.slots(tokens))  # (1, L, D)
-            content = self._content(prompt, layout, encoded)
+            content = self._content(prompt, layout, encoded, options)
             limit = len(content) - 1 if prompt.history else layout.question_start
             cache, start = self._resume(content, limit)
             cuts = sorted({start, max(start, layout.question_start), len(content)})
@@ -291,14 +291,15 @@ class LocalBackend:
         return squares.transpose(0, 1, 3, 2, 4).reshape(2, rows * side, columns * side)
 
     def _content(
-        self, prompt: Prompt, layout: PromptLayout, encoded: LocalEncoded
+        self, prompt: Prompt, layout: PromptLayout, encoded: LocalEncoded, options: Options
     ) -> NDArray[np.int64]:
         """(L,) what each position of the prompt holds; see `LocalState.content`."""
         content: NDArray[np.int64] = layout.input_ids[0].copy()
         if not layout.blocks:
             return content
         each = self.processor.config.tokens_per_tile
-        after = content[layout.question_start :].tobytes()
+        # What decides the fused tokens beside the pictures.
+        after = f"{options.sensor_off}|".encode() + content[layout.question_start :].tobytes()
         blocks = []
         for view, tile in layout.blocks:
             names = prompt.views if view == FUSED else (prompt.views[view],)

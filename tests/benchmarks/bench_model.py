@@ -102,7 +102,8 @@ def main() -> None:
         rounds = [one_round(backend, turn) for turn in range(arguments.rounds)]
     print(f"{'':34}{'ours, s':>22}{'published, s':>24}{'ratio':>8}")
     print(
-        f"{'':34}{'first  decode  mask':>22}{'first  decode  mask':>24}{'first':>8}{'all':>7}{'mask':>7}"
+        f"{'':34}{'first  decode  mask':>22}{'first  decode  mask':>24}"
+        f"{'first':>8}{'all':>7}{'mask':>7}"
     )
     for key in rounds[0]:
         ours, theirs = (_median([each[key][side] for each in rounds]) for side in (0, 1))
