@@ -185,8 +185,6 @@ def replay(given: argparse.Namespace) -> Outcome:
 
 def convert(given: argparse.Namespace) -> Outcome:
     """``earthmind convert``: a checkpoint in the other layout."""
-    import torch
-
     from earthmind_lab.model.convert import convert_checkpoint
     from earthmind_lab.model.published import local_folder
 
@@ -194,7 +192,7 @@ def convert(given: argparse.Namespace) -> Outcome:
         local_folder(given.source),
         given.target,
         to=given.to,
-        dtype=getattr(torch, given.dtype) if given.dtype else None,
+        dtype=given.dtype,
         unsafe_bin=given.unsafe_bin,
         **({"fusion": given.fusion} if given.fusion else {}),
     )

@@ -110,7 +110,7 @@ def convert_checkpoint(
     target: str | PathLike[Any],
     *,
     to: Layout = "ours",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     unsafe_bin: bool = False,
     **changes: Any,
 ) -> Path:
@@ -120,7 +120,7 @@ def convert_checkpoint(
         source: Folder with config.json, a tokenizer and weights, in either layout.
         target: Folder to write; complete when this returns, untouched when it fails.
         to: ``ours`` or ``published``.
-        dtype: Of the written weights; default: unchanged.
+        dtype: Of the written weights, or its name; default: unchanged.
         unsafe_bin: Also read .bin files, with torch's weights-only loader in a process of its own.
         changes: Config fields to set, for example ``fusion="weighted"`` (to ours only: the
             published layout has no place for them).
@@ -134,6 +134,7 @@ def convert_checkpoint(
         UnsafeCheckpoint: The weights are in a format that can run code.
     """
     source, target = Path(source), Path(target)
+    kind: torch.dtype | None = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise EngineError(
             f"The folder {target} is not empty.", change="a folder that doesn't exist yet"
@@ -152,9 +153,9 @@ def convert_checkpoint(
         out = draft / "out"
         out.mkdir()
         if to == "ours":
-            _write_ours(read_from, out, dtype, changes)
+            _write_ours(read_from, out, kind, changes)
         else:
-            _write_published(read_from, out, dtype)
+            _write_published(read_from, out, kind)
         if target.exists():
             target.rmdir()
         out.rename(target)
