@@ -255,16 +255,16 @@ def test_option_table_is_the_parser():
 
 
 def test_python_names_exist():
-    for block in blocks("python"):
-        names = [
-            node.attr
-            for node in ast.walk(ast.parse(block))
-            if isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and node.value.id == "em"
-        ]
-        assert names
-        assert set(names) <= set(earthmind_lab.__all__)
+    names = {
+        node.attr
+        for block in blocks("python")
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "em"
+    }
+    assert names
+    assert names <= set(earthmind_lab.__all__)
 
 
 def test_python_example_runs(tmp_path, monkeypatch):

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import importlib.util
 import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from earthmind_lab.engine.base import Backend, Capabilities, StopRule
 from earthmind_lab.engine.resident import ResidentEngine
 from earthmind_lab.errors import EngineError, EngineUnavailable, ModelNotFound
 from earthmind_lab.exchange import Fusion
 from earthmind_lab.model.files import check_folder, is_foreign, weight_files
-from earthmind_lab.model.published import PublishedModel, local_folder, row_of
+from earthmind_lab.model.published import EMBEDDED, PublishedModel, local_folder, row_of
 from earthmind_lab.settings import Settings
 
-if TYPE_CHECKING:
-    pass
-
-EMBEDDED = "nano"
-"""The name of the model that comes with the package."""
 DTYPES = ("float32", "bfloat16", "float16")
 HALF_PRECISION_FROM = 1 << 30
 """Bytes of weights from which a GPU takes bfloat16 unless asked; below, exact repetition is
@@ -135,8 +129,6 @@ def weight_hash(files: Sequence[Path]) -> str:
 
 def _folder(name: str | Path, revision: str | None) -> Path:
     """The folder that a name stands for."""
-    if str(name) == EMBEDDED:
-        return Path(str(importlib.resources.files("earthmind_lab"))) / "weights" / EMBEDDED
     if "://" in str(name):
         raise ModelNotFound(
             f"The engine at {str(name)!r} can't be reached: this version has no remote engine.",

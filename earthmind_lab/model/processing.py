@@ -23,6 +23,7 @@ from earthmind_lab.errors import EngineError, PromptError
 from earthmind_lab.exchange import Modality, Options, Prompt, View
 from earthmind_lab.model import pictures
 from earthmind_lab.model.config import EarthMindConfig
+from earthmind_lab.model.published import local_folder
 from earthmind_lab.model.text import (
     IMAGE_END,
     IMAGE_START,
@@ -112,12 +113,14 @@ class EarthMindProcessor:
         """Read the tokenizer (and config.json) of a model folder.
 
         Args:
-            folder: In our layout or in the published one.
+            folder: In our layout or in the published one; also ``nano``, an alias of
+                `published.MODELS` or a hub id.
             config: Used instead of the folder's config.json.
 
         Raises:
             ModelNotFound: The folder lacks a file.
         """
+        folder = local_folder(folder)
         tokenizer = read_tokenizer(folder)
         if config is None:
             from earthmind_lab.model.convert import read_config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import logging
 import os
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from earthmind_lab.exchange import Fusion
 from earthmind_lab.model.files import not_a_folder
 
 LOG = logging.getLogger(__name__)
+EMBEDDED = "nano"
+"""The model that comes with the package."""
 PARAMETERS = 3_941_813_810
 """Numbers in the 4B checkpoint; the multi-sensor one has 4096 fewer."""
 PATTERNS = ("*.json", "*.txt", "*.safetensors")
@@ -74,13 +77,15 @@ def local_folder(name: str | os.PathLike[str], revision: str | None = None) -> P
     """The folder that holds a model, downloaded where needed.
 
     Args:
-        name: A folder, an alias of `MODELS`, or a hub id ``owner/name``.
+        name: `EMBEDDED`, a folder, an alias of `MODELS`, or a hub id ``owner/name``.
         revision: Commit, branch or tag on the hub; default: the row's.
 
     Raises:
         ModelNotFound: Neither a folder nor a model that is cached or can be fetched.
         EngineError: The name is a file.
     """
+    if str(name) == EMBEDDED:
+        return Path(str(importlib.resources.files("earthmind_lab"))) / "weights" / EMBEDDED
     path = _path(name)
     if path is not None and path.is_dir():
         return path.resolve()
@@ -101,7 +106,7 @@ def unknown(name: str | os.PathLike[str]) -> ModelNotFound:
     return ModelNotFound(
         f"There is no model {shown!r}.",
         found="neither a name this version knows nor a folder",
-        change=f"'nano', or {known}, or a folder holding a checkpoint "
+        change=f"{EMBEDDED!r}, or {known}, or a folder holding a checkpoint "
         "(config.json, tokenizer.json, *.safetensors)",
     )
 
