@@ -17,8 +17,10 @@ from torch import Tensor
 
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.model.attention import Placement
 from earthmind_lab.model.fusion import OFF
 from earthmind_lab.model.processing import FUSED, EarthMindProcessor, PromptLayout
+from earthmind_lab.model.text import IMAGE_END, IMAGE_START
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,59 @@ def collate(
     Raises:
         PromptError: No prompts, or not one reply for each.
     """
-    options = options or Options()
+    batch, _ = assemble(processor, prompts, options or Options(), replies)
+    return batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingForm:
+    """Where the published code trains on a sample in another form than it answers questions.
+
+    The default trains in the form that questions are asked in.
+
+    Example:
+        >>> TrainingForm.june().two_blocks, TrainingForm.newer().weigh_by_answer
+        (True, True)
+    """
+
+    two_blocks: bool = False
+    """The tokens of a concatenated pair lie in two picture blocks instead of one. The border falls
+    between the sensors for pictures of one tile only: tokens follow each other tile by tile."""
+    weigh_by_answer: bool = False
+    """The text that weighs the sensors of a weighted pair runs on through the answer, which can't
+    be known when the question is asked."""
+    gate: bool = False
+    """`losses.training_gate` on the tokens of a pair, which answering never applies."""
+    placement: Placement = "tiles"
+    """Of `attention.attention_target`."""
+
+    @classmethod
+    def june(cls) -> TrainingForm:
+        """That of the June 2025 code."""
+        return cls(two_blocks=True, gate=True, placement="published")
+
+    @classmethod
+    def newer(cls) -> TrainingForm:
+        """That of the code from October 2025 on."""
+        return cls(weigh_by_answer=True)
+
+
+def assemble(
+    processor: EarthMindProcessor,
+    prompts: Sequence[Prompt],
+    options: Options,
+    replies: Sequence[str] | None,
+    form: TrainingForm | None = None,
+) -> tuple[dict[str, Tensor], list[Row]]:
+    """`collate`, and where each prompt's squares lie in the batch."""
+    form = form or TrainingForm()
     if not prompts or (replies is not None and len(replies) != len(prompts)):
         raise PromptError(
             "A batch needs prompts, and in training one reply for each.",
             found=f"{len(prompts)} prompts, {'no' if replies is None else len(replies)} replies",
         )
     answers = [processor.encode_reply(reply) for reply in replies or [""] * len(prompts)]
-    rows = [_Row(processor, prompt, options) for prompt in prompts]
+    rows = [Row(processor, prompt, options, form) for prompt in prompts]
     length = max(len(row.ids) + len(answer) for row, answer in zip(rows, answers, strict=True))
     shape = (len(rows), length)
     ids = torch.full(shape, _pad(processor), dtype=torch.long)
@@ -88,7 +135,8 @@ def collate(
         seen[index, start:] = 1
         labels[index, length - len(answer) :] = torch.tensor(answer, dtype=torch.long)
         row.first, first = first, first + row.squares
-        pairs += row.pairs(index, start, length)
+        asked = length if form.weigh_by_answer else start + len(row.ids)
+        pairs += row.pairs(index, start, asked)
     batch = {"input_ids": ids, "attention_mask": seen}
     if first:
         pixels = [square for row in rows for square in row.pixels]
@@ -96,18 +144,25 @@ def collate(
         batch["slots"] = torch.from_numpy(_slots(rows, first, processor.config.tokens_per_tile))
     if pairs:
         batch["pairs"] = torch.tensor([astuple(pair) for pair in pairs])
-    return batch | ({} if replies is None else {"labels": labels})
+    return batch | ({} if replies is None else {"labels": labels}), rows
 
 
-class _Row:
+class Row:
     """One prompt on its way into the batch."""
 
-    def __init__(self, processor: EarthMindProcessor, prompt: Prompt, options: Options) -> None:
+    def __init__(
+        self,
+        processor: EarthMindProcessor,
+        prompt: Prompt,
+        options: Options,
+        form: TrainingForm,
+    ) -> None:
         self.prompt, self.off = prompt, OFF.index(options.sensor_off)
         single = processor.single_tile(prompt, options)
         counts = [processor.tile_count(view.shape, single=single) for view in prompt.views]
         self.layout: PromptLayout = processor.layout(prompt, counts, options)
         self.ids: list[int] = self.layout.input_ids[0].tolist()
+        self.question_start = self.layout.question_start
         self.fused = [tile for view, tile in self.layout.blocks if view == FUSED]
         read = {view for view, _ in self.layout.blocks}
         # A fused prompt reads SAR before optical, each sensor's squares without a gap.
@@ -120,6 +175,29 @@ class _Row:
             self.at[index] = self.squares
             self.squares += len(pixels)
         self.first = 0
+        if form.two_blocks and self.layout.form == "pair" and not self.fused:
+            self._split(processor)
+
+    def aligned(self) -> tuple[int, int, int] | None:
+        """First SAR square, first optical square and tiles of a pair that is cut alike.
+
+        None without a pair, and where several views of a sensor leave open which ones match.
+        """
+        if len(self.kept) != 2 or self.layout.form != "pair":
+            return None
+        sar, optical = self.kept
+        tiles = [len(pixels) for pixels in self.pixels]
+        if tiles[0] != tiles[1]:
+            return None
+        return self.first + self.at[sar], self.first + self.at[optical], tiles[0]
+
+    def _split(self, processor: EarthMindProcessor) -> None:
+        """Two picture blocks of the same tokens instead of one."""
+        half = len(self.layout.blocks) * processor.config.tokens_per_tile // 2
+        at = self.ids.index(processor.image_token_id) + half
+        ids = processor.tokenizer.added_tokens_encoder
+        self.ids[at:at] = [ids[IMAGE_END], ids[IMAGE_START]]
+        self.question_start += 2
 
     def pairs(self, index: int, start: int, stop: int) -> list[PairRow]:
         """The pair to fuse, if this is one; `self.first` must be set."""
@@ -135,7 +213,7 @@ class _Row:
                 optical_first=self.first + self.at[optical[0]],
                 optical_tiles=self.squares - self.at[optical[0]],
                 composites=len(optical),
-                text_start=start + self.layout.question_start,
+                text_start=start + self.question_start,
                 text_stop=stop,
                 off=self.off,
             )
@@ -153,7 +231,7 @@ class _Row:
         return np.concatenate(blocks) if blocks else np.zeros(0, np.int64)
 
 
-def _slots(rows: Sequence[_Row], squares: int, each: int) -> NDArray[np.int64]:
+def _slots(rows: Sequence[Row], squares: int, each: int) -> NDArray[np.int64]:
     """(n,) of the whole batch; fused tokens lie behind those of all squares."""
     parts, fused_first = [], squares
     for row in rows:

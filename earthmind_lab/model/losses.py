@@ -112,10 +112,23 @@ def text_loss(logits: Tensor, labels: Tensor) -> Tensor:
         >>> round(float(text_loss(sure, torch.tensor([[0, 0]]))), 4)
         0.0
     """
-    wanted = labels[:, 1:].flatten()
-    scores = logits[:, :-1].flatten(0, 1).float()  # (B * (L - 1), vocabulary)
-    summed = functional.cross_entropy(scores, wanted, ignore_index=IGNORED, reduction="sum")
-    return summed / (wanted != IGNORED).sum().clamp(min=1)
+    wanted = labels[:, 1:]
+    learned = wanted != IGNORED
+    return token_loss(logits[:, :-1][learned], wanted[learned])
+
+
+def token_loss(logits: Tensor, ids: Tensor) -> Tensor:
+    """`text_loss` of the learned tokens alone, so that no logits of others need to be there.
+
+    Args:
+        logits: (M, vocabulary) at the position before each.
+        ids: (M,) the tokens.
+
+    Returns:
+        Scalar; 0 where M is 0.
+    """
+    summed = functional.cross_entropy(logits.float(), ids, reduction="sum")
+    return summed / max(len(ids), 1)
 
 
 # --- masks ---------------------------------------------------------------------------------------

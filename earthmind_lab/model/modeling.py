@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import GenerationMixin, InternVLVisionModel, PreTrainedModel, Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 from transformers.utils.generic import ModelOutput
@@ -27,6 +26,7 @@ from transformers.utils.generic import ModelOutput
 from earthmind_lab.errors import EngineError
 from earthmind_lab.model.config import EarthMindConfig
 from earthmind_lab.model.fusion import OFF, weighted
+from earthmind_lab.model.losses import text_loss
 from earthmind_lab.model.segmentation import MaskTower, SamFeatures, resize_logits
 
 
@@ -251,7 +251,17 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if pixel_values is None:
             return self.embed(input_ids)
-        tokens = self.encode_views(pixel_values.to(self.dtype))  # (N, T, D)
+        tokens = self.encode_views(pixel_values.to(self.dtype))
+        return self.fill(input_ids, tokens, slots, pairs)
+
+    def fill(
+        self,
+        input_ids: Tensor,
+        tokens: Tensor,
+        slots: Tensor | None = None,
+        pairs: Tensor | None = None,
+    ) -> Tensor:
+        """`prompt_embeds` of squares that are encoded already: `tokens` (N, T, D)."""
         table = tokens.flatten(0, 1)
         for row in [] if pairs is None else pairs.tolist():
             table = torch.cat([table, self._fused(tokens, input_ids, row)])
@@ -325,7 +335,7 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
             kept = hidden[:, logits_to_keep]
         logits = self.language.lm_head(kept)
         return EarthMindOutput(
-            loss=None if labels is None else next_token_loss(logits, labels),
+            loss=None if labels is None else text_loss(logits, labels[:, -logits.shape[1] :]),
             logits=logits,
             last_hidden_state=hidden,
             past_key_values=outputs.past_key_values,
@@ -483,17 +493,6 @@ def _named(entry: Any) -> str:
         return entry
     name, found, wanted = entry
     return f"{name} {tuple(found)} instead of {tuple(wanted)}"
-
-
-def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of predicting each label from the position before it.
-
-    Args:
-        logits: (B, L, vocabulary), of the last L of the labelled positions.
-        labels: (B, L' >= L); -100 = no loss there.
-    """
-    wanted = labels[:, -logits.shape[1] :][:, 1:]
-    return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted.flatten())
 
 
 def pixel_shuffle(features: Tensor, ratio: float) -> Tensor:
