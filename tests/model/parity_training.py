@@ -7,19 +7,26 @@ recomputed from pixel values and token ids; a stored tensor is only ever compare
 
 from __future__ import annotations
 
+from dataclasses import astuple
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from earthmind_lab.model import EarthMindForConditionalGeneration, EarthMindProcessor, weighted
 from earthmind_lab.model.attention import attention_target, attention_to_views
+from earthmind_lab.model.batch import PairRow
+from earthmind_lab.model.fusion import OFF
 from earthmind_lab.model.losses import (
     IGNORED,
+    LossWeights,
     alignment_loss,
     attention_loss,
     text_loss,
     training_gate,
 )
 from earthmind_lab.model.text import IMAGE_END
+from earthmind_lab.model.training import EarthMindTraining, TrainingForm, TrainingOutput
 
 TOLERANCE = 1e-4
 
@@ -58,6 +65,20 @@ def is_weighted_pair(tensors: dict[str, Tensor]) -> bool:
 def has_kl(tensors: dict[str, Tensor]) -> bool:
     """Whether the file holds a sample of the attention loss."""
     return "kl.masks" in tensors
+
+
+def _step(
+    tensors: dict[str, Tensor],
+    model: EarthMindForConditionalGeneration,
+    weights: LossWeights,
+    form: TrainingForm,
+    batch: dict[str, Any],
+) -> TrainingOutput:
+    """One step as a user takes it, on pictures and ids of the original run."""
+    step = EarthMindTraining(model, weights, form=form)
+    if form.gate:
+        step.query = torch.nn.Parameter(tensors["pair.local_query"])
+    return step(attention_mask=torch.ones_like(batch["input_ids"]), **batch)
 
 
 def _tokens(
@@ -113,6 +134,29 @@ def check_pair_training(
     return compared.done()
 
 
+def check_pair_step(
+    tensors: dict[str, Tensor],
+    model: EarthMindForConditionalGeneration,
+    processor: EarthMindProcessor,
+) -> list[str]:
+    """The same through `EarthMindTraining`; returns what was compared."""
+    compared = Compared(tensors)
+    sar, optical = tensors["pair.pixel_values"], tensors["pair.rgb_pixel_values"]
+    tiles, each = len(sar), processor.config.tokens_per_tile
+    rows = torch.arange(2 * tiles * each).reshape(2, tiles, each)  # sensor, tile, token
+    batch = {
+        "input_ids": tensors["pair.input_ids"],
+        "labels": tensors["pair.labels"],
+        "pixel_values": torch.cat([sar, optical]),
+        "slots": rows.transpose(0, 1).flatten(),
+        "aligned": torch.tensor([[0, tiles, tiles]]),
+    }
+    found = _step(tensors, model, LossWeights.june(), TrainingForm.june(), batch)
+    compared.close("pair.mse", found.losses["alignment"])
+    compared.close("pair.llm_loss", found.losses["text"])
+    return compared.done()
+
+
 @torch.inference_mode()
 def check_weighted_training(
     tensors: dict[str, Tensor],
@@ -143,6 +187,41 @@ def check_weighted_training(
         compared.close("pair.weight_optical_question_only", asked[..., None])
     embeds = model.embed(ids, fused.flatten(0, 1), image_token_id=processor.image_token_id)
     _answer(compared, model, embeds)
+    return compared.done()
+
+
+def check_weighted_step(
+    tensors: dict[str, Tensor],
+    model: EarthMindForConditionalGeneration,
+    processor: EarthMindProcessor,
+) -> list[str]:
+    """The same through `EarthMindTraining`; returns what was compared."""
+    compared = Compared(tensors)
+    sar, optical = tensors["pair.pixel_values"], tensors["pair.rgb_pixel_values"]
+    tiles, each = len(sar), processor.config.tokens_per_tile
+    ids = tensors["pair.input_ids"]
+    end = processor.tokenizer.convert_tokens_to_ids(IMAGE_END)
+    pair = PairRow(
+        prompt=0,
+        sar_first=0,
+        sar_tiles=tiles,
+        optical_first=tiles,
+        optical_tiles=tiles,
+        composites=1,
+        text_start=int((ids[0] == end).nonzero()[-1]) + 1,
+        text_stop=ids.shape[1],
+        off=OFF.index(None),
+    )
+    fused = 2 * tiles * each  # the first row behind the tokens of both sensors
+    batch = {
+        "input_ids": ids,
+        "labels": tensors["pair.labels"],
+        "pixel_values": torch.cat([sar, optical]),
+        "slots": torch.arange(fused, fused + tiles * each),
+        "pairs": torch.tensor([astuple(pair)]),
+    }
+    found = _step(tensors, model, LossWeights.newer(), TrainingForm.newer(), batch)
+    compared.close("pair.llm_loss", found.losses["text"])
     return compared.done()
 
 
@@ -180,4 +259,30 @@ def check_kl(
     )
     compared.close("kl.target", target)
     compared.close("kl.loss_unscaled", attention_loss(seen, target))
+    return compared.done()
+
+
+def check_kl_step(
+    tensors: dict[str, Tensor],
+    model: EarthMindForConditionalGeneration,
+    processor: EarthMindProcessor,
+) -> list[str]:
+    """The loss through `EarthMindTraining`, with any kernel; returns what was compared."""
+    compared = Compared(tensors)
+    ids, pixels = tensors["kl.input_ids"], tensors["kl.pixel_values"]
+    target = attention_target(
+        tensors["kl.masks"],
+        side=processor.config.grid_side,
+        grid=(len(pixels), 1),
+        thumbnail=False,
+        placement="published",
+    )
+    batch = {
+        "input_ids": ids,
+        "labels": ids.masked_fill(ids != processor.seg_token_id, IGNORED),
+        "pixel_values": pixels,
+        "targets": [target],
+    }
+    found = _step(tensors, model, LossWeights.june(), TrainingForm(placement="published"), batch)
+    compared.close("kl.loss_unscaled", found.losses["attention"])
     return compared.done()

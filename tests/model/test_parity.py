@@ -48,8 +48,11 @@ def test_training_sample(stem: str) -> None:
     checks = [
         (training.is_june_pair, training.check_gate),
         (training.is_june_pair, training.check_pair_training),
+        (training.is_june_pair, training.check_pair_step),
         (training.is_weighted_pair, training.check_weighted_training),
+        (training.is_weighted_pair, training.check_weighted_step),
         (training.has_kl, training.check_kl),
+        (training.has_kl, training.check_kl_step),
     ]
     fitting = [check for fits, check in checks if fits(tensors)]
     assert fitting, f"nothing in {stem}.train.safetensors is known"
