@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, Unpack
 
-from transformers import InternVLVisionConfig, PreTrainedConfig, Qwen2Config, Sam2VideoConfig
+from transformers import (
+    AutoConfig,
+    InternVLVisionConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    Sam2VideoConfig,
+)
 
 PHI3_CHAT: dict[str, Any] = {
     "name": "phi3_chat",
@@ -210,6 +216,9 @@ class EarthMindConfig(PreTrainedConfig):
             "local_query_width": 2048,
         }
         return cls(**{**fields, **changes})
+
+
+AutoConfig.register(EarthMindConfig.model_type, EarthMindConfig)
 
 
 def _vision(published: Mapping[str, Any]) -> dict[str, Any]:

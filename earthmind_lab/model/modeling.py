@@ -10,22 +10,27 @@ C channels, D width of the language model.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, InternVLVisionModel, PreTrainedModel, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForImageTextToText,
+    InternVLVisionModel,
+    PreTrainedModel,
+    Qwen2ForCausalLM,
+)
 from transformers.cache_utils import Cache
 from transformers.utils.generic import ModelOutput
 
 from earthmind_lab.errors import EngineError
 from earthmind_lab.model.config import EarthMindConfig
 from earthmind_lab.model.fusion import OFF, weighted
+from earthmind_lab.model.generation import PictureGenerationMixin
+from earthmind_lab.model.load_report import check_complete, quiet
 from earthmind_lab.model.losses import text_loss
 from earthmind_lab.model.segmentation import MaskTower, SamFeatures, resize_logits
 
@@ -47,7 +52,7 @@ class EarthMindOutput(ModelOutput):
     states of all layers."""
 
 
-class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
+class EarthMindForConditionalGeneration(PreTrainedModel, PictureGenerationMixin):
     """The composite.
 
     Args:
@@ -147,9 +152,9 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
         report = options.pop("output_loading_info", False)
         # Wrong sizes come back in the report instead of as an error that names no tensor.
         options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
-        with _quiet():
+        with quiet():
             loaded: Any = super().from_pretrained(where, *inputs, **options)
-        _check_complete(loaded[1])
+        check_complete(loaded[1])
         return loaded if report else loaded[0]  # type: ignore[no-any-return]
 
     def get_input_embeddings(self) -> nn.Module:
@@ -342,84 +347,6 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
             hidden_states=(hidden,) if output_hidden_states else None,
         )
 
-    @torch.no_grad()
-    def generate(  # type: ignore[override]
-        self, inputs: Tensor | None = None, generation_config: Any = None, **options: Any
-    ) -> Any:
-        """Answer prompts: transformers' `generate`, with the pictures encoded once.
-
-        Args:
-            inputs: (B, L) token ids, left-padded; also as ``input_ids``.
-            generation_config: Of transformers; options override it.
-            options: ``pixel_values``, ``slots``, ``pairs`` of `prompt_embeds`, and everything that
-                transformers' `generate` takes (sampling, beams, streamers, static cache, ...). The
-                published stop rule is text:
-                ``stop_strings=processor.stop_strings, tokenizer=processor.tokenizer``.
-
-        Returns:
-            What transformers' `generate` returns; the ids begin with the prompt.
-        """
-        ids = options.pop("input_ids", inputs)
-        pictures = {name: options.pop(name, None) for name in ("pixel_values", "slots", "pairs")}
-        if pictures["pixel_values"] is not None:
-            options["inputs_embeds"] = self.prompt_embeds(ids, **pictures)
-        if ids is not None:
-            options["input_ids"] = ids
-        library: Any = super()
-        return library.generate(generation_config=generation_config, **options)
-
-    def prepare_inputs_for_generation(  # type: ignore[override]
-        self,
-        input_ids: Tensor,
-        inputs_embeds: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        is_first_iteration: bool | None = False,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """The library's, but without a cache the pictures are read again at each step."""
-        cached = kwargs.get("use_cache", True)
-        if inputs_embeds is not None and not cached and attention_mask is not None:
-            written = attention_mask.shape[1] - inputs_embeds.shape[1]
-            if written:
-                new = self.embed(input_ids[:, -written:])
-                inputs_embeds = torch.cat([inputs_embeds, new], dim=1)
-            is_first_iteration = True
-        library: Any = super()
-        prepared: dict[str, Any] = library.prepare_inputs_for_generation(
-            input_ids,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            is_first_iteration=is_first_iteration,
-            **kwargs,
-        )
-        return prepared
-
-    def marks(self, sequences: Tensor, hidden_states: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
-        """States of the [SEG] tokens that `generate` wrote, for `segment`.
-
-        Args:
-            sequences: (B, L + written) of ``generate(..., return_dict_in_generate=True,
-                output_hidden_states=True)``, greedy or sampled.
-            hidden_states: Of the same output; step k holds the states after reading token k - 1.
-
-        Returns:
-            Per prompt (N, D). A [SEG] that ends the answer was never read and is left out, as
-            published; let `generate` write one token more to have its mask.
-
-        Raises:
-            EngineError: The steps do not belong to the sequences, as after a beam search.
-        """
-        steps = torch.stack([step[-1][:, -1] for step in hidden_states], dim=1)  # (B, K, D)
-        if len(steps) != len(sequences):
-            raise EngineError(
-                "The states of a beam search can't be told apart.",
-                found=f"{len(sequences)} answers, {len(steps)} rows of states",
-                change="num_beams=1",
-            )
-        written = sequences[:, -steps.shape[1] :]
-        marked = written[:, :-1] == self.config.seg_token_id  # (B, K - 1)
-        return [states[1:][row] for states, row in zip(steps, marked, strict=True)]
-
     def segment_features(self, sam_pixel_values: Tensor) -> SamFeatures:
         """What the mask tower sees of pictures; keep it to draw further masks.
 
@@ -456,43 +383,10 @@ class EarthMindForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return resize_logits(logits, size, sam_image_size=self.config.sam_image_size)
 
 
+AutoModelForImageTextToText.register(EarthMindConfig, EarthMindForConditionalGeneration)
+
 SETTINGS = ("fusion", "mask_source", "licence")
 """What weights can't tell: fields of the config that `from_pretrained` takes by name."""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's table of keys: `_check_complete` says what is wrong in a sentence."""
-    logger = logging.getLogger("transformers.modeling_utils")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
-
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-
-
-def _check_complete(info: dict[str, Any]) -> None:
-    """The library only warns of missing weights and goes on with random ones."""
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        found = sorted(_named(entry) for entry in info.get(kind) or ())
-        if found:
-            raise EngineError(
-                "The weights do not fit the configuration.",
-                found=f"{len(found)} {kind.replace('_', ' ')}, first {found[0]}",
-                change="copy config.json and weights of one checkpoint once more",
-            )
-
-
-def _named(entry: Any) -> str:
-    """A key, or a key with the sizes found and wanted."""
-    if isinstance(entry, str):
-        return entry
-    name, found, wanted = entry
-    return f"{name} {tuple(found)} instead of {tuple(wanted)}"
 
 
 def pixel_shuffle(features: Tensor, ratio: float) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from earthmind_lab.errors import EngineError, PromptError
 from earthmind_lab.exchange import Modality, Options, Prompt, View
@@ -108,7 +108,12 @@ class EarthMindProcessor:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | PathLike[Any], config: EarthMindConfig | None = None
+        cls,
+        folder: str | PathLike[Any],
+        config: EarthMindConfig | None = None,
+        *,
+        revision: str | None = None,
+        **_: Any,
     ) -> EarthMindProcessor:
         """Read the tokenizer (and config.json) of a model folder.
 
@@ -116,11 +121,13 @@ class EarthMindProcessor:
             folder: In our layout or in the published one; also ``nano``, an alias of
                 `published.MODELS` or a hub id.
             config: Used instead of the folder's config.json.
+            revision: Of a hub id.
+            _: What transformers' `AutoProcessor` hands to every processor; not used.
 
         Raises:
             ModelNotFound: The folder lacks a file.
         """
-        folder = local_folder(folder)
+        folder = local_folder(folder, revision)
         tokenizer = read_tokenizer(folder)
         if config is None:
             from earthmind_lab.model.convert import read_config
@@ -433,3 +440,6 @@ class EarthMindProcessor:
             )
         setattr(self.config, field, found)
         return found
+
+
+AutoProcessor.register(EarthMindConfig, EarthMindProcessor)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -132,3 +133,25 @@ def test_half_precision_answers_and_draws(saved: Path) -> None:
     assert difference[batch["attention_mask"].bool()].max() < 0.3
     assert half.dtype == torch.bfloat16
     assert (half.float() - full).square().mean().sqrt() / full.std() < 0.1
+
+
+def test_auto_classes_read_a_folder_of_ours(saved: Path) -> None:
+    """In a fresh interpreter: what registers them is importing the classes, nothing else."""
+    code = f"""
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+        from earthmind_lab.model import EarthMindForConditionalGeneration, EarthMindProcessor
+        for auto in (AutoConfig, AutoModelForImageTextToText, AutoProcessor):
+            print(type(auto.from_pretrained({str(saved)!r})).__name__)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert done.stdout.split() == [
+        "EarthMindConfig",
+        "EarthMindForConditionalGeneration",
+        "EarthMindProcessor",
+    ]
