@@ -72,20 +72,18 @@ def weighted(
     """
     dtype = sar.dtype
     optical, sar, text = optical.float(), sar.float(), text.float()
-    optical = _on_tiles_of_sar(optical, len(sar), composites)
+    optical = on_tiles_of_sar(optical, len(sar), composites)
     if off is not None:
         by_optical = torch.full(sar.shape[:2], float(off == "sar"), device=sar.device)
         return (optical if off == "sar" else sar).to(dtype), by_optical, 1 - by_optical
-    relevance = [_relevance(tokens, text) for tokens in (optical, sar)]
-    quality = [_quality(tokens) for tokens in (optical, sar)]
-    by_text = torch.sigmoid(relevance[0] - relevance[1])
-    by_quality = torch.sigmoid(quality[0] - quality[1])
+    by_text = torch.sigmoid(relevance(optical, text) - relevance(sar, text))
+    by_quality = torch.sigmoid(quality(optical) - quality(sar))
     weight = TEXT_SHARE * by_text + (1 - TEXT_SHARE) * by_quality  # (tiles, T)
     fused = weight[..., None] * optical + (1 - weight[..., None]) * sar
     return fused.to(dtype), weight, 1 - weight
 
 
-def _on_tiles_of_sar(optical: Tensor, tiles: int, composites: int) -> Tensor:
+def on_tiles_of_sar(optical: Tensor, tiles: int, composites: int) -> Tensor:
     """Optical tokens (tiles of SAR, T, D) from those of all composites."""
     if tiles == 1:
         return optical.mean(dim=0, keepdim=True)
@@ -103,13 +101,13 @@ def _unit(tokens: Tensor) -> Tensor:
     return tokens / (length + 1e-6)
 
 
-def _relevance(tokens: Tensor, text: Tensor) -> Tensor:
+def relevance(tokens: Tensor, text: Tensor) -> Tensor:
     """(tiles, T): the best cosine to any text token, over a temperature."""
     cosine = _unit(tokens) @ _unit(text).T  # (tiles, T, M)
     return cosine.amax(dim=-1) / RELEVANCE_TEMPERATURE
 
 
-def _quality(tokens: Tensor) -> Tensor:
+def quality(tokens: Tensor) -> Tensor:
     """(tiles, T): 1 where a token resembles few others, 0 where it resembles most.
 
     Lowest and highest entropy are taken over all tiles of the sensor together.

@@ -30,7 +30,7 @@ from earthmind_lab.model import (
     load_upstream,
 )
 from earthmind_lab.model.batch import collate
-from earthmind_lab.model.fusion import weighted
+from earthmind_lab.model.fusion import on_tiles_of_sar, quality, relevance, weighted
 from earthmind_lab.model.segmentation import SamFeatures
 from earthmind_lab.model.tracking import Tracker, track
 
@@ -259,6 +259,20 @@ def check_fusion(run: Run, encoded: list[Tensor], text_ids: Tensor) -> Tensor:
     run.check("sar_tokens", sar)
     run.check("optical_tokens", torch.cat(optical))
     run.check("text_embeds", text[None])
+    averaged = on_tiles_of_sar(torch.cat(optical), len(sar), len(optical))
+    if run.has("optical_tokens_averaged"):
+        run.check("optical_tokens_averaged", averaged)
+    else:
+        assert torch.equal(averaged, torch.cat(optical))
+    for kind, scores in (
+        ("text", {"optical": relevance(averaged, text), "sar": relevance(sar, text)}),
+        ("quality", {"optical": quality(averaged), "sar": quality(sar)}),
+    ):
+        name = "relevance" if kind == "text" else kind
+        for sensor, score in scores.items():
+            run.check(f"{name}_{sensor}", score)
+        share = torch.sigmoid(scores["optical"] - scores["sar"])
+        run.check(f"weight_{kind}", torch.stack([share, 1 - share], dim=-1))
     fused, by_optical, by_sar = weighted(torch.cat(optical), sar, text)
     run.check("weight_optical", by_optical[..., None])
     run.check("weight_sar", by_sar[..., None])
