@@ -27,6 +27,7 @@ from earthmind_lab.evidence import check
 from earthmind_lab.exchange import Event, Options, Prompt, Region, Reply, Token, Turn, View
 from earthmind_lab.masks import FollowUp
 from earthmind_lab.recording import file_sha256, make_record
+from earthmind_lab.render import picture_view, render
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -131,6 +132,7 @@ class Conversation:
         self.engine: Engine = _default_engine() if engine is None else engine
         if self.chip is not None:
             _check_size(self.chip, self.engine)
+            self.views = render(self.chip, preferred=self.engine.capabilities.composites)
         self._turns = list(turns)
         self._evidence, self._search = evidence, search
         self._pending: PendingAnswer | None = None
@@ -255,11 +257,9 @@ def ask(
 
 
 def _seen(subject: Askable) -> tuple[Chip | None, tuple[View, ...], dict[str, Any] | None]:
-    """Chip, views and, for a plain picture, where it comes from."""
-    from earthmind_lab.render import picture_view, render
-
+    """Chip, or view and, for a plain picture, where it comes from."""
     if isinstance(subject, Chip):
-        return subject, tuple(render(subject)), None
+        return subject, (), None  # which pictures of it depends on who is asked
     if isinstance(subject, View):
         return None, (subject,), {"view": subject.name, "sha256": None}
     if isinstance(subject, str | Path):

@@ -75,18 +75,24 @@ COMPOSITES = {
 }
 """Every composite by name. Vegetation reaches 0.4 and more in the near infrared."""
 PREFERRED = ("vv_vh_ratio", "swir_nir_red", "true_colour")
-"""What a model is shown, in this order, as far as the bands are there."""
+"""What a model is shown unless it wants others, in this order, as far as the bands are there."""
 FALLBACKS = {"sar": ("vv", "hh", "vh", "hv"), "optical": ("nir",)}
 """For a sensor that fills none of the preferred ones: the first that it can fill."""
 
 
-def render(chip: Chip, composites: Sequence[str] | None = None) -> tuple[View, ...]:
+def render(
+    chip: Chip,
+    composites: Sequence[str] | None = None,
+    *,
+    preferred: Sequence[str] = PREFERRED,
+) -> tuple[View, ...]:
     """Pictures of a chip.
 
     Args:
         chip: Reflectance and dB on one grid.
-        composites: Names of `COMPOSITES`; None = those a model is shown, as far as the chip
-            has the bands: SAR first, then shortwave infrared, then true colour.
+        composites: Names of `COMPOSITES`; None = `default_composites`.
+        preferred: What the model is shown where `composites` doesn't say it; see
+            `Capabilities.composites`.
 
     Returns:
         uint8 pictures on the chip's grid; nodata is black.
@@ -94,19 +100,26 @@ def render(chip: Chip, composites: Sequence[str] | None = None) -> tuple[View, .
     Raises:
         PromptError: An unknown composite, or one whose bands the chip lacks.
     """
-    names = default_composites(chip) if composites is None else tuple(composites)
+    names = default_composites(chip, preferred) if composites is None else tuple(composites)
     if not names:
         raise PromptError(
             "The chip has no bands for any picture.",
             found=", ".join((*chip.bands, *chip.polarisations)),
-            change=f"bands for one of {', '.join(PREFERRED)}",
+            change=f"bands for one of {', '.join(preferred)}",
         )
     return tuple(_view(chip, name) for name in names)
 
 
-def default_composites(chip: Chip) -> tuple[str, ...]:
-    """Names of the composites that `render` makes of a chip."""
-    names = [name for name in PREFERRED if _bands(chip, COMPOSITES[name])]
+def default_composites(chip: Chip, preferred: Sequence[str] = PREFERRED) -> tuple[str, ...]:
+    """Names of the composites that `render` makes of a chip.
+
+    Those of `preferred` that the chip has the bands for, in that order, and for a sensor that
+    fills none of them the first of `FALLBACKS` that it fills.
+
+    Raises:
+        PromptError: An unknown composite.
+    """
+    names = [name for name in preferred if _bands(chip, _composite(name))]
     for modality, fallbacks in FALLBACKS.items():
         if not any(COMPOSITES[name].modality == modality for name in names):
             names += [name for name in fallbacks if _bands(chip, COMPOSITES[name])][:1]
@@ -202,10 +215,14 @@ def draw_masks(image: NDArray[np.uint8], masks: Sequence[NDArray[np.bool_]]) -> 
     return np.rint(drawn).astype(np.uint8)
 
 
-def _view(chip: Chip, name: str) -> View:
+def _composite(name: str) -> Composite:
     if name not in COMPOSITES:
         raise PromptError(f"There is no composite {name!r}.", change=", ".join(COMPOSITES))
-    composite = COMPOSITES[name]
+    return COMPOSITES[name]
+
+
+def _view(chip: Chip, name: str) -> View:
+    composite = _composite(name)
     bands = _bands(chip, composite)
     if not bands:
         raise PromptError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,6 +36,13 @@ def test_views_go_in_the_declared_order():
     names = [view.name for view in engine.prompts[0].views]
     assert names == ["vv_vh_ratio", "true_colour"]  # the chip has no SWIR
     assert {view.shape for view in engine.prompts[0].views} == {SIDE}
+
+
+def test_a_model_is_shown_the_pictures_it_was_trained_on():
+    engine = StandInEngine()
+    engine.capabilities = replace(engine.capabilities, composites=("vv", "true_colour"))
+    ask(CHIP, "Hello?", engine=engine)
+    assert [view.name for view in engine.prompts[0].views] == ["vv", "true_colour"]
 
 
 def test_a_coarser_model_is_said_to_see_less():

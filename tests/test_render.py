@@ -112,6 +112,22 @@ def test_defaults_follow_the_bands(
     assert [view.name for view in render(make_chip(bands, polarisations))] == names
 
 
+@pytest.mark.parametrize(
+    ("polarisations", "names"),
+    [(("vv", "vh"), ["vv", "true_colour"]), (("hh",), ["true_colour", "hh"])],
+)
+def test_a_model_may_prefer_other_pictures(
+    polarisations: tuple[str, ...], names: list[str]
+) -> None:
+    views = render(make_chip(OPTICAL, polarisations), preferred=("vv", "true_colour"))
+    assert [view.name for view in views] == names
+
+
+def test_preferring_what_is_unknown_is_refused() -> None:
+    with pytest.raises(PromptError, match=r"natural.*true_colour"):
+        render(make_chip(), preferred=("natural",))
+
+
 def test_nir08_is_named_where_it_is_used() -> None:
     (view,) = render(make_chip(("red", "nir08", "swir16"), ()))
     assert view.bands == ("swir16", "nir08", "red")

@@ -94,7 +94,7 @@ def rows(
     """
     found = []
     for known in scenes:
-        views = render(known.chip)
+        views = render(known.chip, preferred=engine.capabilities.composites)
         for choice in sensors:
             shown = tuple(v for v in views if choice in ("both", v.modality))
             if len({v.modality for v in shown}) < (2 if choice == "both" else 1):

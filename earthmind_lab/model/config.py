@@ -98,6 +98,11 @@ SAM2_LARGE: Sam2Sizes = {
 """Hiera-large, the mask tower of the published checkpoints."""
 
 
+AS_PUBLISHED = ("vv", "true_colour")
+"""The public sets that EarthMind was trained on pair one grey SAR picture with one in true colour.
+How each of them was stretched to 8 bit isn't published; ours is fixed, the same on every chip."""
+
+
 class EarthMindConfig(PreTrainedConfig):
     """Configuration of `EarthMindForConditionalGeneration`.
 
@@ -114,6 +119,8 @@ class EarthMindConfig(PreTrainedConfig):
         use_thumbnail: Append the whole picture as last square when it was cut.
         max_frames: Most views of one sensor that the language model reads; the published code
             drops further ones without a word.
+        composites: Names in `render.COMPOSITES` of the pictures it is shown of a chip; empty =
+            those of `render.PREFERRED`.
         template: Text around questions and replies (see `PHI3_CHAT`).
         fusion: How optical and SAR tokens meet: ``concatenate`` or ``weighted``.
         mask_source: The sensor whose picture SAM 2 sees in a pair; ``sar`` as published.
@@ -150,6 +157,7 @@ class EarthMindConfig(PreTrainedConfig):
     max_dynamic_patch: int = 12
     use_thumbnail: bool = True
     max_frames: int = 5
+    composites: list[str] | tuple[str, ...] = ()
     template: Any = None
     fusion: str = "concatenate"
     mask_source: str = "sar"
@@ -214,6 +222,7 @@ class EarthMindConfig(PreTrainedConfig):
             "use_thumbnail": published.get("use_thumbnail", True),
             "template": dict(TEMPLATES[template]) if isinstance(template, str) else template,
             "local_query_width": 2048,
+            "composites": AS_PUBLISHED,
         }
         return cls(**{**fields, **changes})
 

@@ -34,6 +34,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory):
     engine.close()
 
 
+def test_it_is_shown_one_grey_sar_picture_and_true_colour(engine: ResidentEngine) -> None:
+    assert engine.capabilities.composites == ("vv", "true_colour")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_ids_and_masks_are_those_of_the_original(engine: ResidentEngine, name: str) -> None:
     case, tensors = CASES[name], load_file(GOLDEN / "tiny_a.golden.safetensors")
