@@ -69,5 +69,6 @@ soak: .venv
 
 bench: .venv
 	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python -m tests.benchmarks.bench_bfloat16
 	$(BIN)/python -m tests.benchmarks.bench_loading
 	$(BIN)/python -m tests.benchmarks.bench_model
