@@ -292,7 +292,11 @@ def _out(parser: argparse.ArgumentParser) -> None:
 
 def _ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", metavar="QUESTION")
-    parser.add_argument("--model", default="nano", help="nano, or the folder of a model")
+    parser.add_argument(
+        "--model",
+        default="nano",
+        help="nano, EarthMind-4B, EarthMind-4B-multi, or the folder of a model",
+    )
     parser.add_argument("--seed", type=int, default=0, help="for sampling")
     parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
 
@@ -391,7 +395,8 @@ def _told(answer: Any, pair: ScenePair | None, path: str | None) -> list[str]:
     from earthmind_lab.answer import format_area
 
     lines = _about(pair) if pair else []
-    lines += [f"Answer: {answer.text}", f"Notice: {answer.notice}"]
+    lines.append(f"Answer: {answer.text}")
+    lines += [f"Notice: {answer.notice}"] if answer.notice else []
     if answer.grid is not None and not answer.detections:
         lines.append("Mapped area: none")
     for label, area in answer.areas.items():

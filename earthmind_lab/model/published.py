@@ -148,6 +148,6 @@ def _snapshot(hub_id: str, revision: str | None) -> Path:
         raise ModelNotFound(
             f"The model {hub_id!r} is neither in the local cache nor can it be fetched.",
             found=str(error).strip().splitlines()[0][:200],
-            change=f"with a network: huggingface-cli download {hub_id}; or copy the folder here "
+            change=f"with a network: hf download {hub_id}; or copy the folder here "
             "and pass its path",
         ) from error

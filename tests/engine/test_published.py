@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from earthmind_lab.conversation import ask
 from earthmind_lab.engine import ResidentEngine, load_engine
 from earthmind_lab.exchange import Options, Prompt, Region, View
+from tests.stand_in_engine import make_chip
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "parity"
 SPEC = json.loads((GOLDEN / "tiny_a.json").read_text())
@@ -24,11 +26,16 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published")
     shutil.copy(GOLDEN / "tiny_a.model.safetensors", folder / "model.safetensors")
     shutil.copy(GOLDEN / "tiny_a.tokenizer.json", folder / "tokenizer.json")
     (folder / "config.json").write_text(json.dumps({**SPEC["config"], "sam2": SPEC["sam2"]}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path):
     engine = load_engine(folder, device="cpu")
     yield engine
     engine.close()
@@ -36,6 +43,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory):
 
 def test_it_is_shown_one_grey_sar_picture_and_true_colour(engine: ResidentEngine) -> None:
     assert engine.capabilities.composites == ("vv", "true_colour")
+
+
+def test_fusion_given_at_loading_is_in_the_record_of_an_answer(
+    folder: Path, engine: ResidentEngine
+) -> None:
+    """The weights can't tell it, so the record must."""
+    other = load_engine(folder, device="cpu", fusion="weighted")
+    asked = {"question": "What is it?", "options": Options(max_new_tokens=4)}
+    answers = [ask(make_chip(), **asked, engine=each) for each in (engine, other)]
+    other.close()
+    assert [a.record.model["fusion"] for a in answers] == ["concatenate", "weighted"]
 
 
 @pytest.mark.parametrize("name", CASES)
