@@ -29,9 +29,10 @@ from earthmind_lab.engine.base import Capabilities, Step, seen_gsd
 from earthmind_lab.engine.cache import ByteCache
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
+from earthmind_lab.model.arrangement import FUSED
 from earthmind_lab.model.fusion import weighted
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
-from earthmind_lab.model.processing import FUSED, EarthMindProcessor, PromptLayout
+from earthmind_lab.model.processing import EarthMindProcessor, PromptLayout
 from earthmind_lab.model.segmentation import SamFeatures
 from earthmind_lab.model.tracking import track
 
@@ -206,7 +207,7 @@ class LocalBackend:
             self._feed_pending(state)
         if not state.marks or not state.prompt.views:
             return ()
-        frames = self.processor.mask_views(state.prompt, state.options)
+        frames = self.processor.arrange(state.prompt, state.options).mask_views
         with self._device_memory():
             drawn = [self._drawn(*frame) for frame in self._masks(state, frames)]
         return tuple(found for of_one_mark in zip(*drawn, strict=True) for found in of_one_mark)

@@ -21,7 +21,7 @@ _HOME = {
     "HierarchicalCrossModalAttention": "attention",
     "LossWeights": "losses",
     "MODELS": "published",
-    "FUSED": "processing",
+    "FUSED": "arrangement",
     "PromptLayout": "processing",
     "SamFeatures": "segmentation",
     "Sample": "training",

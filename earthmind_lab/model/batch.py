@@ -17,9 +17,10 @@ from torch import Tensor
 
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.model.arrangement import FUSED
 from earthmind_lab.model.attention import Placement
 from earthmind_lab.model.fusion import OFF
-from earthmind_lab.model.processing import FUSED, EarthMindProcessor, PromptLayout
+from earthmind_lab.model.processing import EarthMindProcessor, PromptLayout
 from earthmind_lab.model.text import IMAGE_END, IMAGE_START
 
 
@@ -158,7 +159,7 @@ class Row:
         form: TrainingForm,
     ) -> None:
         self.prompt, self.off = prompt, OFF.index(options.sensor_off)
-        single = processor.single_tile(prompt, options)
+        single = processor.arrange(prompt, options).single_tile
         counts = [processor.tile_count(view.shape, single=single) for view in prompt.views]
         self.layout: PromptLayout = processor.layout(prompt, counts, options)
         self.ids: list[int] = self.layout.input_ids[0].tolist()

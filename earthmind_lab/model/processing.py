@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
-from earthmind_lab.errors import EngineError, PromptError
-from earthmind_lab.exchange import Modality, Options, Prompt, View
+from earthmind_lab.errors import EngineError
+from earthmind_lab.exchange import Options, Prompt, View
 from earthmind_lab.model import pictures
+from earthmind_lab.model.arrangement import Arrangement, Form
 from earthmind_lab.model.config import EarthMindConfig
 from earthmind_lab.model.published import local_folder
 from earthmind_lab.model.text import (
@@ -36,11 +37,6 @@ from earthmind_lab.model.text import (
     Piece,
 )
 from earthmind_lab.model.tokenizer import read_tokenizer, save_tokenizer
-
-FUSED = -1
-"""View index of a block that holds optical and SAR fused to one token per place."""
-
-Form: TypeAlias = Literal["text", "single", "frames", "pair"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -176,7 +172,7 @@ class EarthMindProcessor:
 
         Args:
             view: A picture.
-            single: As in `tiles`; `single_tile` says when.
+            single: As in `tiles`; `Arrangement.single_tile` says when.
 
         Returns:
             (tiles, 3, S, S).
@@ -190,80 +186,9 @@ class EarthMindProcessor:
         image = pictures.resize(view.image, (side, side))[None]
         return pictures.normalise(image, self.config.sam_pixel_mean, self.config.sam_pixel_std)
 
-    # --- which views, in which order --------------------------------------------------------
-
-    def kept(self, prompt: Prompt, options: Options) -> tuple[int, ...]:
-        """Indices of the views the language model reads: SAR first, then optical.
-
-        Raises:
-            PromptError: `sensor_off` leaves nothing to see.
-        """
-        order: tuple[Modality, ...] = ("sar", "optical")
-        seen = [m for m in order if m != options.sensor_off]
-        kept = tuple(i for m in seen for i, view in enumerate(prompt.views) if view.modality == m)
-        if prompt.views and not kept:
-            raise PromptError(
-                f"Without {options.sensor_off} there is nothing to see.",
-                found=f"{len(prompt.views)} views, all {options.sensor_off}",
-                change="sensor_off=None",
-            )
-        return kept
-
-    def form(self, prompt: Prompt, options: Options) -> Form:
-        """How the views are arranged: ``text``, ``single``, ``pair`` or ``frames``."""
-        if self.fusion(prompt, options) == "weighted":
-            return "pair"  # a sensor that is switched off keeps its place, with weight zero
-        kept = self.kept(prompt, options)
-        if len(kept) < 2:
-            return "single" if kept else "text"
-        return "pair" if len({prompt.views[i].modality for i in kept}) == 2 else "frames"
-
-    def single_tile(self, prompt: Prompt, options: Options) -> bool:
-        """Whether each view is one square (several views of one sensor: the frames form)."""
-        return self.form(prompt, options) == "frames"
-
-    def mask_view(self, prompt: Prompt, options: Options) -> int:
-        """Index of the view that the mask tower sees.
-
-        The first view of the wanted sensor; without one, the first view the model reads.
-
-        Raises:
-            PromptError: There is no view.
-        """
-        kept = self.kept(prompt, options)
-        if not kept:
-            raise PromptError("A mask needs a picture.", change="pass at least one view")
-        wanted = options.mask_source or self.config.mask_source
-        return next((i for i in kept if prompt.views[i].modality == wanted), min(kept))
-
-    def mask_views(self, prompt: Prompt, options: Options) -> tuple[int, ...]:
-        """Indices of all views an object is drawn on: one, but each frame of a series.
-
-        Frames of a series are one composite at several times, so they share a name; other
-        composites of the same acquisition are not drawn on again. `Prompt.follow` counts on
-        after the views.
-
-        Raises:
-            PromptError: There is no view.
-        """
-        first = self.mask_view(prompt, options)
-        if self.form(prompt, options) != "frames" and not prompt.follow:
-            return (first,)
-        drawn = prompt.views[first]
-        series = [
-            index
-            for index in self.kept(prompt, options)
-            if (prompt.views[index].modality, prompt.views[index].name)
-            == (drawn.modality, drawn.name)
-        ]
-        after = range(len(prompt.views), len(prompt.views) + len(prompt.follow))
-        return (*series, *after)
-
-    def fusion(self, prompt: Prompt, options: Options) -> str:
-        """``weighted`` or ``concatenate`` for this prompt; only a pair can be weighted."""
-        wanted = options.fusion or self.config.fusion
-        both = len({view.modality for view in prompt.views}) == 2
-        return wanted if both else "concatenate"
+    def arrange(self, prompt: Prompt, options: Options) -> Arrangement:
+        """Which views of a prompt are read and drawn on, and in which order."""
+        return Arrangement(self.config, prompt, options)
 
     # --- text -------------------------------------------------------------------------------
 
@@ -298,7 +223,7 @@ class EarthMindProcessor:
             region_block=region_block,
             region_cells=cells,
             question_start=start,
-            form=self.form(prompt, options),
+            form=self.arrange(prompt, options).form,
         )
 
     def encode_plain(self, text: str) -> list[int]:
@@ -323,12 +248,11 @@ class EarthMindProcessor:
     def _pieces(
         self, prompt: Prompt, tiles_per_view: Sequence[int], options: Options
     ) -> tuple[list[Piece], tuple[tuple[int, int], ...], int | None, tuple[NDArray[np.int64], ...]]:
-        kept = self.kept(prompt, options)
-        blocks = self._blocks(prompt, kept, tiles_per_view, options)
-        region_block = self._region_block(prompt, kept, blocks) if prompt.regions else None
+        views = self.arrange(prompt, options)
+        blocks = views.blocks(tiles_per_view)
+        region_block = views.region_block(blocks) if prompt.regions else None
         cells = tuple(self._cells(region.mask) for region in prompt.regions)
-        frames = self.form(prompt, options) == "frames"
-        picture = self._picture(blocks, frames) + self._regions(cells)
+        picture = self._picture(blocks, views.single_tile) + self._regions(cells)
         template: dict[str, Any] = self.config.template
         prefix, suffix = (
             self._text.trusted(template["user_prefix"]),
@@ -342,54 +266,6 @@ class EarthMindProcessor:
             picture = []  # only the first turn carries the pictures
         pieces += [*prefix, *picture, Piece(prompt.text), *suffix]
         return pieces, blocks, region_block, cells
-
-    def _blocks(
-        self, prompt: Prompt, kept: tuple[int, ...], tiles_per_view: Sequence[int], options: Options
-    ) -> tuple[tuple[int, int], ...]:
-        """(view, tile) in prompt order; tile by tile across the sensors of a pair."""
-        if len(tiles_per_view) != len(prompt.views):
-            raise PromptError(
-                "Each view needs its tile count.",
-                found=f"{len(prompt.views)} views, {len(tiles_per_view)} counts",
-            )
-        if self.fusion(prompt, options) == "weighted":
-            sar = [i for i, view in enumerate(prompt.views) if view.modality == "sar"]
-            if len(sar) > 1:
-                raise PromptError(
-                    "Weighted fusion takes one SAR view.",
-                    found=f"{len(sar)}",
-                    change="leave one of them out, or fusion='concatenate'",
-                )
-            return tuple((FUSED, tile) for tile in range(tiles_per_view[sar[0]]))
-        most = self.config.max_frames
-        if self.form(prompt, options) == "frames" and len(kept) > most:
-            raise PromptError(
-                "The model reads fewer frames than that; it would not see the others.",
-                found=f"{len(kept)} views of one sensor",
-                change=f"at most {most}; later frames can be followed: Prompt(follow=...)",
-            )
-        counts = [tiles_per_view[i] for i in kept]
-        if len(set(counts)) > 1:
-            raise PromptError(
-                "The views are cut differently, so their places do not correspond.",
-                found=f"{counts} tiles",
-                change="bring all views to one grid",
-            )
-        return tuple((view, tile) for tile in range(counts[0] if counts else 0) for view in kept)
-
-    def _region_block(
-        self, prompt: Prompt, kept: tuple[int, ...], blocks: tuple[tuple[int, int], ...]
-    ) -> int:
-        """The whole-picture tile of the first optical view read, else of the first view.
-
-        With one view this is the last block, as published. The published model has no regions on
-        a concatenated pair; taking the optical half is our own extension.
-        """
-        if blocks[0][0] == FUSED:
-            return len(blocks) - 1
-        optical = (i for i in kept if prompt.views[i].modality == "optical")
-        view = next(optical, kept[0])
-        return max(index for index, block in enumerate(blocks) if block[0] == view)
 
     def _cells(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Cells of the token grid inside a region.

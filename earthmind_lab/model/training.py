@@ -100,7 +100,7 @@ def training_batch(
         truth = _truth(processor, sample, int(learned[index].sum()), options, index)
         if truth is None:
             continue
-        views = processor.mask_views(sample.prompt, options)
+        views = processor.arrange(sample.prompt, options).mask_views
         for frame, view in enumerate(views):
             picture = (*sample.prompt.views, *sample.prompt.follow)[view]
             drawn += [(marks + row, len(pictures)) for row in range(len(truth))]
@@ -139,7 +139,7 @@ def _truth(
             found=f"{marks} [SEG], {len(masks)} masks",
             change="repeat, add or remove masks or marks",
         )
-    views = processor.mask_views(sample.prompt, options)
+    views = processor.arrange(sample.prompt, options).mask_views
     frames = (*sample.prompt.views, *sample.prompt.follow)
     truth = masks[:, None] if masks.ndim == 3 else masks
     wanted = (len(views), *frames[views[0]].shape)

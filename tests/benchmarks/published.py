@@ -72,7 +72,7 @@ def answer(
                 output_hidden_states=True,
             )
             token = output.logits[:, -1].argmax(dim=-1)
-    view = prompt.views[processor.mask_view(prompt, options)] if masks else None
+    view = prompt.views[processor.arrange(prompt, options).mask_view] if masks else None
     with timed(seconds, "mask"):
         for _ in range(masks):
             assert view is not None
@@ -89,7 +89,7 @@ def _prompt(
     options: Options,
 ) -> tuple[Tensor, Tensor]:
     """Input embeddings (1, L, D) and ids (1, L), from pictures and text."""
-    single = processor.single_tile(prompt, options)
+    single = processor.arrange(prompt, options).single_tile
     counts = [processor.tile_count(view.shape, single=single) for view in prompt.views]
     layout = processor.layout(prompt, counts, options)
     ids = torch.from_numpy(layout.input_ids)

@@ -12,7 +12,6 @@ import torch
 from earthmind_lab.engine import ResidentEngine, load_engine
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import Options, Prompt, Reply, View
-from earthmind_lab.model.config import sam2_config
 from tests.engine import tiny
 
 SHORT = Options(max_new_tokens=24)
@@ -20,21 +19,8 @@ SHORT = Options(max_new_tokens=24)
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> ResidentEngine:
-    sizes = sam2_config(
-        image_size=64,
-        embed_dim=8,
-        num_heads=1,
-        stages=[1, 1, 2, 1],
-        global_att_blocks=[3],
-        window_spec=[8, 4, 4, 2],
-        d_model=64,
-        mem_ff=32,
-        mem_layers=1,
-        mlp_dim=32,
-        iou_head_hidden_dim=32,
-    )
     folder = tiny.save(
-        tmp_path_factory.mktemp("tiny") / "memory", sam_memory=True, sam_config=sizes
+        tmp_path_factory.mktemp("tiny") / "memory", sam_memory=True, sam_config=tiny.sam2()
     )
     return load_engine(folder, device="cpu")
 

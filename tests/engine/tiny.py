@@ -32,6 +32,24 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<eos>")
 
 
+def sam2(**changes: Any) -> Any:
+    """Sizes of a small mask tower with one layer of memory."""
+    sizes: dict[str, Any] = {
+        "image_size": SIDE,
+        "embed_dim": 8,
+        "num_heads": 1,
+        "stages": [1, 1, 2, 1],
+        "global_att_blocks": [3],
+        "window_spec": [8, 4, 4, 2],
+        "d_model": 64,
+        "mem_ff": 32,
+        "mem_layers": 1,
+        "mlp_dim": 32,
+        "iou_head_hidden_dim": 32,
+    }
+    return sam2_config(**{**sizes, **changes})
+
+
 def save(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
     """Write a model folder; `changes` are fields of `EarthMindConfig`."""
     torch.manual_seed(seed)
@@ -57,19 +75,7 @@ def save(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
             "max_position_embeddings": 2048,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         },
-        "sam_config": sam2_config(
-            image_size=SIDE,
-            embed_dim=8,
-            num_heads=1,
-            stages=[1, 1, 2, 1],
-            global_att_blocks=[3],
-            bkg=[7, 7],
-            window_spec=[8, 4, 4, 2],
-            d_model=32,
-            mlp_dim=32,
-            dynamic_multimask=False,
-            iou_head_hidden_dim=32,
-        ),
+        "sam_config": sam2(bkg=[7, 7], d_model=32, dynamic_multimask=False),
         "image_size": SIDE,
         "sam_image_size": SIDE,
         "max_dynamic_patch": 1,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from earthmind_lab.model import EarthMindConfig
-from earthmind_lab.model.config import sam2_config
+from tests.engine import tiny
 
 
 def _config(**changes: object) -> EarthMindConfig:
@@ -31,20 +31,7 @@ def _config(**changes: object) -> EarthMindConfig:
             "tie_word_embeddings": True,
             "max_position_embeddings": 512,
         },
-        "sam_config": sam2_config(
-            image_size=64,
-            embed_dim=8,
-            num_heads=1,
-            stages=[1, 1, 2, 1],
-            global_att_blocks=[3],
-            window_spec=[8, 4, 4, 2],
-            d_model=64,
-            mem_ff=32,
-            mem_layers=1,
-            mlp_dim=32,
-            iou_head_hidden_dim=16,
-            dynamic_multimask=False,
-        ),
+        "sam_config": tiny.sam2(iou_head_hidden_dim=16, dynamic_multimask=False),
         "image_size": 64,
         "sam_image_size": 64,
         "max_dynamic_patch": 1,

@@ -202,7 +202,7 @@ def check_case(run: Run) -> None:
 def check_answer(run: Run) -> None:
     """From pictures and text to ids and masks."""
     prompt, processor = run.prompt, run.processor
-    single = processor.single_tile(prompt, run.options)
+    single = processor.arrange(prompt, run.options).single_tile
     counts = [processor.tile_count(view.shape, single=single) for view in prompt.views]
     layout = processor.layout(prompt, counts, run.options)
     check_prompt(run, layout)
@@ -321,7 +321,7 @@ def check_masks(run: Run) -> None:
     if run.frames:
         views: tuple[View, ...] = run.frames
     else:
-        views = (run.prompt.views[run.processor.mask_view(run.prompt, run.options)],)
+        views = (run.prompt.views[run.processor.arrange(run.prompt, run.options).mask_view],)
     drawn = track(
         run.model.sam,
         len(views),

@@ -19,7 +19,6 @@ from earthmind_lab.engine import loading
 from earthmind_lab.engine.local import LocalBackend
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Options, Prompt, Region, Turn, View
-from earthmind_lab.model.config import sam2_config
 from earthmind_lab.render import picture_view
 from tests.engine import tiny
 
@@ -32,23 +31,10 @@ CONTROL = ("<img>", "</img>", "<IMG_CONTEXT>", "<vp>", "</vp>", "[SEG]", "<p>", 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> LocalBackend:
     """A random model with every part: squares, memory, three masks."""
-    sizes = sam2_config(
-        image_size=64,
-        embed_dim=8,
-        num_heads=1,
-        stages=[1, 1, 2, 1],
-        global_att_blocks=[3],
-        window_spec=[8, 4, 4, 2],
-        d_model=64,
-        mem_ff=32,
-        mem_layers=1,
-        mlp_dim=32,
-        iou_head_hidden_dim=32,
-    )
     folder = tiny.save(
         tmp_path_factory.mktemp("fuzz") / "model",
         sam_memory=True,
-        sam_config=sizes,
+        sam_config=tiny.sam2(),
         multimask_output=True,
         max_dynamic_patch=6,
         max_frames=3,

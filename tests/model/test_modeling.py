@@ -49,7 +49,7 @@ def ask(
     }
     embeds = model.embed(torch.from_numpy(layout.input_ids), layout.slots(tokens))
     output = model(inputs_embeds=embeds)
-    view = views[processor.mask_view(prompt, options)]
+    view = views[processor.arrange(prompt, options).mask_view]
     features = model.segment_features(torch.from_numpy(processor.sam_pixel_values(view)))
     logits, iou, score = model.segment(features, output.last_hidden_state[0, -1:])
     assert iou.shape == score.shape == (1,)

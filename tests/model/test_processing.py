@@ -53,7 +53,7 @@ def view(modality: str = "optical", size: tuple[int, int] = (100, 100), seed: in
 
 def layout(processor: EarthMindProcessor, prompt: Prompt, options: Options | None = None):
     options = options or Options()
-    single = processor.single_tile(prompt, options)
+    single = processor.arrange(prompt, options).single_tile
     counts = [processor.tile_count(v.shape, single=single) for v in prompt.views]
     return processor.layout(prompt, counts, options)
 
@@ -192,7 +192,7 @@ def test_text_only(processor: EarthMindProcessor) -> None:
     assert found.slots({}) is None
     assert processor.decode(found.input_ids[0]) == "<|user|>\nHi<|end|>\n<|assistant|>\n"
     with pytest.raises(PromptError, match="needs a picture"):
-        processor.mask_view(Prompt(text="Hi"), Options())
+        _ = processor.arrange(Prompt(text="Hi"), Options()).mask_view
 
 
 @pytest.mark.parametrize("order", [("sar", "optical"), ("optical", "sar")])
@@ -222,9 +222,9 @@ def test_sensor_off_leaves_one_sensor(processor: EarthMindProcessor) -> None:
     prompt = Prompt(text="Q", views=(view("optical"), view("sar")))
     off = Options(sensor_off="sar")
     assert layout(processor, prompt, off).blocks == ((0, 0),)
-    assert processor.mask_view(prompt, off) == 0
-    assert processor.mask_view(prompt, Options()) == 1
-    assert processor.mask_view(prompt, Options(mask_source="optical")) == 0
+    assert processor.arrange(prompt, off).mask_view == 0
+    assert processor.arrange(prompt, Options()).mask_view == 1
+    assert processor.arrange(prompt, Options(mask_source="optical")).mask_view == 0
     with pytest.raises(PromptError, match="nothing to see"):
         layout(processor, Prompt(text="Q", views=(view("sar"),)), off)
 
@@ -259,7 +259,7 @@ def test_weighted_pair_has_one_block_per_place(processor: EarthMindProcessor) ->
     for off in ("optical", "sar"):  # the prompt stays the same: the sensor only weighs nothing
         one = Options(fusion="weighted", sensor_off=off)
         assert layout(processor, prompt, one).blocks == ((FUSED, 0),)
-        assert prompt.views[processor.mask_view(prompt, one)].modality != off
+        assert prompt.views[processor.arrange(prompt, one).mask_view].modality != off
 
 
 def test_views_that_are_cut_differently_are_refused(processor: EarthMindProcessor) -> None:

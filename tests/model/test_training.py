@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import peft
 import pytest
 import torch
+import transformers
 from numpy.typing import NDArray
 
 from earthmind_lab.errors import EngineError, PromptError
@@ -348,3 +350,29 @@ def test_regions_are_read_but_not_aimed_at(processor: EarthMindProcessor) -> Non
     batch = training_batch(processor, [sample])
     assert batch["targets"] == [None]
     assert len(batch["masks"]) == 1
+
+
+def test_the_librarys_trainer_steps_through_it(tmp_path: Path) -> None:
+    model, processor = build(STEM, "sdpa")
+    samples = [told(), told(view())]
+    trainer = transformers.Trainer(
+        model=EarthMindTraining(model),
+        args=transformers.TrainingArguments(
+            output_dir=str(tmp_path),
+            max_steps=8,
+            per_device_train_batch_size=2,
+            learning_rate=1e-3,
+            remove_unused_columns=False,
+            save_strategy="no",
+            logging_steps=1,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        ),
+        train_dataset=samples,
+        data_collator=lambda drawn: training_batch(processor, drawn),
+    )
+    trainer.train()
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0] - 0.5
