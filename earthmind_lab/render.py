@@ -84,15 +84,15 @@ def render(
     chip: Chip,
     composites: Sequence[str] | None = None,
     *,
-    preferred: Sequence[str] = PREFERRED,
+    preferred: Sequence[str] = (),
 ) -> tuple[View, ...]:
     """Pictures of a chip.
 
     Args:
         chip: Reflectance and dB on one grid.
         composites: Names of `COMPOSITES`; None = `default_composites`.
-        preferred: What the model is shown where `composites` doesn't say it; see
-            `Capabilities.composites`.
+        preferred: What the model wants to be shown (`Capabilities.composites`); empty =
+            `PREFERRED`.
 
     Returns:
         uint8 pictures on the chip's grid; nodata is black.
@@ -105,21 +105,21 @@ def render(
         raise PromptError(
             "The chip has no bands for any picture.",
             found=", ".join((*chip.bands, *chip.polarisations)),
-            change=f"bands for one of {', '.join(preferred)}",
+            change=f"bands for one of {', '.join(preferred or PREFERRED)}",
         )
     return tuple(_view(chip, name) for name in names)
 
 
-def default_composites(chip: Chip, preferred: Sequence[str] = PREFERRED) -> tuple[str, ...]:
+def default_composites(chip: Chip, preferred: Sequence[str] = ()) -> tuple[str, ...]:
     """Names of the composites that `render` makes of a chip.
 
-    Those of `preferred` that the chip has the bands for, in that order, and for a sensor that
-    fills none of them the first of `FALLBACKS` that it fills.
+    Those of `preferred` (empty = `PREFERRED`) that the chip has the bands for, in that order, and
+    for a sensor that fills none of them the first of `FALLBACKS` that it fills.
 
     Raises:
         PromptError: An unknown composite.
     """
-    names = [name for name in preferred if _bands(chip, _composite(name))]
+    names = [name for name in preferred or PREFERRED if _bands(chip, _composite(name))]
     for modality, fallbacks in FALLBACKS.items():
         if not any(COMPOSITES[name].modality == modality for name in names):
             names += [name for name in fallbacks if _bands(chip, COMPOSITES[name])][:1]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import Event, Found, Fusion, Options, Prompt, Reply, View
-from earthmind_lab.render import PREFERRED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,8 @@ class Capabilities:
     """Longest side of a chip's view at its native GSD; None = unlimited."""
     classes: tuple[str, ...] = ()
     """What the model was trained to name; () = open vocabulary."""
-    composites: tuple[str, ...] = PREFERRED
-    """Names in `render.COMPOSITES` of the pictures it is shown of a chip."""
+    composites: tuple[str, ...] = ()
+    """Names in `render.COMPOSITES` of the pictures it is shown of a chip; () = the usual ones."""
     tile_px: int = 448
     """Side of the square that the vision tower sees at once."""
     stop: StopRule = StopRule()

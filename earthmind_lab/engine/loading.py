@@ -17,7 +17,6 @@ from earthmind_lab.errors import EngineError, EngineUnavailable, ModelNotFound
 from earthmind_lab.exchange import Fusion
 from earthmind_lab.model.files import check_folder, is_foreign, weight_files
 from earthmind_lab.model.published import EMBEDDED, PublishedModel, local_folder, row_of
-from earthmind_lab.render import PREFERRED
 from earthmind_lab.settings import Settings
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -212,7 +211,7 @@ def _capabilities(key: _Key, processor: Any) -> Capabilities:
         device=key.device,
         max_side_px=getattr(config, "max_side_px", None) or math.isqrt(most) * config.image_size,
         classes=tuple(getattr(config, "classes", None) or ()),
-        composites=tuple(config.composites or PREFERRED),
+        composites=tuple(config.composites),
         tile_px=config.image_size,
         stop=StopRule(
             strings=processor.stop_strings,
