@@ -198,10 +198,12 @@ def boa_offset(baseline: str | None) -> float | None:
 
 
 def bands_of(item: Mapping[str, Any]) -> dict[str, str]:
-    """Our band names and the asset keys that hold them, one band per asset.
+    """Our band names and the asset keys that hold them.
 
     A key outranks a band's name and common name, a finer ``_10m`` key a coarser one, a GeoTIFF
-    a JPEG 2000. Sentinel-2's band numbers count only where the item isn't of another satellite.
+    a JPEG 2000. A file of several bands counts only where no file of one band does: beside those
+    it is a picture made of them. Sentinel-2's band numbers count only where the item isn't of
+    another satellite.
 
     >>> bands_of({"assets": {"B04": {"href": "a.tif"}, "visual": {"href": "b.tif"}}})
     {'red': 'B04'}
@@ -214,7 +216,25 @@ def bands_of(item: Mapping[str, Any]) -> dict[str, str]:
                 place = (rank, int("jp2" in str(asset.get("type", asset["href"])).lower()), key)
                 best[name] = min(best.get(name, (place, key)), (place, key))
                 break
-    return {name: key for name, (_, key) in sorted(best.items())}
+    held = {name: key for name, (_, key) in best.items()}
+    if set(held) <= set(MASKS):
+        for key, asset in _data_assets(item):
+            for name in _stacked(asset, numbered):
+                held.setdefault(name, key)
+    return dict(sorted(held.items()))
+
+
+def band_place(item: Mapping[str, Any], asset: Mapping[str, Any], band: str) -> tuple[int, int]:
+    """Where a band lies in the file of one of the item's assets.
+
+    Returns:
+        Its number from 1, and how many bands the asset lists (1 where it lists none).
+
+    >>> band_place({}, {"href": "a.tif", "bands": [{"name": "red"}, {"name": "nir"}]}, "nir")
+    (2, 2)
+    """
+    places = _stacked(asset, "other" not in _satellites(item))
+    return places.get(band, 1), max(1, len(_listed(asset)))
 
 
 def recognise(item: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -260,20 +280,44 @@ def _names(key: str, asset: Mapping[str, Any], numbered: bool) -> Iterator[str |
     yield None if suffix else _name(key, numbered)
     for gsd in ("10", "20", "60"):
         yield _name(suffix[1], numbered) if suffix and suffix[2] == gsd else None
-    bands = asset.get("bands") or asset.get("eo:bands") or [asset]
-    if not isinstance(bands, list) or len(bands) != 1 or not isinstance(bands[0], Mapping):
-        return
-    band = bands[0]
+    bands = _listed(asset) or [asset]
+    if len(bands) == 1:
+        yield from _band_names(bands[0], numbered)
+        yield from _polarisation(asset)
+
+
+def _listed(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The bands that an asset says its file has."""
+    bands = asset.get("bands") or asset.get("eo:bands") or []
+    bands = bands if isinstance(bands, list) else []
+    return [band if isinstance(band, Mapping) else {} for band in bands]
+
+
+def _stacked(asset: Mapping[str, Any], numbered: bool) -> dict[str, int]:
+    """The bands of a file that holds several, and their numbers from 1."""
+    bands, places = _listed(asset), dict[str, int]()
+    for number, band in enumerate(bands, start=1) if len(bands) > 1 else ():
+        name = next(filter(None, _band_names(band, numbered)), None)
+        if name is not None:
+            places.setdefault(name, number)
+    return places
+
+
+def _band_names(band: Mapping[str, Any], numbered: bool) -> Iterator[str | None]:
+    """What a band may be, surest first."""
     yield _name(band.get("name"), numbered)
     for field in ("common_name", "eo:common_name"):
         yield _name(band.get(field), numbered=False)
     # "rededge" alone names three bands: the wavelength (micrometres) tells which.
     if "rededge" in (band.get("common_name"), band.get("eo:common_name")):
         yield _by_wavelength(band.get("center_wavelength", band.get("eo:center_wavelength")))
-    for holder in (band, asset):
-        polarisations = holder.get("sar:polarizations")
-        if isinstance(polarisations, list) and len(polarisations) == 1:
-            yield _name(polarisations[0], numbered=False)
+    yield from _polarisation(band)
+
+
+def _polarisation(holder: Mapping[str, Any]) -> Iterator[str | None]:
+    polarisations = holder.get("sar:polarizations")
+    if isinstance(polarisations, list) and len(polarisations) == 1:
+        yield _name(polarisations[0], numbered=False)
 
 
 def _name(text: object, numbered: bool) -> str | None:

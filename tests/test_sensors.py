@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from earthmind_lab.errors import SearchError
-from earthmind_lab.sensors import OPTICAL_BANDS, SENSORS, bands_of, boa_offset, recognise
+from earthmind_lab.sensors import (
+    OPTICAL_BANDS,
+    SENSORS,
+    band_place,
+    bands_of,
+    boa_offset,
+    recognise,
+)
 
 RGBN = ("red", "green", "blue", "nir")
 
@@ -150,6 +157,30 @@ def test_polarisations_of_oddly_named_assets():
 def test_a_red_edge_is_told_by_its_wavelength(micrometres, band):
     known = [{"common_name": "rededge", "center_wavelength": micrometres}]
     assert bands_of(item(assets={"x": {"href": "x.tif", "eo:bands": known}})) == {band: "x"}
+
+
+STACK = {"href": "s.tif", "bands": [{"name": "VV"}, {"name": "VH"}, {"name": "angle"}]}
+
+
+def test_a_file_of_several_bands_gives_each_of_them():
+    held = item(assets={"data": STACK})
+    assert bands_of(held) == {"vh": "data", "vv": "data"}
+    assert band_place(held, STACK, "vv") == (1, 3)
+    assert band_place(held, STACK, "vh") == (2, 3)
+    common = [{"name": "x", "common_name": "nir"}, {"sar:polarizations": ["HH"]}, 5]
+    assert bands_of(item(assets={"a": {"href": "a.tif", "eo:bands": common}})) == {
+        "hh": "a", "nir": "a",
+    }  # fmt: skip
+
+
+def test_a_picture_of_the_bands_does_not_stand_in_for_them():
+    colours = [{"common_name": name} for name in ("red", "green", "blue")]
+    assets = {
+        "picture": {"href": "p.tif", "eo:bands": colours},
+        "B04": {"href": "r.tif", "eo:bands": colours[:1]},
+    }
+    assert bands_of(item(assets=assets)) == {"red": "B04"}
+    assert bands_of(item(assets={"visual": {**assets["picture"], "roles": ["visual"]}})) == {}
 
 
 def test_previews_and_metadata_files_are_no_bands():

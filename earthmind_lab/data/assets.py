@@ -9,7 +9,7 @@ from typing import Any
 
 from earthmind_lab.errors import LoadError
 from earthmind_lab.scene import Scene
-from earthmind_lab.sensors import bands_of
+from earthmind_lab.sensors import band_place, bands_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,10 @@ class AssetRef:
     """The asset as plain data; empty when the item doesn't hold it."""
     href: str
     """Unsigned href."""
+    index: int = 1
+    """Of the band in the file, from 1."""
+    listed: int = 1
+    """Bands that the asset lists, and so the file must have."""
     band: str
     """Band or polarisation that is wanted from it."""
     fields: Mapping[str, Any]
@@ -83,13 +87,23 @@ def _entries(asset: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
 def _ref(
     item: Mapping[str, Any], key: str, asset: Mapping[str, Any], href: str, band: str
 ) -> AssetRef:
-    fields = _band_fields(asset)
-    return AssetRef(item=item, key=key, asset=asset, href=href, band=band, fields=fields)
+    index, listed = band_place(item, asset, band)
+    return AssetRef(
+        item=item,
+        key=key,
+        asset=asset,
+        href=href,
+        index=index,
+        listed=listed,
+        band=band,
+        fields=_band_fields(asset, index),
+    )
 
 
-def _band_fields(asset: Mapping[str, Any]) -> dict[str, Any]:
+def _band_fields(asset: Mapping[str, Any], index: int) -> dict[str, Any]:
     """Declared numbers of a band: STAC 1.1 lifts what all bands share up to the asset."""
-    holders = [entry for field in ("bands", "raster:bands") for entry in _entries(asset, field)[:1]]
+    lists = [_entries(asset, field) for field in ("bands", "raster:bands")]
+    holders = [entries[index - 1] for entries in lists if len(entries) >= index]
     fields: dict[str, Any] = {}
     for name in ("scale", "offset", "nodata", "unit", "data_type"):
         for holder in (*holders, asset):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Lattice, open_asset
 from earthmind_lab.errors import GridMismatch, NotTerrainCorrected
 from earthmind_lab.grid import snap_to
@@ -14,7 +15,6 @@ from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
-    from rasterio.io import DatasetReader
 
 BANDS = ("blue", "green", "red", "nir", "nir08", "swir16", "swir22")
 """Optical bands loaded by default, where the scene has them; `nir08` only without `nir`."""
@@ -58,7 +58,7 @@ def own_grid(scene: Scene) -> tuple[GeoBox | None, float | None]:
     ref = _reference(scene)
     with open_asset(ref) as source:
         check_place(source, ref, scene)
-        grid = GeoBox.from_rio(source)
+        grid = GeoBox.from_rio(source.source)
     affine = grid.affine
     upright = not affine.b and not affine.d and affine.a > 0 > affine.e
     square = math.isclose(affine.a, -affine.e, rel_tol=1e-6)
@@ -70,11 +70,11 @@ def own_grid(scene: Scene) -> tuple[GeoBox | None, float | None]:
     return None, float(declared) if isinstance(declared, int | float) and declared > 0 else None
 
 
-def check_place(source: DatasetReader, ref: AssetRef, scene: Scene) -> None:
+def check_place(source: Raster, ref: AssetRef, scene: Scene) -> None:
     """Refuse rasters that aren't on the map."""
     if source.crs is not None:
         return
-    where = "only ground control points" if source.gcps[0] else "no CRS"
+    where = "only ground control points" if source.has_gcps else "no CRS"
     if scene.modality == "sar":
         raise NotTerrainCorrected(
             f"The raster of {ref.name} is in radar geometry, not on the map.",

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import shapely
@@ -19,12 +19,10 @@ from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import open_asset, whole_raster
 from earthmind_lab.errors import AssetUnavailable
 from earthmind_lab.scene import Scene
-
-if TYPE_CHECKING:
-    from rasterio.io import DatasetReader
 
 MASK_SIDE = 512
 """A mask is read with at most this many samples per side; shares need no more."""
@@ -155,13 +153,13 @@ def _sample(
             shape = (-(-height // step), -(-width // step))
             rows, row_span = _clip(top, shape[0], step, source.height)
             columns, column_span = _clip(left, shape[1], step, source.width)
-            values: NDArray[Any] = np.zeros(shape, source.dtypes[0])
+            values: NDArray[Any] = np.zeros(shape, source.dtype)
             valid = np.zeros(shape, bool)
             if row_span and column_span:
                 window = Window(column_span[0], row_span[0], column_span[1], row_span[1])
                 size = (rows.stop - rows.start, columns.stop - columns.start)
-                values[rows, columns] = source.read(1, window=window, out_shape=size)
-                read = source.read_masks(1, window=window, out_shape=size)
+                values[rows, columns] = source.read(window=window, out_shape=size)
+                read = source.read_mask(window=window, out_shape=size)
                 valid[rows, columns] = read > 0
     except (ValueError, OverflowError) as error:
         raise AssetUnavailable(f"{ref.href.rsplit('/', 1)[-1]}: {error}") from error
@@ -223,7 +221,7 @@ def _classes(ref: AssetRef) -> list[Mapping[str, Any]]:
     return [c for c in listed if isinstance(c, Mapping) and isinstance(c.get("value"), int)]
 
 
-def _least_cloud(ref: AssetRef, source: DatasetReader) -> float | None:
+def _least_cloud(ref: AssetRef, source: Raster) -> float | None:
     """The least value that is cloud in a raster of probabilities; None = a mask of 0 and others.
 
     Taken from what is declared, the data type and the whole raster, never from the part inside
@@ -232,10 +230,10 @@ def _least_cloud(ref: AssetRef, source: DatasetReader) -> float | None:
     fields = ("unit", "description")
     said = [ref.key, ref.asset.get("title"), ref.asset.get("description")]
     said += [ref.fields.get(field) for field in fields]
-    said += [source.units[0], source.descriptions[0]]
+    said += [source.unit, source.description]
     text = " ".join(str(part).lower() for part in said if part)
     whole = whole_raster(source, WHOLE_SIDE)
-    seen = whole[source.read_masks(1, out_shape=whole.shape) > 0]
+    seen = whole[source.read_mask(out_shape=whole.shape) > 0]
     seen = seen[np.isfinite(seen)]
     most = float(seen.max()) if seen.size else 0.0
     if whole.dtype.kind == "f" and most <= 1:

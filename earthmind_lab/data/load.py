@@ -24,6 +24,7 @@ from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.chip_grid import BANDS, check_place, chip_grid, lattice_of
 from earthmind_lab.data.provenance import input_facts, provenance
 from earthmind_lab.data.radiometry import SarMeaning
+from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import (
     Lattice,
     kernel_for,
@@ -38,7 +39,6 @@ from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
-    from rasterio.io import DatasetReader
 
 POLARISATIONS = ("vv", "vh", "hh", "hv")
 MAX_SIDE_PX = 4096
@@ -193,13 +193,13 @@ class _Part:
 
 
 def _read_optical(
-    scene: Scene, ref: AssetRef, source: DatasetReader, lattice: Lattice, grid: GeoBox
+    scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox
 ) -> _Part:
     scaling = meaning.optical_scaling(
         scene,
         ref,
-        dtype=source.dtypes[0],
-        file_scaling=(source.scales[0], source.offsets[0]),
+        dtype=str(source.dtype),
+        file_scaling=source.scaling,
         file_nodata=source.nodata,
     )
     decode = partial(meaning.physical, scaling=scaling)
@@ -208,9 +208,7 @@ def _read_optical(
     return _Part(values=values, scaling=scaling)
 
 
-def _read_sar(
-    scene: Scene, ref: AssetRef, source: DatasetReader, lattice: Lattice, grid: GeoBox
-) -> _Part:
+def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox) -> _Part:
     """Backscatter in dB; resampled as linear power, because power adds up and dB don't."""
     ref = _with_file_fields(ref, source)
     sar = meaning.sar_meaning(scene, ref)
@@ -218,8 +216,8 @@ def _read_sar(
         scene,
         ref,
         sar,
-        dtype=source.dtypes[0],
-        file_scaling=(source.scales[0], source.offsets[0]),
+        dtype=str(source.dtype),
+        file_scaling=source.scaling,
         file_nodata=source.nodata,
     )
 
@@ -236,9 +234,9 @@ def _read_sar(
     return _Part(values=decibel, scaling=scaling, facts={"pixels_at_floor": clipped}, sar=sar)
 
 
-def _with_file_fields(ref: AssetRef, source: DatasetReader) -> AssetRef:
+def _with_file_fields(ref: AssetRef, source: Raster) -> AssetRef:
     """The unit and description of the file's band, where the item is silent about them."""
-    own = {"unit": source.units[0], "description": source.descriptions[0]}
+    own = {"unit": source.unit, "description": source.description}
     return replace(ref, fields={k: v for k, v in own.items() if v} | dict(ref.fields))
 
 
@@ -310,7 +308,7 @@ def _bytes(refs: Iterable[AssetRef], lattice: Lattice, grid: GeoBox) -> int:
     for ref in refs:
         with open_asset(ref) as source:
             if source.crs is not None:
-                size += window_pixels(source, lattice, grid) * np.dtype(source.dtypes[0]).itemsize
+                size += window_pixels(source, lattice, grid) * source.dtype.itemsize
     return size
 
 

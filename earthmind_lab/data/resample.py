@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.items import local_path
+from earthmind_lab.data.raster import Raster
 from earthmind_lab.errors import AssetUnavailable
 
 if TYPE_CHECKING:
     from affine import Affine
     from odc.geo.geobox import GeoBox
-    from rasterio.io import DatasetReader
 
 Kernel: TypeAlias = Literal["none", "bilinear", "average"]
 Decode: TypeAlias = Callable[[NDArray[Any]], NDArray[np.float32]]
@@ -85,11 +85,12 @@ class Lattice:
 
 
 @contextmanager
-def open_asset(ref: AssetRef) -> Iterator[DatasetReader]:
-    """An asset's raster; every failure to open or read it names the asset.
+def open_asset(ref: AssetRef) -> Iterator[Raster]:
+    """An asset's band; every failure to open or read it names the asset.
 
     Raises:
-        AssetUnavailable: Missing, empty, truncated, not a raster, or of an unknown scheme.
+        AssetUnavailable: Missing, empty, truncated, not a raster, of an unknown scheme, or with
+            other bands than the item lists.
     """
     import rasterio
     from rasterio._err import CPLE_BaseError
@@ -101,13 +102,14 @@ def open_asset(ref: AssetRef) -> Iterator[DatasetReader]:
             # Rasters without a place are told apart by their CRS, where it matters.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path or ref.href, driver=_driver(ref.href)) as source:
-                if source.count != 1:
+                if source.count != ref.listed:
                     raise AssetUnavailable(
-                        f"{_sentence(ref.name)} holds several bands.",
-                        found=f"{source.count} bands in {ref.href}",
-                        change="one file per band",
+                        f"{_sentence(ref.name)} holds other bands than it lists.",
+                        found=f"{source.count} bands in {ref.href}, {ref.listed} listed",
+                        change="one entry per band of the file in bands (STAC 1.1) or eo:bands, "
+                        "or one file per band",
                     )
-                yield source
+                yield Raster(source, ref.index)
     except (RasterioError, CPLE_BaseError, OSError) as error:
         raise AssetUnavailable(
             f"{_sentence(ref.name)} can't be read: missing, truncated or no raster.",
@@ -141,17 +143,17 @@ def local_file(ref: AssetRef) -> Path | None:
     return path
 
 
-def whole_raster(source: DatasetReader, side: int) -> NDArray[Any]:
+def whole_raster(source: Raster, side: int) -> NDArray[Any]:
     """Stored numbers of a whole raster, thinned to at most `side` a side.
 
     For what has to be decided about a file: the same whatever part of it an AOI needs.
     """
     step = max(1.0, max(source.width, source.height) / side)
     shape = (math.ceil(source.height / step), math.ceil(source.width / step))
-    return np.asarray(source.read(1, out_shape=shape))
+    return np.asarray(source.read(out_shape=shape))
 
 
-def kernel_for(source: DatasetReader, lattice: Lattice) -> Kernel:
+def kernel_for(source: Raster, lattice: Lattice) -> Kernel:
     """How the source gets onto the lattice; decided from the whole raster, never from the AOI."""
     if _offset(source, lattice) is not None:
         return "none"
@@ -159,7 +161,7 @@ def kernel_for(source: DatasetReader, lattice: Lattice) -> Kernel:
 
 
 def read_on_grid(
-    source: DatasetReader, lattice: Lattice, grid: GeoBox, decode: Decode
+    source: Raster, lattice: Lattice, grid: GeoBox, decode: Decode
 ) -> NDArray[np.float32]:
     """One band on a grid.
 
@@ -191,7 +193,7 @@ def read_on_grid(
     return result
 
 
-def window_pixels(source: DatasetReader, lattice: Lattice, grid: GeoBox) -> int:
+def window_pixels(source: Raster, lattice: Lattice, grid: GeoBox) -> int:
     """Upper estimate of the source pixels that `read_on_grid` reads."""
     rows, columns = int(grid.shape[0]), int(grid.shape[1])
     if _offset(source, lattice) is None:
@@ -201,7 +203,7 @@ def window_pixels(source: DatasetReader, lattice: Lattice, grid: GeoBox) -> int:
 
 
 def _warp_block(
-    source: DatasetReader,
+    source: Raster,
     lattice: Lattice,
     start: tuple[int, int],
     decode: Decode,
@@ -237,7 +239,7 @@ def _warp_block(
 
 
 def _source_window(
-    source: DatasetReader, lattice: Lattice, start: tuple[int, int]
+    source: Raster, lattice: Lattice, start: tuple[int, int]
 ) -> tuple[int, int, int, int] | None:
     """(row, column, rows, columns) of the source that a block needs; None = it lies outside.
 
@@ -262,9 +264,7 @@ def _source_window(
     return row0, column0, row1 - row0, column1 - column0
 
 
-def _read(
-    source: DatasetReader, window: tuple[int, int, int, int], decode: Decode
-) -> NDArray[np.float32]:
+def _read(source: Raster, window: tuple[int, int, int, int], decode: Decode) -> NDArray[np.float32]:
     """A window that may leave the raster: NaN outside."""
     from rasterio.windows import Window
 
@@ -273,12 +273,12 @@ def _read(
     top, left = max(row, 0), max(column, 0)
     bottom, right = min(row + rows, source.height), min(column + columns, source.width)
     if bottom > top and right > left:
-        stored = source.read(1, window=Window(left, top, right - left, bottom - top))
+        stored = source.read(window=Window(left, top, right - left, bottom - top))
         result[top - row : bottom - row, left - column : right - column] = decode(stored)
     return result
 
 
-def _offset(source: DatasetReader, lattice: Lattice) -> tuple[int, int] | None:
+def _offset(source: Raster, lattice: Lattice) -> tuple[int, int] | None:
     """(row, column) on the lattice of the source's first pixel, when it lies on the lattice."""
     from odc.geo.crs import CRS
 
@@ -291,7 +291,7 @@ def _offset(source: DatasetReader, lattice: Lattice) -> tuple[int, int] | None:
     return (round(row), round(column)) if _whole(row) and _whole(column) else None
 
 
-def _ratio(source: DatasetReader, lattice: Lattice) -> float:
+def _ratio(source: Raster, lattice: Lattice) -> float:
     """Side of a lattice pixel in source pixels, where the source's centre is."""
     from earthmind_lab.grid import metres_at
 

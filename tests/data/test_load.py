@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -487,6 +488,34 @@ def test_a_file_that_names_other_files_is_refused(tmp_path: Path, folder: Path) 
         "</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
     )
     refused(AssetUnavailable, make_scene({"red": str(vrt)}, asset=S2_FIELDS))
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_bands_of_one_file_are_those_of_separate_files(
+    tmp_path: Path, optical: Scene, version: str
+) -> None:
+    """As Google Earth Engine and SNAP write them; each band with its own scale and nodata."""
+    stack, numbers = tmp_path / "stack.tif", ("nir", "blue", "red", "green")
+    place = {"crs": UTM, "transform": upright(*ORIGIN, 10), "width": SIDE, "height": SIDE}
+    with rasterio.open(stack, "w", driver="GTiff", count=4, dtype="uint16", **place) as target:
+        for index, band in enumerate(numbers, start=1):
+            target.write(DN[band] // (2 if band == "red" else 1), index)
+    names = [{"name": band} for band in numbers]
+    scales = [
+        {"scale": 0.0002 if b == "red" else 0.0001, "offset": -0.1, "nodata": 0} for b in numbers
+    ]
+    fields: dict[str, Any] = {"eo:bands": names, "raster:bands": scales}
+    if version == "1.1":
+        fields = {"bands": [a | b for a, b in zip(names, scales, strict=True)]}
+    item = {"id": "S2", "assets": {"image": {"href": str(stack), "roles": ["data"], **fields}}}
+    scene = replace(optical, assets=dict.fromkeys(numbers, str(stack)), items=(item,))
+    aoi = aoi_of(20, 70, 30, 90)
+    found = load_chip(make_pair(scene), aoi)
+    wanted = load_chip(make_pair(optical), aoi, bands=found.bands)
+    assert set(found.bands) == set(numbers)
+    for band in numbers:
+        step = 0.0001 if band == "red" else 0  # halved DN lose their last bit
+        np.testing.assert_allclose(found.band(band), wanted.band(band), atol=step + 1e-7)
 
 
 def test_several_bands_in_one_file_are_refused(tmp_path: Path) -> None:
