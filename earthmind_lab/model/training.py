@@ -258,7 +258,8 @@ class EarthMindTraining(nn.Module):
             EngineError: No sample of the batch learns anything.
         """
         model, losses = self.model, dict[str, Tensor]()
-        if not (labels[:, 1:] != IGNORED).any():
+        learned = labels[:, 1:] != IGNORED
+        if not learned.any():
             raise EngineError(
                 "Nothing is learned from this batch.",
                 found="no label",
@@ -276,7 +277,6 @@ class EarthMindTraining(nn.Module):
                 inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False
             )
         hidden = outputs.last_hidden_state  # (B, L, D)
-        learned = labels[:, 1:] != IGNORED
         logits = model.get_output_embeddings()(hidden[:, :-1][learned])
         losses["text"] = token_loss(logits, labels[:, 1:][learned])
         marked = labels == model.config.seg_token_id  # (B, L)

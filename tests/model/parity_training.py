@@ -81,6 +81,16 @@ def _step(
     return step(attention_mask=torch.ones_like(batch["input_ids"]), **batch)
 
 
+def _asked(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Text of a pair and its squares, SAR first."""
+    sensors = [tensors["pair.pixel_values"], tensors["pair.rgb_pixel_values"]]
+    return {
+        "input_ids": tensors["pair.input_ids"],
+        "labels": tensors["pair.labels"],
+        "pixel_values": torch.cat(sensors),
+    }
+
+
 def _tokens(
     tensors: dict[str, Tensor], model: EarthMindForConditionalGeneration
 ) -> tuple[Tensor, Tensor]:
@@ -141,13 +151,10 @@ def check_pair_step(
 ) -> list[str]:
     """The same through `EarthMindTraining`; returns what was compared."""
     compared = Compared(tensors)
-    sar, optical = tensors["pair.pixel_values"], tensors["pair.rgb_pixel_values"]
-    tiles, each = len(sar), processor.config.tokens_per_tile
+    tiles, each = len(tensors["pair.pixel_values"]), processor.config.tokens_per_tile
     rows = torch.arange(2 * tiles * each).reshape(2, tiles, each)  # sensor, tile, token
     batch = {
-        "input_ids": tensors["pair.input_ids"],
-        "labels": tensors["pair.labels"],
-        "pixel_values": torch.cat([sar, optical]),
+        **_asked(tensors),
         "slots": rows.transpose(0, 1).flatten(),
         "aligned": torch.tensor([[0, tiles, tiles]]),
     }
@@ -197,8 +204,7 @@ def check_weighted_step(
 ) -> list[str]:
     """The same through `EarthMindTraining`; returns what was compared."""
     compared = Compared(tensors)
-    sar, optical = tensors["pair.pixel_values"], tensors["pair.rgb_pixel_values"]
-    tiles, each = len(sar), processor.config.tokens_per_tile
+    tiles, each = len(tensors["pair.pixel_values"]), processor.config.tokens_per_tile
     ids = tensors["pair.input_ids"]
     end = processor.tokenizer.convert_tokens_to_ids(IMAGE_END)
     pair = PairRow(
@@ -214,9 +220,7 @@ def check_weighted_step(
     )
     fused = 2 * tiles * each  # the first row behind the tokens of both sensors
     batch = {
-        "input_ids": ids,
-        "labels": tensors["pair.labels"],
-        "pixel_values": torch.cat([sar, optical]),
+        **_asked(tensors),
         "slots": torch.arange(fused, fused + tiles * each),
         "pairs": torch.tensor([astuple(pair)]),
     }
