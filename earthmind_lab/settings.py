@@ -5,11 +5,13 @@
 | ``EARTHMIND_HOME`` | folder for caches, records and sessions; default ``~/.cache/earthmind_lab`` |
 | ``EARTHMIND_DEVICE`` | torch device of local engines; default: cuda when there is one, else cpu |
 | ``EARTHMIND_CATALOG`` | catalog used when none is named; default ``sample`` |
+| ``EARTHMIND_HOSTS`` | the only hosts to fetch from, ``*.org,10.0.0.7:80``; default: all public |
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ class Settings:
     """torch device of local engines; None = choose."""
     catalog: str
     """Catalog used when none is named."""
+    hosts: tuple[str, ...] = ()
+    """The only hosts that scenes may be fetched from; empty = every public one."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -46,6 +50,7 @@ class Settings:
             home=_home(env.get("EARTHMIND_HOME") or "~/.cache/earthmind_lab"),
             device=env.get("EARTHMIND_DEVICE") or None,
             catalog=env.get("EARTHMIND_CATALOG") or "sample",
+            hosts=tuple(filter(None, re.split(r"[\s,]+", env.get("EARTHMIND_HOSTS", "")))),
         )
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.files import Reader
 from earthmind_lab.data.raster import Raster
-from earthmind_lab.data.resample import Lattice, open_asset
+from earthmind_lab.data.resample import Lattice
 from earthmind_lab.errors import GridMismatch, NotTerrainCorrected
 from earthmind_lab.grid import snap_to
 from earthmind_lab.scene import Scene, ScenePair
@@ -26,20 +27,20 @@ LATTICE_PX = 1e-3
 """How far, in pixels, a grid may be off a lattice to count as part of it."""
 
 
-def chip_grid(pair: ScenePair, aoi: AOI, gsd: float | None) -> GeoBox:
+def chip_grid(pair: ScenePair, aoi: AOI, gsd: float | None, reader: Reader) -> GeoBox:
     """A cut of the optical scene's lattice at its own GSD, else `AOI.grid`."""
     if pair.optical is None:
         return aoi.grid(gsd or DEFAULT_GSD)
-    grid, native = own_grid(pair.optical)
+    grid, native = own_grid(pair.optical, reader)
     if grid is not None and (gsd is None or math.isclose(gsd, native or 0.0, rel_tol=1e-6)):
         return snap_to(grid, aoi.geometry)
     return aoi.grid(gsd or native or DEFAULT_GSD)
 
 
-def lattice_of(pair: ScenePair, grid: GeoBox) -> Lattice:
+def lattice_of(pair: ScenePair, grid: GeoBox, reader: Reader) -> Lattice:
     """The lattice of a grid, anchored where all of its chips are: at the scene's corner."""
     if pair.optical is not None:
-        own, _ = own_grid(pair.optical)
+        own, _ = own_grid(pair.optical, reader)
         if own is not None and own.crs == grid.crs and math.isclose(own.affine.a, grid.affine.a):
             steps = (
                 (grid.affine.c - own.affine.c) / own.affine.a,
@@ -50,13 +51,13 @@ def lattice_of(pair: ScenePair, grid: GeoBox) -> Lattice:
     return Lattice.of(grid)
 
 
-def own_grid(scene: Scene) -> tuple[GeoBox | None, float | None]:
+def own_grid(scene: Scene, reader: Reader) -> tuple[GeoBox | None, float | None]:
     """The scene's own grid where it is an upright UTM one; and its GSD where it is known."""
     from odc.geo.geobox import GeoBox
     from pyproj import CRS
 
     ref = _reference(scene)
-    with open_asset(ref) as source:
+    with reader.open(ref) as source:
         check_place(source, ref, scene)
         grid = GeoBox.from_rio(source.source)
     affine = grid.affine

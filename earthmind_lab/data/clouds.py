@@ -19,8 +19,9 @@ from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.files import Reader
 from earthmind_lab.data.raster import Raster
-from earthmind_lab.data.resample import open_asset, whole_raster
+from earthmind_lab.data.resample import whole_raster
 from earthmind_lab.errors import AssetUnavailable
 from earthmind_lab.scene import Scene
 
@@ -85,12 +86,13 @@ class Mask:
         )
 
 
-def clear_share(scene: Scene, aoi: AOI) -> Clear | None:
+def clear_share(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Clear | None:
     """Cloud inside the AOI from the scene's own mask (``scl``, else ``cloud``).
 
     Args:
         scene: Optical scene.
         aoi: Where to look.
+        reader: Opens the mask, within a time limit.
 
     Returns:
         The shares, or None when the scene has no mask.
@@ -98,11 +100,11 @@ def clear_share(scene: Scene, aoi: AOI) -> Clear | None:
     Raises:
         AssetUnavailable: There is a mask and it can't be read.
     """
-    mask = read_mask(scene, aoi)
+    mask = read_mask(scene, aoi, reader)
     return None if mask is None else mask.shares()
 
 
-def read_mask(scene: Scene, aoi: AOI) -> Mask | None:
+def read_mask(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Mask | None:
     """Sample the scene's ``scl`` (else ``cloud``) asset over the AOI.
 
     Raises:
@@ -113,7 +115,9 @@ def read_mask(scene: Scene, aoi: AOI) -> Mask | None:
         return None
     ref = assets_of(scene, kind)[0]
     classes = _classes(ref) if kind == "cloud" else []
-    values, inside, valid, rasterise, least = _sample(ref, aoi, kind == "cloud" and not classes)
+    values, inside, valid, rasterise, least = _sample(
+        ref, aoi, kind == "cloud" and not classes, reader or Reader()
+    )
     if kind == "scl":
         known = valid & (values <= SCL_SNOW) & ~np.isin(values, SCL_UNOBSERVED)
         cloud, snow = np.isin(values, SCL_CLOUD), values == SCL_SNOW
@@ -131,19 +135,18 @@ def read_mask(scene: Scene, aoi: AOI) -> Mask | None:
 
 
 def _sample(
-    ref: AssetRef, aoi: AOI, judge: bool
+    ref: AssetRef, aoi: AOI, judge: bool, reader: Reader
 ) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any], float | None]:
     """Nearest samples of a raster over the AOI: values, inside, valid (y, x), rasteriser.
 
     Where asked to `judge`, also the least value that is cloud; None = every one but 0.
     """
-    import rasterio
     from rasterio.features import geometry_mask
     from rasterio.transform import Affine
     from rasterio.windows import Window
 
     try:
-        with rasterio.Env(GDAL_HTTP_TIMEOUT=20), open_asset(ref) as source:
+        with reader.open(ref) as source:
             least = _least_cloud(ref, source) if judge else None
             to_pixels = _to_pixels(source)
             west, north, east, south = to_pixels(aoi.geometry).bounds

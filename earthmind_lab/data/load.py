@@ -10,6 +10,7 @@ the scene's own. Every other chip lies on `AOI.grid`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,13 @@ from earthmind_lab.chip import Chip, LoadPlan, Radiometry
 from earthmind_lab.data import radiometry as meaning
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.chip_grid import BANDS, check_place, chip_grid, lattice_of
+from earthmind_lab.data.files import REMOTE, Reader
 from earthmind_lab.data.provenance import input_facts, provenance
 from earthmind_lab.data.radiometry import SarMeaning
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import (
     Lattice,
     kernel_for,
-    open_asset,
     read_on_grid,
     whole_raster,
     window_pixels,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 POLARISATIONS = ("vv", "vh", "hh", "hv")
 MAX_SIDE_PX = 4096
 """Larger grids don't fit a model or a browser; they belong into several chips."""
+REMOTE_LANES, LOCAL_LANES = 16, 2
+"""Bands read at a time: the network waits, a disk computes."""
 CHECK_SIDE = 1024
 """Side of the thinned raster that tells a calm sea from numbers that were misdeclared."""
 
@@ -53,6 +56,7 @@ def plan_chip(
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
+    reader: Reader | None = None,
 ) -> LoadPlan:
     """What a load will cost; opens files, reads no pixels.
 
@@ -61,16 +65,18 @@ def plan_chip(
         aoi: The area.
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
+        reader: Opens the files, within a time limit; two minutes by default.
 
     Raises:
         LoadError: The area lies outside the scenes, holds no pixel centre, or would be too
             large a chip; one of its kinds when a band, a file or the meaning of its numbers is
             missing.
     """
+    reader = reader or Reader()
     names = _bands(pair.optical, bands)
     polarisations = _polarisations(pair.sar)
     _check_reach(pair, aoi)
-    grid = chip_grid(pair, aoi, gsd)
+    grid = chip_grid(pair, aoi, gsd, reader)
     _check_size(grid, aoi)
     refs = [ref for scene, band in _wanted(pair, names, polarisations)
             for ref in assets_of(scene, band)]  # fmt: skip
@@ -81,7 +87,7 @@ def plan_chip(
         bands=names,
         polarisations=polarisations,
         reads=len(refs),
-        bytes=_bytes(refs, lattice_of(pair, grid), grid),
+        bytes=_bytes(refs, lattice_of(pair, grid, reader), grid, reader),
     )
 
 
@@ -92,6 +98,7 @@ def load_chip(
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
     plan: LoadPlan | None = None,
+    reader: Reader | None = None,
 ) -> Chip:
     """Both sensors' pixels of an area on one grid, as reflectance and dB.
 
@@ -101,14 +108,18 @@ def load_chip(
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
         plan: What `plan_chip` gave; then `gsd` and `bands` are taken from it.
+        reader: Opens the files, within a time limit; two minutes by default.
 
     Raises:
+        AccessDenied: A file needs a key; the message names its variable.
+        Cancelled: The reader's budget was cancelled.
         LoadError: As `plan_chip`, or the scenes have no data in the AOI.
     """
-    plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands)
+    reader = reader or Reader()
+    plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader)
     _check_size(plan.grid, plan.aoi)
-    lattice = lattice_of(plan.pair, plan.grid)
-    layers = _read_layers(plan, lattice)
+    lattice = lattice_of(plan.pair, plan.grid, reader)
+    layers = _read_layers(plan, lattice, reader)
     optical = [layer for layer in layers if layer.band in plan.bands]
     sar = [layer for layer in layers if layer.band in plan.polarisations]
     reflectance = np.stack([layer.values for layer in optical]) if optical else None
@@ -145,27 +156,40 @@ class _Layer:
     sar: SarMeaning | None = None
 
 
-def _read_layers(plan: LoadPlan, lattice: Lattice) -> list[_Layer]:
+def _read_layers(plan: LoadPlan, lattice: Lattice, reader: Reader) -> list[_Layer]:
+    """Every band, several at a time; the first failure, or an interrupt, stops the others."""
     from tqdm.auto import tqdm
 
     wanted = _wanted(plan.pair, plan.bands, plan.polarisations)
-    progress = tqdm(wanted, desc="loading", unit="band", delay=1, leave=False, disable=None)
-    return [_read_layer(scene, band, lattice, plan.grid) for scene, band in progress]
+    remote = any(scene.assets[band].startswith(REMOTE) for scene, band in wanted)
+    lanes = ThreadPoolExecutor(REMOTE_LANES if remote else LOCAL_LANES)
+    try:
+        reads = [lanes.submit(_read_layer, s, b, lattice, plan.grid, reader) for s, b in wanted]
+        done = as_completed(reads)
+        bar = {"desc": "loading", "unit": "band", "delay": 1, "leave": False, "disable": None}
+        for read in tqdm(done, total=len(reads), **bar):
+            read.result()
+        return [read.result() for read in reads]
+    except BaseException:
+        reader.budget.cancel()
+        raise
+    finally:
+        lanes.shutdown(cancel_futures=True)
 
 
-def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox) -> _Layer:
+def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader: Reader) -> _Layer:
     """One band; further items of the same acquisition fill what the first leaves empty."""
     refs = assets_of(scene, band)
     values = np.full(tuple(grid.shape), np.nan, dtype=np.float32)
     inputs: list[dict[str, Any]] = []
     kinds: list[SarMeaning] = []
     for ref in refs:
-        with open_asset(ref) as source:
+        with reader.open(ref) as source:
             check_place(source, ref, scene)
             read = _read_sar if scene.modality == "sar" else _read_optical
             part = read(scene, ref, source, lattice, grid)
             kernel = kernel_for(source, lattice)
-            inputs.append(input_facts(scene, ref, kernel, part.scaling) | part.facts)
+            inputs.append(input_facts(scene, ref, source, kernel, part.scaling) | part.facts)
             kinds += [part.sar] if part.sar else []
         values = np.where(np.isnan(values), part.values, values)
         if not np.isnan(values).any():
@@ -302,11 +326,11 @@ def _check_size(grid: GeoBox, aoi: AOI) -> None:
         )
 
 
-def _bytes(refs: Iterable[AssetRef], lattice: Lattice, grid: GeoBox) -> int:
+def _bytes(refs: Iterable[AssetRef], lattice: Lattice, grid: GeoBox, reader: Reader) -> int:
     """What `load_chip` reads of these files, at most."""
     size = 0
     for ref in refs:
-        with open_asset(ref) as source:
+        with reader.open(ref) as source:
             if source.crs is not None:
                 size += window_pixels(source, lattice, grid) * source.dtype.itemsize
     return size

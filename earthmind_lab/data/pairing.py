@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,7 +22,8 @@ from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.clouds import Clear, Mask, clear_share, read_mask
-from earthmind_lab.errors import LoadError, SearchError
+from earthmind_lab.data.files import REMOTE, Reader
+from earthmind_lab.errors import AccessDenied, LoadError, SearchError
 from earthmind_lab.scene import Scene, ScenePair
 from earthmind_lab.sensors import SENSORS
 
@@ -35,6 +37,7 @@ __all__ = [
     "least_gap",
     "length",
     "look",
+    "look_all",
     "make_pair",
     "rank_pairs",
     "rank_scenes",
@@ -49,6 +52,8 @@ PENALTIES: Mapping[str, tuple[float, str]] = {
     "low_sun": (0.9, "The sun stood under 20° in the optical scene: long shadows."),
 }
 """Factor of Q and its reason."""
+MASK_LANES = 16
+"""Cloud masks fetched at a time."""
 UNKNOWN_CLEAR = 0.5
 """Clear share where nothing tells the cloud."""
 
@@ -79,6 +84,7 @@ def rank_pairs(
     max_cloud: float = 20.0,
     purpose: str = "default",
     catalog: str = "",
+    reader: Reader | None = None,
 ) -> list[ScenePair]:
     """Every admissible pair, best first; the order of the scenes given doesn't matter.
 
@@ -90,6 +96,7 @@ def rank_pairs(
         max_cloud: Most cloud and shadow inside the AOI, per cent.
         purpose: ``flood``, ``default`` or ``settlement``: how fast a gap devalues.
         catalog: Where the scenes were found, for the record.
+        reader: Opens the cloud masks, within a time limit.
 
     Raises:
         SearchError: Unknown purpose.
@@ -97,7 +104,7 @@ def rank_pairs(
     tau_days(purpose)
     sar = list(sar)
     pairs = []
-    for view in (look(scene, aoi) for scene in optical):
+    for view in look_all(optical, aoi, reader):
         if view.empty or (view.cloud is not None and view.cloud > max_cloud):
             continue
         for radar in sar:
@@ -113,6 +120,7 @@ def rank_scenes(
     *,
     max_cloud: float = 20.0,
     catalog: str = "",
+    reader: Reader | None = None,
 ) -> list[ScenePair]:
     """One-sensor results, best first: the same score with T = 1.
 
@@ -121,10 +129,15 @@ def rank_scenes(
         aoi: The area asked about.
         max_cloud: Most cloud and shadow inside the AOI, per cent; no limit on SAR.
         catalog: Where the scenes were found, for the record.
+        reader: Opens the cloud masks, within a time limit.
     """
     pairs = []
+    scenes = list(scenes)
+    views = {
+        v.scene: v for v in look_all((s for s in scenes if s.modality == "optical"), aoi, reader)
+    }
     for scene in scenes:
-        view = look(scene, aoi) if scene.modality == "optical" else None
+        view = views.get(scene)
         if view and (view.empty or (view.cloud is not None and view.cloud > max_cloud)):
             continue
         pair = make_pair(view, None if view else scene, aoi, purpose="default", catalog=catalog)
@@ -132,12 +145,28 @@ def rank_scenes(
     return sorted(pairs, key=_rank)
 
 
-def look(scene: Scene, aoi: AOI) -> Look:
+def look_all(scenes: Iterable[Scene], aoi: AOI, reader: Reader | None = None) -> list[Look]:
+    """`look` at each scene, several at a time where masks come over the network."""
+    scenes, reader = list(scenes), reader or Reader()
+    remote = any(href.startswith(REMOTE) for scene in scenes for href in scene.assets.values())
+    if not remote:
+        return [look(scene, aoi, reader) for scene in scenes]
+    lanes = ThreadPoolExecutor(MASK_LANES)
+    try:
+        return list(lanes.map(lambda scene: look(scene, aoi, reader), scenes))
+    except BaseException:
+        reader.budget.cancel()
+        raise
+    finally:
+        lanes.shutdown(cancel_futures=True)
+
+
+def look(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Look:
     """Read what an optical scene's mask says about the AOI, or fall back to its percentage."""
     mask, reasons = None, []
     try:
-        mask = read_mask(scene, aoi)
-    except LoadError as error:
+        mask = read_mask(scene, aoi, reader)
+    except (LoadError, AccessDenied) as error:
         reasons.append(f"The cloud mask can't be read: {error}")
     if mask is not None:
         return Look(scene=scene, mask=mask, cloud=mask.shares().cloud_percent)

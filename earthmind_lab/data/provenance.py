@@ -10,12 +10,16 @@ from typing import Any
 
 from earthmind_lab.chip import LoadPlan
 from earthmind_lab.data.assets import AssetRef
+from earthmind_lab.data.files import local_file
 from earthmind_lab.data.radiometry import Scaling
-from earthmind_lab.data.resample import Kernel, Lattice, local_file
+from earthmind_lab.data.raster import Raster
+from earthmind_lab.data.resample import Kernel, Lattice
 from earthmind_lab.scene import Scene
 
 
-def input_facts(scene: Scene, ref: AssetRef, kernel: Kernel, scaling: Scaling) -> dict[str, Any]:
+def input_facts(
+    scene: Scene, ref: AssetRef, source: Raster, kernel: Kernel, scaling: Scaling
+) -> dict[str, Any]:
     """One file: what it is, whose it is and what was done to it."""
     properties = ref.properties
     path = local_file(ref)
@@ -27,7 +31,9 @@ def input_facts(scene: Scene, ref: AssetRef, kernel: Kernel, scaling: Scaling) -
         "collection": scene.collection,
         "asset": ref.key,
         "href": ref.href,
+        "band_in_file": source.index,
         "sha256": None if path is None else sha256(path),
+        "etag": source.version,
         "updated": properties.get("updated"),
         "licence": properties.get("license") or "unknown",
         "attribution": properties.get("attribution") or _owners(properties),

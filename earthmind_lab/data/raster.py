@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,24 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 
+_FILTERS = threading.Lock()
+"""Python's filters of warnings are one for all threads."""
+
+
+@contextmanager
+def placeless() -> Iterator[None]:
+    """Around calls of rasterio that warn of rasters without a place, one thread at a time.
+
+    Where a place matters it is told from the CRS. rasterio hushes itself, too, when it warps an
+    array: two threads that do so at once take each other's filters away.
+    """
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
 @dataclass(frozen=True, eq=False)
 class Raster:
     """A band that can be read in windows."""
@@ -23,6 +44,8 @@ class Raster:
     source: DatasetReader
     index: int = 1
     """Of the band in the file, from 1."""
+    version: str | None = None
+    """ETag of a remote file; None = a local one, or a server that gives none."""
 
     @property
     def crs(self) -> CRS | None:

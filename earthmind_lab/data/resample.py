@@ -9,21 +9,14 @@ copied.
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.data.assets import AssetRef
-from earthmind_lab.data.items import local_path
-from earthmind_lab.data.raster import Raster
-from earthmind_lab.errors import AssetUnavailable
+from earthmind_lab.data.raster import Raster, placeless
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -82,65 +75,6 @@ class Lattice:
         """(row, column) of a grid's first pixel."""
         a = grid.affine
         return round((self.y0 - a.f) / self.dy), round((a.c - self.x0) / self.dx)
-
-
-@contextmanager
-def open_asset(ref: AssetRef) -> Iterator[Raster]:
-    """An asset's band; every failure to open or read it names the asset.
-
-    Raises:
-        AssetUnavailable: Missing, empty, truncated, not a raster, of an unknown scheme, or with
-            other bands than the item lists.
-    """
-    import rasterio
-    from rasterio._err import CPLE_BaseError
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-    path = local_file(ref)
-    try:
-        with warnings.catch_warnings():
-            # Rasters without a place are told apart by their CRS, where it matters.
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path or ref.href, driver=_driver(ref.href)) as source:
-                if source.count != ref.listed:
-                    raise AssetUnavailable(
-                        f"{_sentence(ref.name)} holds other bands than it lists.",
-                        found=f"{source.count} bands in {ref.href}, {ref.listed} listed",
-                        change="one entry per band of the file in bands (STAC 1.1) or eo:bands, "
-                        "or one file per band",
-                    )
-                yield Raster(source, ref.index)
-    except (RasterioError, CPLE_BaseError, OSError) as error:
-        raise AssetUnavailable(
-            f"{_sentence(ref.name)} can't be read: missing, truncated or no raster.",
-            found=f"{ref.href}: {error}",
-            change="fetch the file again, or choose another scene",
-        ) from error
-
-
-def local_file(ref: AssetRef) -> Path | None:
-    """The local file behind an href; None for http(s).
-
-    Raises:
-        AssetUnavailable: The file is missing or empty, or the scheme can't be read.
-    """
-    parts = urlsplit(ref.href)
-    if parts.scheme in ("http", "https"):
-        return None
-    if parts.scheme not in ("", "file"):
-        raise AssetUnavailable(
-            f"{_sentence(ref.name)} lies where it can't be read from.",
-            found=ref.href,
-            change="an href that is a local file or starts with https://",
-        )
-    path = local_path(ref.href) if parts.scheme == "file" else Path(ref.href)
-    if not path.is_file():
-        raise AssetUnavailable(
-            f"{_sentence(ref.name)} is missing.", found=f"no file {path}", change="another scene"
-        )
-    if path.stat().st_size == 0:
-        raise AssetUnavailable(f"{_sentence(ref.name)} is an empty file.", found=str(path))
-    return path
 
 
 def whole_raster(source: Raster, side: int) -> NDArray[Any]:
@@ -228,12 +162,14 @@ def _warp_block(
         "dst_crs": lattice.crs,
     }
     nan = {"src_nodata": np.nan, "dst_nodata": np.nan}
-    reproject(values, result, resampling=Resampling[kernel], **nan, **places)
+    with placeless():
+        reproject(values, result, resampling=Resampling[kernel], **nan, **places)
     if kernel == "average" and not valid.all():
         # An average needs one valid pixel only, but validity is a mask, and masks shrink by
         # majority (mode). Bilinear takes the validity of the nearest pixel as it is.
         share = np.zeros((BLOCK, BLOCK), dtype=np.float32)
-        reproject(valid.astype(np.float32), share, resampling=Resampling.average, **places)
+        with placeless():
+            reproject(valid.astype(np.float32), share, resampling=Resampling.average, **places)
         result[share < 0.5] = np.nan
     return result
 
@@ -304,12 +240,3 @@ def _ratio(source: Raster, lattice: Lattice) -> float:
 
 def _whole(value: float) -> bool:
     return abs(value - round(value)) < SAME_PX
-
-
-def _driver(href: str) -> str:
-    """The one format to open it as: others, such as VRT, can name further things to open."""
-    return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith(".jp2") else "GTiff"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -1,0 +1,207 @@
+"""Opening the files of scenes: local ones, and remote ones in ranges, under one rule.
+
+    with Reader().open(ref) as raster: raster.read(window)
+
+`Files` stays: connections, signed links and the headers of files that were opened. A `Reader`
+is one search or one load with its time limit. Every failure names the asset.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from earthmind_lab.data.access import Access
+from earthmind_lab.data.assets import AssetRef
+from earthmind_lab.data.items import local_path
+from earthmind_lab.data.links import Links
+from earthmind_lab.data.raster import Raster, placeless
+from earthmind_lab.data.remote import NAME, Opener, RemoteFile
+from earthmind_lab.data.web import Budget, Web, WebError
+from earthmind_lab.errors import AccessDenied, AssetUnavailable, Cancelled
+from earthmind_lab.settings import Settings
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+REMOTE = ("http", "https", "s3")
+"""Schemes that are read over the network."""
+KEPT = 64
+"""Remote files whose headers and last blocks stay in memory."""
+
+
+class Files:
+    """What outlives a load: connections, signatures, and files that were opened lately.
+
+    Args:
+        access: The rule for addresses; by default what the settings allow.
+        links: Signs hrefs.
+    """
+
+    def __init__(self, access: Access | None = None, links: Links | None = None) -> None:
+        self.web = Web(access or Access.from_settings())
+        self.links = links or Links()
+        self._remote: OrderedDict[str, RemoteFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def remote(self, href: str, budget: Budget) -> RemoteFile:
+        """A file of a server, started.
+
+        Raises:
+            AccessDenied: A key is missing.
+            Cancelled: The budget was cancelled.
+            WebError: It can't be read.
+        """
+        with self._lock:
+            known = self._remote.get(href)
+            if known is not None:
+                self._remote.move_to_end(href)
+                return known
+        file = RemoteFile(href=href, links=self.links, web=self.web)
+        file.start(budget)
+        with self._lock:
+            self._remote[href] = file
+            while len(self._remote) > KEPT:
+                self._remote.popitem(last=False)
+        return file
+
+    def forget(self, href: str) -> None:
+        """Drop what is known of a remote file, which may have changed."""
+        with self._lock:
+            self._remote.pop(href, None)
+
+
+@lru_cache(maxsize=8)
+def _files(hosts: tuple[str, ...]) -> Files:
+    return Files(Access(hosts=hosts))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reader:
+    """One search or load: the files it may open and the time it may take."""
+
+    files: Files = field(default_factory=lambda: _files(Settings.from_env().hosts))
+    """The process's own by default, under what the settings allow."""
+    budget: Budget = field(default_factory=Budget)
+
+    @contextmanager
+    def open(self, ref: AssetRef) -> Iterator[Raster]:
+        """An asset's band; every failure to open or read it names the asset.
+
+        Raises:
+            AccessDenied: A key is missing or refused.
+            AssetUnavailable: Missing, empty, truncated, not a raster, of an unknown scheme, not
+                to be had in time, or with other bands than the item lists.
+            Cancelled: The budget was cancelled.
+        """
+        from rasterio._err import CPLE_BaseError
+        from rasterio.errors import RasterioError
+
+        path, opener = local_file(ref), None
+        try:
+            if path is None:
+                opener = Opener(self.files.remote(ref.href, self.budget), self.budget)
+            with _open_raster(path, opener, ref.href) as source:
+                _check_count(source, ref)
+                yield Raster(source, ref.index, opener.file.version if opener else None)
+            if opener is not None and opener.failure is not None:
+                raise opener.failure
+        except (RasterioError, CPLE_BaseError, OSError, WebError) as error:
+            cause = (opener.failure if opener else None) or error
+            if isinstance(cause, Cancelled | AccessDenied):
+                raise cause from error
+            self.files.forget(ref.href)
+            raise _failed(ref, cause) from error
+
+
+@contextmanager
+def _open_raster(path: Path | None, opener: Opener | None, href: str) -> Iterator[DatasetReader]:
+    import rasterio
+
+    options: dict[str, Any] = {"driver": _driver(href)}
+    with placeless():
+        if opener is None:
+            source = rasterio.open(path, **options)
+        else:
+            # No look for sidecar files: there is nothing beside a file of ours.
+            with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+                source = rasterio.open(NAME, opener=opener, **options)
+    with source:
+        yield source
+
+
+def local_file(ref: AssetRef) -> Path | None:
+    """The local file behind an href; None where it is read over the network.
+
+    Raises:
+        AssetUnavailable: The file is missing or empty, or the scheme can't be read.
+    """
+    parts = urlsplit(ref.href)
+    if parts.scheme in REMOTE:
+        return None
+    if parts.scheme not in ("", "file"):
+        raise AssetUnavailable(
+            f"{_sentence(ref.name)} lies where it can't be read from.",
+            found=ref.href,
+            change="an href that is a local file or starts with https:// or s3://",
+        )
+    path = local_path(ref.href) if parts.scheme == "file" else Path(ref.href)
+    if not path.is_file():
+        raise AssetUnavailable(
+            f"{_sentence(ref.name)} is missing.", found=f"no file {path}", change="another scene"
+        )
+    if path.stat().st_size == 0:
+        raise AssetUnavailable(f"{_sentence(ref.name)} is an empty file.", found=str(path))
+    return path
+
+
+def _check_count(source: DatasetReader, ref: AssetRef) -> None:
+    if source.count != ref.listed:
+        raise AssetUnavailable(
+            f"{_sentence(ref.name)} holds other bands than it lists.",
+            found=f"{source.count} bands in {ref.href}, {ref.listed} listed",
+            change="one entry per band of the file in bands (STAC 1.1) or eo:bands, or one file "
+            "per band",
+        )
+
+
+def _failed(ref: AssetRef, cause: BaseException) -> AssetUnavailable | AccessDenied:
+    """What went wrong with a file, as an error of our tree."""
+    name, href = _sentence(ref.name), ref.href.partition("?")[0]
+    found = f"{href}: {cause}"
+    if not isinstance(cause, WebError):
+        return AssetUnavailable(
+            f"{name} can't be read: missing, truncated or no raster.",
+            found=found,
+            change="fetch the file again, or choose another scene",
+        )
+    if cause.kind == "denied":
+        return AccessDenied(
+            f"{name} may not be read without an account.",
+            found=found,
+            change="earthmind doctor lists the catalogs and the keys they need",
+        )
+    asked, change = {
+        "refused": ("must not be opened", "EARTHMIND_HOSTS with the hosts you trust"),
+        "missing": ("is missing on the server", "another scene, or search again"),
+        "changed": ("changed while it was read", "load again"),
+        "late": ("could not be read in time", "a longer deadline, or a smaller AOI"),
+        "failed": ("could not be fetched", "try again later, or choose another scene"),
+    }[cause.kind]
+    return AssetUnavailable(f"{name} {asked}.", found=found, change=change)
+
+
+def _driver(href: str) -> str:
+    """The one format to open it as: others, such as VRT, can name further things to open."""
+    return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith(".jp2") else "GTiff"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
