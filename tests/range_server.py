@@ -52,7 +52,7 @@ class RangeServer:
 def serve(folder: Path, **options: object) -> Iterator[RangeServer]:
     """Start a server on a free port; it is gone afterwards."""
     state = RangeServer(folder=folder, **options)  # type: ignore[arg-type]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(state))
+    server = _Quiet(("127.0.0.1", 0), _handler(state))
     server.daemon_threads = True
     state.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -64,6 +64,11 @@ def serve(folder: Path, **options: object) -> Iterator[RangeServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, *_args: object) -> None:
+        """Clients leave early: that is what the faults are for."""
 
 
 def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -103,7 +104,7 @@ def _public(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         # "localhost", a bare name, and digits that some resolvers read as an address.
-        odd = host.replace(".", "").replace("x", "").isdecimal()
+        odd = all(re.fullmatch(r"0x[0-9a-f]*|\d*", label) for label in host.split("."))
         return "." in host and not odd and not host.endswith((".localhost", ".local", ".internal"))
     mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
     return address.is_global and not address.is_multicast and (mapped is None or mapped.is_global)
