@@ -12,7 +12,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # The parts that exist; serve brings libraries that nothing uses yet.
-EXTRAS := model,lab,demo,finetune,eval,dev
+EXTRAS := model,lab,parquet,demo,finetune,eval,dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
 

@@ -9,7 +9,10 @@ the other.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +40,8 @@ the bend that remains is under a hundredth of a pixel at 10 m."""
 SCALE_NODES = 33
 """The areal scale of a projection bends so slowly that a mesh of this many nodes per side is
 exact to 1e-7 over a chip."""
+_FILTERS = threading.Lock()
+"""Python's filters of warnings are one for all threads."""
 
 
 def grid_for(geometry: BaseGeometry, gsd: float) -> GeoBox:
@@ -139,6 +144,20 @@ def metres_at(crs: Any, x: float, y: float, across: float, down: float) -> tuple
     return float(east), float(north)
 
 
+@contextmanager
+def placeless() -> Iterator[None]:
+    """Around calls of rasterio that warn of rasters without a place, one thread at a time.
+
+    Where a place matters it is told from the CRS. rasterio hushes itself, too, when it warps,
+    rasterises or outlines an array: two threads that do so at once take each other's filters away.
+    """
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
 def inside_mask(grid: GeoBox, geometry: BaseGeometry) -> NDArray[np.bool_]:
     """Which pixels have their centre inside an area.
 
@@ -171,7 +190,8 @@ def polygons_to_mask(
     projected = [_to_crs(part, str(grid.crs)) for part in parts if not part.is_empty]
     if not projected:
         return np.zeros(shape, dtype=bool)
-    outside = geometry_mask(projected, out_shape=shape, transform=grid.affine, all_touched=False)
+    with placeless():
+        outside = geometry_mask(projected, out_shape=shape, transform=grid.affine)
     return np.asarray(~outside, dtype=bool)
 
 
@@ -201,7 +221,8 @@ def mask_to_polygons(
 
     _check_shape(mask, grid)
     mask = np.asarray(mask, dtype=bool)
-    found = shapes(mask.astype(np.uint8), mask=mask, connectivity=8, transform=grid.affine)
+    with placeless():
+        found = list(shapes(mask.astype(np.uint8), mask, connectivity=8, transform=grid.affine))
     step = SEGMENT_PX * max(abs(grid.affine.a), abs(grid.affine.e))
     result: list[Polygon | MultiPolygon] = []
     for outline, _ in found:

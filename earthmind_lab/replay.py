@@ -177,7 +177,7 @@ def _scene(catalogs: Sequence[str], wanted: Mapping[str, Any] | None) -> Scene |
     # An id is unique within its collection only.
     keys = ("id", "modality", "collection")
     for name in catalogs:
-        for scene in open_catalog(name).search():
+        for scene in open_catalog(name).find(str(wanted["id"])):
             if all(getattr(scene, key) == wanted[key] for key in keys):
                 return scene
     raise NoScenesFound(

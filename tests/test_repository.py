@@ -84,12 +84,19 @@ def conda_lines() -> list[str]:
     return [line for line in listed if isinstance(line, str)]
 
 
+def conda_pip_lines() -> list[Requirement]:
+    """What the conda environment takes from pip, without the package itself."""
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    (lines,) = [line["pip"] for line in listed if isinstance(line, dict)]
+    return [Requirement(line) for line in lines if not line.startswith("--editable")]
+
+
 # --- environment ---------------------------------------------------------------------------------
 
 
 def test_extras_are_the_promised_ones():
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"lab", "model", "demo", "serve", "finetune", "eval", "dev"}
+    assert set(extras) == {"lab", "model", "parquet", "demo", "serve", "finetune", "eval", "dev"}
     assert all(extras.values())
 
 
@@ -107,6 +114,8 @@ def test_environment_agrees_with_pyproject():
     for line in conda_lines():
         name, _, bounds = line.partition(" ")
         theirs[canonicalize_name(name)] = set(bounds.split(",")) - {""}
+    for each in conda_pip_lines():
+        theirs[canonicalize_name(each.name)] = set(str(each.specifier).split(",")) - {""}
     assert theirs.pop("pip") == set()
     assert theirs.pop("python") >= set(PROJECT["requires-python"].split(","))
     assert theirs == ours

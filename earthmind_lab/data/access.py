@@ -42,7 +42,7 @@ class Access:
     @classmethod
     def from_settings(cls, *named: str) -> Access:
         """What the environment allows, and the hosts of these addresses."""
-        return cls(hosts=Settings.from_env().hosts, named=tuple(map(_place, named)))
+        return cls(hosts=Settings.from_env().hosts, named=tuple(map(place_of, named)))
 
     def check(self, url: str) -> None:
         """Refuse an address by its text.
@@ -52,7 +52,7 @@ class Access:
         """
         try:
             parts = urlsplit(url)
-            place = _place(url)
+            place = place_of(url)
         except ValueError as error:
             raise Refused(f"it is no address ({error})") from error
         if parts.scheme not in _PORTS or not parts.hostname:
@@ -90,7 +90,7 @@ def _ported(rule: str) -> bool:
     return rule.rpartition(":")[2].isdecimal() and rule.count(":") == 1
 
 
-def _place(url: str) -> str:
+def place_of(url: str) -> str:
     """``host:port`` of an address, lower case."""
     parts = urlsplit(url)
     port = parts.port or _PORTS.get(parts.scheme, 0)

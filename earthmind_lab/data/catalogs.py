@@ -17,11 +17,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.items import inherit, local_path, resolve_href, scenes_of
+from earthmind_lab.data.apis import KNOWN, ApiCatalog
+from earthmind_lab.data.files import Reader
+from earthmind_lab.data.items import (
+    inherit,
+    local_path,
+    note,
+    resolve_href,
+    scenes_or_problem,
+)
 from earthmind_lab.data.limits import MODALITIES, Limits
 from earthmind_lab.errors import (
     AssetUnavailable,
@@ -37,19 +44,12 @@ CatalogLike: TypeAlias = "str | Path | Mapping[str, Any] | Sequence[Any] | Catal
 logger = logging.getLogger(__name__)
 MAX_FILES = 100_000
 """A static catalog with more files than this is walked by a loop of links, or needs an API."""
-_ODD = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-    ShapelyError,
-)
-"""What a field of an unexpected type or value can raise anywhere in an item."""
 _SHOWN = 200
 """So much of a name is repeated in a message."""
-READABLE = "'sample', or the path of a static catalog.json"
+READABLE = (
+    "'sample', the path of a static catalog.json, the https:// address of a STAC API, or one of "
+    + ", ".join(known.name for known in KNOWN)
+)
 
 
 class Catalog(Protocol):
@@ -64,9 +64,19 @@ class Catalog(Protocol):
         """What could not be read, one sentence each."""
 
     def search(
-        self, aoi: AOI | None = None, start: datetime | None = None, end: datetime | None = None
+        self,
+        aoi: AOI | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        modality: str | None = None,
     ) -> list[Scene]:
-        """Scenes that meet the AOI and the times; None leaves that side open."""
+        """Scenes that meet the AOI, the times and the modality; None leaves that side open."""
+
+    def near(self, aoi: AOI, start: datetime, end: datetime, modality: str, /) -> list[Scene]:
+        """Scenes of an AOI around some dates: what an empty search looks at."""
+
+    def find(self, scene_id: str) -> list[Scene]:
+        """Scenes of this id, in any collection."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +91,11 @@ class StaticCatalog:
     """What could not be read, one sentence each."""
 
     def search(
-        self, aoi: AOI | None = None, start: datetime | None = None, end: datetime | None = None
+        self,
+        aoi: AOI | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        modality: str | None = None,
     ) -> list[Scene]:
         """Scenes that meet the AOI and the times.
 
@@ -89,22 +103,34 @@ class StaticCatalog:
             aoi: Area that the footprint must share with, by more than an edge; None = anywhere.
             start: Earliest time, UTC, inclusive; None = open.
             end: Latest time, UTC, inclusive; None = open. An unknown time must meet the range.
+            modality: ``optical`` or ``sar``; None = both.
         """
         return [
             scene
             for scene in self.scenes
-            if (start is None or scene.end >= start)
+            if modality in (None, scene.modality)
+            and (start is None or scene.end >= start)
             and (end is None or scene.start <= end)
             and (aoi is None or shares_area(scene.footprint, aoi.geometry))
         ]
 
+    def near(self, aoi: AOI, _start: datetime, _end: datetime, modality: str, /) -> list[Scene]:
+        """Every scene of an AOI: a catalog of files is read already."""
+        return self.search(aoi, modality=modality)
 
-def open_catalog(catalog: str | Path | None = None) -> Catalog:
+    def find(self, scene_id: str) -> list[Scene]:
+        """Scenes of this id, in any collection."""
+        return [scene for scene in self.scenes if scene.id == scene_id]
+
+
+def open_catalog(catalog: str | Path | None = None, reader: Reader | None = None) -> Catalog:
     """Open a catalog by name or path.
 
     Args:
         catalog: ``sample`` (the embedded one), or the path of a static ``catalog.json`` or its
-            folder; by default what the settings say.
+            folder, the address of a STAC API, or the name of one in `KNOWN`; by default what the
+            settings say.
+        reader: Time limit of what an API is asked.
 
     Raises:
         CatalogUnavailable: It is missing, broken, not STAC, or of a kind not read yet.
@@ -115,11 +141,8 @@ def open_catalog(catalog: str | Path | None = None) -> Catalog:
         from earthmind_lab.data.samples import catalog_path
 
         return read_static(Path(catalog_path()), name="sample")
-    if "://" in text and not text.startswith("file://"):
-        raise CatalogUnavailable(
-            f"The catalog {text!r} is an address, and STAC APIs are not read by this version.",
-            change=READABLE,
-        )
+    if text.startswith(("http://", "https://")) or text in {known.name for known in KNOWN}:
+        return ApiCatalog.open(text, reader)
     try:
         path = local_path(text) if text.startswith("file://") else Path(text).expanduser()
         if path.is_dir():
@@ -165,10 +188,7 @@ def read_static(path: Path, *, name: str | None = None) -> StaticCatalog:
     items = 0
     for item, where, collection in _walk(root, path, problems):
         items += 1
-        try:
-            scenes += scenes_of(inherit(item, collection), where)
-        except (EarthMindError, *_ODD) as error:
-            _note(problems, f"Item {item.get('id')!r} in {where.name} is left out: {error}")
+        scenes += scenes_or_problem(inherit(item, collection), where, problems)
     if not scenes and problems:
         raise CatalogUnavailable(
             f"Nothing in the catalog {str(path)!r} can be read.",
@@ -206,10 +226,10 @@ def _walk(root: Mapping[str, Any], path: Path, problems: list[str]) -> Iterator[
         if node.get("type") == "Collection":
             nearest = node
         if not isinstance(node.get("links"), list):
-            _note(problems, f"{where.name} is neither a STAC catalog nor an item.")
+            note(problems, f"{where.name} is neither a STAC catalog nor an item.")
         for href in _links(node):
             if len(seen) > MAX_FILES:
-                _note(problems, f"The catalog has more than {MAX_FILES} files; the rest is left.")
+                note(problems, f"The catalog has more than {MAX_FILES} files; the rest is left.")
                 return
             try:
                 resolved = resolve_href(href, where)
@@ -220,7 +240,7 @@ def _walk(root: Mapping[str, Any], path: Path, problems: list[str]) -> Iterator[
                     seen.add(target.resolve())
                     waiting.append((_read_json(target), target, nearest))
             except (OSError, ValueError, RecursionError, EarthMindError) as error:
-                _note(problems, f"The link {href[:200]!r} in {where.name} is broken: {error}")
+                note(problems, f"The link {href[:200]!r} in {where.name} is broken: {error}")
 
 
 def _links(node: Mapping[str, Any]) -> Iterator[str]:
@@ -250,11 +270,6 @@ def _check_root(root: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _note(problems: list[str], sentence: str) -> None:
-    logger.warning("%s", sentence)
-    problems.append(sentence)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sources:
     """The catalog of each modality; usually one and the same."""
@@ -263,7 +278,7 @@ class Sources:
     """``optical`` and ``sar``, or one of them."""
 
     @classmethod
-    def open(cls, source: Any) -> Sources:
+    def open(cls, source: Any, reader: Reader | None = None) -> Sources:
         """One catalog for both modalities, or a mapping with one for each.
 
         Raises:
@@ -271,13 +286,13 @@ class Sources:
             SearchError: The mapping has other keys than ``optical`` and ``sar``.
         """
         if not isinstance(source, Mapping):
-            opened = _open(source)
+            opened = _open(source, reader)
             return cls(by_modality=dict.fromkeys(MODALITIES, opened))
         if not source or set(source) - set(MODALITIES):
             raise SearchError(
                 "A catalog per sensor has the keys optical and sar.", found=", ".join(source)
             )
-        return cls(by_modality={kind: _open(each) for kind, each in source.items()})
+        return cls(by_modality={kind: _open(each, reader) for kind, each in source.items()})
 
     @property
     def name(self) -> str:
@@ -285,10 +300,21 @@ class Sources:
         return ", ".join(dict.fromkeys(catalog.name for catalog in self.by_modality.values()))
 
     @property
+    def listed(self) -> bool:
+        """Whether every scene of them is known; no API lists all that it has."""
+        return not any(isinstance(each, ApiCatalog) for each in self.by_modality.values())
+
+    @property
     def unread(self) -> str:
         """What could not be read, for the end of a message."""
         lost = dict.fromkeys(p for c in self.by_modality.values() for p in c.problems)
         return f"; {len(lost)} entries could not be read, first: {next(iter(lost))}" if lost else ""
+
+    @property
+    def partial(self) -> tuple[str, ...]:
+        """Answers of APIs that came in part, one sentence each."""
+        apis = {each for each in self.by_modality.values() if isinstance(each, ApiCatalog)}
+        return tuple(f"{api.name}: {cut}" for api in apis for cut in api.cuts)
 
     def search(
         self, modality: str, aoi: AOI | None = None, limits: Limits | None = None
@@ -298,11 +324,16 @@ class Sources:
         if catalog is None:
             return []
         start, end = (limits.start, limits.end) if limits else (None, None)
-        return [s for s in catalog.search(aoi, start, end) if s.modality == modality]
+        return catalog.search(aoi, start, end, modality)
+
+    def near(self, modality: str, aoi: AOI, limits: Limits) -> list[Scene]:
+        """Scenes of one modality in the AOI, around the dates as far as the catalog looks."""
+        catalog = self.by_modality.get(modality)
+        return catalog.near(aoi, limits.start, limits.end, modality) if catalog else []
 
 
-def _open(source: Any) -> Catalog:
+def _open(source: Any, reader: Reader | None) -> Catalog:
     if source is None or isinstance(source, str | Path):
-        return open_catalog(source)
+        return open_catalog(source, reader)
     opened: Catalog = source
     return opened

@@ -23,6 +23,7 @@ from earthmind_lab.data.files import Reader
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import whole_raster
 from earthmind_lab.errors import AssetUnavailable
+from earthmind_lab.grid import placeless
 from earthmind_lab.scene import Scene
 
 MASK_SIDE = 512
@@ -174,9 +175,10 @@ def _sample(
         pixels = to_pixels(geometry)
         if pixels.is_empty:
             return np.zeros(shape, bool)
-        inside: NDArray[np.bool_] = geometry_mask(
-            [pixels], shape, place, invert=True, all_touched=touched
-        )
+        with placeless():
+            inside: NDArray[np.bool_] = geometry_mask(
+                [pixels], shape, place, invert=True, all_touched=touched
+            )
         return inside
 
     inside = rasterise(aoi.geometry)

@@ -22,10 +22,11 @@ from earthmind_lab.data.access import Access
 from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.items import local_path
 from earthmind_lab.data.links import Links
-from earthmind_lab.data.raster import Raster, placeless
+from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.remote import NAME, Opener, RemoteFile
 from earthmind_lab.data.web import Budget, Web, WebError
 from earthmind_lab.errors import AccessDenied, AssetUnavailable, Cancelled
+from earthmind_lab.grid import placeless
 from earthmind_lab.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,7 +111,11 @@ class Reader:
                 opener = Opener(self.files.remote(ref.href, self.budget), self.budget)
             with _open_raster(path, opener, ref.href) as source:
                 _check_count(source, ref)
-                yield Raster(source, ref.index, opener.file.version if opener else None)
+                yield (
+                    Raster(source, ref.index, opener.file.version, opener.read)
+                    if opener
+                    else Raster(source, ref.index)
+                )
             if opener is not None and opener.failure is not None:
                 raise opener.failure
         except (RasterioError, CPLE_BaseError, OSError, WebError) as error:

@@ -5,28 +5,43 @@ Hrefs are resolved against the file that holds them; files and http(s) only.
 
 from __future__ import annotations
 
+import logging
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import shapely
+from shapely.errors import ShapelyError
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
-from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable
+from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable, EarthMindError
 from earthmind_lab.scene import Scene
 from earthmind_lab.sensors import SENSORS, item_field, recognise
 
+logger = logging.getLogger(__name__)
+_ODD = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    ShapelyError,
+)
+"""What a field of an unexpected type or value can raise anywhere in an item."""
 
-def scenes_of(item: Mapping[str, Any], where: Path) -> list[Scene]:
+
+def scenes_of(item: Mapping[str, Any], where: Path | str) -> list[Scene]:
     """The scenes in one STAC item: none for labels, one as a rule.
 
     Args:
         item: STAC item of any version, as plain data.
-        where: The file it came from; relative hrefs start at its folder.
+        where: The file or the address it came from; relative hrefs start at its folder.
 
     Raises:
         CatalogUnavailable: It lacks an id, a time, an outline or a usable file.
@@ -55,6 +70,30 @@ def scenes_of(item: Mapping[str, Any], where: Path) -> list[Scene]:
     return scenes
 
 
+def scenes_or_problem(
+    item: Mapping[str, Any], where: Path | str, problems: list[str]
+) -> list[Scene]:
+    """`scenes_of`, where a broken item never spoils a search: it is logged and noted.
+
+    Args:
+        item: As `scenes_of`.
+        where: As `scenes_of`.
+        problems: Takes a sentence for an item that can't be read.
+    """
+    try:
+        return scenes_of(item, where)
+    except (EarthMindError, *_ODD) as error:
+        name = str(where).rpartition("/")[2]
+        note(problems, f"Item {str(item.get('id'))[:200]!r} in {name} is left out: {error}")
+        return []
+
+
+def note(problems: list[str], sentence: str) -> None:
+    """Log a problem and keep it."""
+    logger.warning("%s", sentence)
+    problems.append(sentence)
+
+
 def inherit(item: Mapping[str, Any], collection: Mapping[str, Any]) -> Mapping[str, Any]:
     """An item with the licence and the providers of its collection, where it names none.
 
@@ -75,28 +114,34 @@ def inherit(item: Mapping[str, Any], collection: Mapping[str, Any]) -> Mapping[s
     return {**item, "properties": {**properties, **more}} if more else item
 
 
-def resolve_href(href: str, where: Path) -> str:
-    """An absolute path or http(s) address.
+def resolve_href(href: str, where: Path | str) -> str:
+    """An absolute path, or an http(s) or s3 address.
 
     Args:
         href: As the file gives it.
-        where: The file that gives it.
+        where: The file that gives it, or its address: a catalog on the network can't name files
+            of this machine.
 
     Raises:
-        AssetUnavailable: Neither a file nor http(s); such names could make GDAL open anything.
+        AssetUnavailable: Neither a file nor http(s) or s3; such names could make GDAL open
+            anything.
 
     >>> resolve_href("../b/red.tif", Path("/cat/a/item.json"))
     '/cat/b/red.tif'
     """
     scheme = href.partition(":")[0].lower() if "://" in href or href.startswith("file:/") else ""
-    if scheme in ("http", "https"):
+    if scheme in ("http", "https", "s3"):
         return href
     refused = AssetUnavailable(
-        f"The href {href[:80]!r} is neither a file nor http(s).",
+        f"The href {href[:80]!r} is neither a file nor http(s) or s3.",
         change="download the files and let the item point at them",
     )
     if scheme not in ("", "file") or href.lstrip().startswith("<") or "\0" in href:
         raise refused
+    if isinstance(where, str):
+        if scheme or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", href) or href.startswith("/vsi"):
+            raise refused
+        return urljoin(where, href)
     path = local_path(href) if scheme else Path(href)
     # normpath by hand: a symbolic link in the folder's own path must stay as it is.
     parts: list[str] = list(where.absolute().parent.parts) if not path.is_absolute() else []
@@ -139,7 +184,7 @@ def local_path(url: str) -> Path:
     return Path(unquote(parts.path))
 
 
-def _hrefs(item: Mapping[str, Any], keys: Mapping[str, str], where: Path) -> dict[str, str]:
+def _hrefs(item: Mapping[str, Any], keys: Mapping[str, str], where: Path | str) -> dict[str, str]:
     """Band names to absolute hrefs; hrefs of a refused kind are left out."""
     found: dict[str, str] = {}
     refused: list[str] = []

@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from shapely.ops import nearest_points
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.data.apis import NEAR_DAYS
 from earthmind_lab.data.catalogs import Sources, shares_area
 from earthmind_lab.data.limits import Limits
 from earthmind_lab.data.pairing import Look, least_gap, length, look, make_pair
@@ -27,7 +28,7 @@ def explain(
     aoi: AOI, limits: Limits, sources: Sources, found: Mapping[str, list[Scene]]
 ) -> SearchError:
     """The nearest miss of an empty search, and the values that would admit it."""
-    here = {kind: sources.search(kind, aoi) for kind in limits.modalities}
+    here = {kind: sources.near(kind, aoi, limits) for kind in limits.modalities}
     if not all(here.values()):
         return outside_all(aoi, limits, sources)
     miss = _nearest_miss(aoi, limits, here)
@@ -140,6 +141,12 @@ def no_scenes(limits: Limits, sources: Sources, here: list[Scene]) -> SearchErro
 
 def outside_all(aoi: AOI, limits: Limits, sources: Sources) -> SearchError:
     """A modality has no scene of the AOI at all: name the nearest place that has."""
+    if not sources.listed:
+        return NoScenesFound(
+            f"The catalog {sources.name!r} has no {_kinds(limits)} scenes of the AOI {aoi.name!r} "
+            f"in {NEAR_DAYS} days around the dates{sources.unread}.",
+            change="other dates, another AOI, or another catalog",
+        )
     everywhere = {kind: sources.search(kind) for kind in limits.modalities}
     for kind in limits.modalities:
         name = "SAR" if kind == "sar" else kind

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +16,6 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 
-_FILTERS = threading.Lock()
-"""Python's filters of warnings are one for all threads."""
-
-
-@contextmanager
-def placeless() -> Iterator[None]:
-    """Around calls of rasterio that warn of rasters without a place, one thread at a time.
-
-    Where a place matters it is told from the CRS. rasterio hushes itself, too, when it warps an
-    array: two threads that do so at once take each other's filters away.
-    """
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with _FILTERS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
 @dataclass(frozen=True, eq=False)
 class Raster:
     """A band that can be read in windows."""
@@ -46,6 +25,8 @@ class Raster:
     """Of the band in the file, from 1."""
     version: str | None = None
     """ETag of a remote file; None = a local one, or a server that gives none."""
+    fetch: Callable[[list[tuple[int, int]]], object] | None = None
+    """Gets (first byte, count) ranges of a remote file together; None = a local one."""
 
     @property
     def crs(self) -> CRS | None:
@@ -106,7 +87,24 @@ class Raster:
         self, window: Window | None = None, out_shape: Sequence[int] | None = None
     ) -> NDArray[Any]:
         """Stored numbers (rows, columns) of a window, thinned to `out_shape`."""
+        if self.fetch is not None and window is not None and out_shape is None:
+            self.fetch(self._ranges(window))
         return np.asarray(self.source.read(self.index, window=window, out_shape=out_shape))
+
+    def _ranges(self, window: Window) -> list[tuple[int, int]]:
+        """Where the tiles of a window lie in the file: GDAL would fetch them one by one."""
+        rows, columns = self.source.block_shapes[self.index - 1]
+        (top, bottom), (left, right) = window.toranges()
+        ranges = []
+        for row in range(int(top) // rows, -(-int(bottom) // rows)):
+            for column in range(int(left) // columns, -(-int(right) // columns)):
+                offset, size = (
+                    self.source.get_tag_item(f"{name}_{column}_{row}", "TIFF", bidx=self.index)
+                    for name in ("BLOCK_OFFSET", "BLOCK_SIZE")
+                )
+                if offset is not None and size is not None:  # None = not a TIFF, or an empty tile
+                    ranges.append((int(offset), int(size)))
+        return ranges
 
     def read_mask(
         self, window: Window | None = None, out_shape: Sequence[int] | None = None

@@ -30,7 +30,7 @@ KEPT = 2048
 """Blocks of one file that are kept in memory (64 MiB)."""
 WHOLE = 64 * 2**20
 """A server that ignores ranges may send a file of so many bytes whole."""
-LANES = 4
+LANES = 8
 """Ranges of one file under way at a time."""
 NAME = "earthmind.tif"
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.data.raster import Raster, placeless
+from earthmind_lab.data.raster import Raster
+from earthmind_lab.grid import placeless
 
 if TYPE_CHECKING:
     from affine import Affine

@@ -1,0 +1,175 @@
+"""STAC APIs: the embedded scenes behind one, pages, faults, and hrefs that lead astray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from earthmind_lab.aoi import AOI
+from earthmind_lab.data.apis import KNOWN, ApiCatalog
+from earthmind_lab.data.catalogs import open_catalog
+from earthmind_lab.data.links import BUCKETS
+from earthmind_lab.data.load import load_chip
+from earthmind_lab.data.samples import catalog_path
+from earthmind_lab.data.search import search_pairs, search_scenes
+from earthmind_lab.errors import AccessDenied, CatalogUnavailable, NoScenesFound
+from earthmind_lab.recording import pixel_hash
+from tests.range_server import serve
+from tests.stac_server import serve_stac
+
+SAMPLES = catalog_path().parent
+SPAIN = AOI.from_bbox(-0.775, 38.09, -0.745, 38.12)
+DATES = "2019-09-15/2019-09-20"
+
+
+def sample_items(url: str) -> list[dict]:
+    """The items of the embedded catalog as an API gives them: their files behind `url`."""
+    items = []
+    for scene in open_catalog("sample").search():
+        item = json.loads(json.dumps(scene.items[0]))
+        paths = {Path(href).name: href for href in scene.assets.values()}
+        for asset in item["assets"].values():
+            name = asset["href"].rpartition("/")[2]
+            folder = Path(next(iter(paths.values()))).parent
+            asset["href"] = f"{url}/{(folder / name).relative_to(SAMPLES).as_posix()}"
+        item["links"] = []
+        if item["id"] not in {each["id"] for each in items}:
+            items.append(item)
+    return items
+
+
+@pytest.fixture
+def files():
+    with serve(SAMPLES) as running:
+        yield running
+
+
+@pytest.fixture
+def api(files, monkeypatch):
+    with serve_stac(sample_items(files.url), page=2) as running:
+        monkeypatch.setenv("EARTHMIND_HOSTS", f"{files.place},{running.place}")
+        yield running
+
+
+def test_an_api_gives_the_pairs_and_the_chip_of_the_catalog_on_disk(api):
+    here = search_pairs(SPAIN, DATES, catalog="sample")
+    there = search_pairs(SPAIN, DATES, catalog=api.url)
+    assert [pair.to_dict() for pair in there] == [pair.to_dict() for pair in here]
+    one, other = load_chip(here[0], SPAIN), load_chip(there[0], SPAIN)
+    assert pixel_hash(one) == pixel_hash(other)
+    assert np.array_equal(one.sar, other.sar, equal_nan=True)
+    assert there[0].catalog == api.url
+
+
+def test_every_scene_comes_over_pages(api):
+    """Every scene that the catalog on disk has there arrives, and once."""
+    api.items = [
+        {**item, "id": f"{item['id']}_{number}"} for item in api.items for number in range(5)
+    ]
+    found = [scene.id for scene in open_catalog(api.url).search(SPAIN)]
+    here = [scene.id for scene in open_catalog("sample").search(SPAIN)]
+    assert found == sorted(f"{one}_{number}" for one in here for number in range(5))
+    assert len(api.searches) == len(found) // api.page + len(found) % api.page
+
+
+def test_only_the_collections_of_the_modality_are_asked_for(api):
+    search_scenes(SPAIN, DATES, catalog=api.url, sensors="sar")
+    asked = {name for search in api.searches for name in search["collections"]}
+    assert asked
+    assert all(name.startswith("sentinel-1") for name in asked)
+
+
+def test_an_empty_search_names_the_nearest_miss(api):
+    with pytest.raises(NoScenesFound, match="2019-09") as caught:
+        search_pairs(SPAIN, "2019-10-15/2019-10-20", catalog=api.url)
+    assert "dates=" in caught.value.change
+
+
+def test_a_place_without_scenes_says_how_far_it_looked(api):
+    with pytest.raises(NoScenesFound, match="90 days"):
+        search_pairs(AOI.from_bbox(100, -5, 100.02, -4.98), DATES, catalog=api.url)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_page_that_fails_is_asked_for_again(api, status):
+    api.fault = lambda number: status if number == 2 else 200
+    found = ApiCatalog.open(api.url).search(SPAIN)
+    assert {s.id for s in found} == {s.id for s in open_catalog("sample").search(SPAIN)}
+
+
+def test_pages_that_never_come_leave_a_partial_answer_that_says_so(api, caplog):
+    api.page = 1
+    api.fault = lambda number: 400 if number > 1 else 200
+    catalog = ApiCatalog.open(api.url)
+    found = catalog.search(SPAIN)
+    assert len(found) == 1
+    assert "Only the first 1 items" in catalog.problems[0]
+    assert "status 400" in caplog.text
+
+
+def test_a_partial_answer_is_said_in_the_reasons_of_its_pairs(api):
+    """The optical scene twice, one a page, and the second page never comes."""
+    twin = next(i for i in api.items if i["id"] == search_pairs(SPAIN, DATES)[0].optical.id)
+    api.items = [*api.items, {**twin, "id": f"{twin['id']}_again"}]
+    api.page = 1
+    assert len(search_pairs(SPAIN, DATES, catalog=api.url)) == 2
+    api.fault = lambda _number: 400 if "token" in api.searches[-1] else 200
+    (pair,) = search_pairs(SPAIN, DATES, catalog=api.url)
+    assert "Only the first 1 items could be read" in pair.reasons[-1]
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "match"),
+    [
+        (401, AccessDenied, "account"),
+        (403, AccessDenied, "account"),
+        (400, CatalogUnavailable, "status 400"),
+        (500, CatalogUnavailable, "in 2 seconds|2 seconds"),
+    ],
+)
+def test_an_api_that_refuses_says_so(api, status, error, match):
+    api.fault = lambda _number: status
+    with pytest.raises(error, match=match):
+        search_pairs(SPAIN, DATES, catalog=api.url, deadline=2)
+
+
+def test_the_next_catalog_of_a_list_takes_over(api):
+    api.fault = lambda _number: 400
+    pairs = search_pairs(SPAIN, DATES, catalog=[api.url, "sample"])
+    assert pairs[0].catalog == "sample"
+
+
+def test_optical_and_sar_may_come_from_different_catalogs(api):
+    pair = search_pairs(SPAIN, DATES, catalog={"optical": api.url, "sar": "sample"})[0]
+    assert pair.catalog == f"{api.url}, sample"
+    assert pair.optical.assets["red"].startswith("http://")
+    assert Path(pair.sar.assets["vv"]).is_file()
+
+
+@pytest.mark.parametrize("elsewhere", ["http://169.254.169.254", "http://127.0.0.1:1"])
+def test_a_next_page_elsewhere_is_not_fetched(api, elsewhere):
+    """The catalog says where its next page is; it can't send us anywhere."""
+    api.next_url, api.page = elsewhere, 1
+    catalog = ApiCatalog.open(api.url)
+    assert catalog.search(SPAIN)
+    assert "is not in EARTHMIND_HOSTS" in catalog.cuts[0]
+
+
+def test_no_server_at_all(monkeypatch):
+    monkeypatch.setenv("EARTHMIND_HOSTS", "127.0.0.1:9")
+    with pytest.raises(CatalogUnavailable, match="can't be searched"):
+        search_pairs(SPAIN, DATES, catalog="http://127.0.0.1:9/stac", deadline=1)
+
+
+def test_the_table_of_catalogs_names_its_keys():
+    names = [known.name for known in KNOWN]
+    assert len(set(names)) == len(names)
+    for known in KNOWN:
+        assert known.url.startswith("https://")
+        assert bool(known.settings) == (known.access != "open"), known.name
+        assert known.optical or known.sar
+    keys = {names for bucket in BUCKETS.values() if (names := bucket.keys)}
+    assert {k for pair in keys for k in pair} <= {s for known in KNOWN for s in known.settings}
