@@ -265,7 +265,7 @@ def _place(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dates", metavar="A/B", help="first and last UTC day")
     group.add_argument(
         "--catalog", action="append",
-        help="sample, a path of a catalog.json, or a STAC API by name or address; repeat to try in order",
+        help="sample, a catalog.json, or a STAC API by name or address; repeat to try in order",
     )  # fmt: skip
     group.add_argument("--sensors", default="optical,sar", help="optical, sar or both")
     group.add_argument("--max-gap", default="6 days", help="between the two scenes")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from earthmind_lab.data.recognise import band_place, bands_of
 from earthmind_lab.errors import LoadError
 from earthmind_lab.scene import Scene
-from earthmind_lab.sensors import band_place, bands_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,10 @@ from shapely.errors import ShapelyError
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
+from earthmind_lab.data.recognise import item_field, recognise
 from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable, EarthMindError
 from earthmind_lab.scene import Scene
-from earthmind_lab.sensors import SENSORS, item_field, recognise
+from earthmind_lab.sensors import SENSORS
 
 logger = logging.getLogger(__name__)
 _ODD = (

@@ -25,8 +25,7 @@ from shapely.geometry import box
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip
-from earthmind_lab.data import load as loading
-from earthmind_lab.data import resample
+from earthmind_lab.data import plan, resample
 from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.errors import (
     AssetUnavailable,
@@ -566,7 +565,7 @@ def test_too_large_is_refused_with_the_size(
 ) -> None:
     message = refused(LoadError, optical, AOI.from_bbox(34.0, -3.6, 34.5, -3.4))
     assert "px, at most 4096" in message
-    monkeypatch.setattr(loading, "MAX_SIDE_PX", 80)
+    monkeypatch.setattr(plan, "MAX_SIDE_PX", 80)
     assert tuple(load_chip(make_pair(optical), aoi_of(*WHOLE)).grid.shape) == (80, 80)
     assert "80 x 81 px" in refused(LoadError, optical, aoi_of(20, 101, 20, 100))
 

@@ -13,19 +13,16 @@ from hypothesis import strategies as st
 from shapely.geometry import box
 
 from earthmind_lab.data.assets import AssetRef, assets_of
-from earthmind_lab.data.radiometry import (
+from earthmind_lab.data.backscatter import (
     SAR_FLOOR_DB,
-    Scaling,
-    check_reflectance,
-    optical_level,
-    optical_scaling,
-    physical,
     sar_details,
     sar_meaning,
     sar_scaling,
     to_db,
     to_power,
 )
+from earthmind_lab.data.radiometry import Scaling, physical
+from earthmind_lab.data.reflectance import check_reflectance, optical_level, optical_scaling
 from earthmind_lab.errors import LoadError, RadiometryUnknown
 from earthmind_lab.scene import Scene
 

@@ -1,0 +1,140 @@
+"""What a load will cost: the grid, the files and their bytes, before a pixel is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from earthmind_lab.aoi import AOI
+from earthmind_lab.chip import LoadPlan
+from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.chip_grid import BANDS, chip_grid, lattice_of
+from earthmind_lab.data.files import Reader
+from earthmind_lab.data.resample import Lattice, window_pixels
+from earthmind_lab.errors import LoadError
+from earthmind_lab.grid import inside_mask
+from earthmind_lab.scene import Scene, ScenePair
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+POLARISATIONS = ("vv", "vh", "hh", "hv")
+MAX_SIDE_PX = 4096
+"""Larger grids don't fit a model or a browser; they belong into several chips."""
+
+
+def plan_chip(
+    pair: ScenePair,
+    aoi: AOI,
+    *,
+    gsd: float | None = None,
+    bands: Sequence[str] | None = None,
+    reader: Reader | None = None,
+) -> LoadPlan:
+    """What a load will cost; opens files, reads no pixels.
+
+    Args:
+        pair: The scenes.
+        aoi: The area.
+        gsd: Pixel size in metres; None = the optical scene's own, or 10.
+        bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
+        reader: Opens the files, within a time limit; two minutes by default.
+
+    Raises:
+        LoadError: The area lies outside the scenes, holds no pixel centre, or would be too
+            large a chip; one of its kinds when a band, a file or the meaning of its numbers is
+            missing.
+    """
+    reader = reader or Reader()
+    names = _bands(pair.optical, bands)
+    polarisations = _polarisations(pair.sar)
+    _check_reach(pair, aoi)
+    grid = chip_grid(pair, aoi, gsd, reader)
+    check_size(grid, aoi)
+    refs = [ref for scene, band in wanted(pair, names, polarisations)
+            for ref in assets_of(scene, band)]  # fmt: skip
+    return LoadPlan(
+        pair=pair,
+        aoi=aoi,
+        grid=grid,
+        bands=names,
+        polarisations=polarisations,
+        reads=len(refs),
+        bytes=_bytes(refs, lattice_of(pair, grid, reader), grid, reader),
+    )
+
+
+def _bands(scene: Scene | None, asked: Sequence[str] | None) -> tuple[str, ...]:
+    if scene is None:
+        return ()
+    if asked is None:
+        names = [b for b in BANDS if b in scene.assets]
+        chosen = tuple(b for b in names if b != "nir08" or "nir" not in names)
+    else:
+        chosen = tuple(dict.fromkeys([asked] if isinstance(asked, str) else asked))
+    held = ", ".join(sorted(scene.assets))
+    if not chosen:
+        raise LoadError(f"No optical band of {scene.id!r} to load.", found=held)
+    for band in chosen:
+        if band not in scene.assets:
+            raise LoadError(f"The scene {scene.id!r} has no band {band!r}.", found=held)
+    return chosen
+
+
+def _polarisations(scene: Scene | None) -> tuple[str, ...]:
+    if scene is None:
+        return ()
+    chosen = tuple(name for name in POLARISATIONS if name in scene.assets)
+    if not chosen:
+        held = ", ".join(sorted(scene.assets))
+        raise LoadError(f"The SAR scene {scene.id!r} has no polarisation to load.", found=held)
+    return chosen
+
+
+def wanted(
+    pair: ScenePair, bands: Iterable[str], polarisations: Iterable[str]
+) -> list[tuple[Scene, str]]:
+    """Every band to read, with its scene: optical ones first."""
+    both = ((pair.optical, bands), (pair.sar, polarisations))
+    return [(scene, name) for scene, names in both if scene is not None for name in names]
+
+
+def _check_reach(pair: ScenePair, aoi: AOI) -> None:
+    for scene in pair.scenes:
+        if not scene.footprint.intersects(aoi.geometry):
+            raise LoadError(
+                f"The scene {scene.id!r} does not reach the AOI {aoi.name!r}.",
+                found=f"scene {_box(scene.footprint.bounds)}, AOI {_box(aoi.bounds)}",
+                change="search again for this AOI",
+            )
+
+
+def check_size(grid: GeoBox, aoi: AOI) -> None:
+    """Refuse grids beyond one chip, and areas between the pixel centres."""
+    size = f"{grid.shape[1]} x {grid.shape[0]} px"
+    if max(grid.shape) > MAX_SIDE_PX:
+        raise LoadError(
+            f"The AOI {aoi.name!r} is too large for one chip.",
+            found=f"{size}, at most {MAX_SIDE_PX} on a side",
+            change="a smaller AOI, or a coarser gsd",
+        )
+    if not inside_mask(grid, aoi.geometry).any():
+        raise LoadError(
+            f"The AOI {aoi.name!r} is smaller than a pixel: it holds no pixel centre.",
+            found=f"{size} of {grid.affine.a:g} m around it",
+            change="a larger AOI, or a finer gsd",
+        )
+
+
+def _bytes(refs: Iterable[AssetRef], lattice: Lattice, grid: GeoBox, reader: Reader) -> int:
+    """What `load_chip` reads of these files, at most."""
+    size = 0
+    for ref in refs:
+        with reader.open(ref) as source:
+            if source.crs is not None:
+                size += window_pixels(source, lattice, grid) * source.dtype.itemsize
+    return size
+
+
+def _box(bounds: Sequence[float]) -> str:
+    return ",".join(f"{edge:.4f}" for edge in bounds)
