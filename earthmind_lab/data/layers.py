@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.chip import LoadPlan
-from earthmind_lab.data import backscatter, reflectance
+from earthmind_lab.data import backscatter, plausible, reflectance
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.backscatter import SarMeaning
 from earthmind_lab.data.chip_grid import check_place
@@ -45,6 +45,8 @@ class Layer:
     """Per file: what it is and what was done to it."""
     first: AssetRef
     sar: SarMeaning | None = None
+    dark: tuple[float | None, ...] = ()
+    """Darkest reflectance of each file whose offset is in doubt; see `plausible.check_offset`."""
 
 
 def read_layers(plan: LoadPlan, lattice: Lattice, reader: Reader) -> list[Layer]:
@@ -74,6 +76,7 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
     values = np.full(tuple(grid.shape), np.nan, dtype=np.float32)
     inputs: list[dict[str, Any]] = []
     kinds: list[SarMeaning] = []
+    dark: list[float | None] = []
     for ref in refs:
         with reader.open(ref) as source:
             check_place(source, ref, scene)
@@ -82,6 +85,7 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
             kernel = kernel_for(source, lattice)
             inputs.append(input_facts(scene, ref, source, kernel, part.scaling) | part.facts)
             kinds += [part.sar] if part.sar else []
+            dark += [part.dark] if part.doubt else []
         values = np.where(np.isnan(values), part.values, values)
         if not np.isnan(values).any():
             break
@@ -92,6 +96,7 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
         inputs=tuple(inputs),
         first=refs[0],
         sar=kinds[0] if kinds else None,
+        dark=tuple(dark),
     )
 
 
@@ -105,6 +110,10 @@ class _Part:
     facts: dict[str, Any] = field(default_factory=dict)
     """For provenance."""
     sar: SarMeaning | None = None
+    doubt: bool = False
+    """Whether its offset is in doubt."""
+    dark: float | None = None
+    """Darkest reflectance of the whole raster, looked up where there is doubt."""
 
 
 def _read_optical(
@@ -120,7 +129,10 @@ def _read_optical(
     decode = partial(physical, scaling=scaling)
     values = read_on_grid(source, lattice, grid, decode)
     reflectance.check_reflectance(values, ref)
-    return _Part(values=values, scaling=scaling)
+    plausible.check_reflectance_range(values, ref)
+    doubt = plausible.offset_in_doubt(scene, ref, scaling)
+    dark = plausible.darkest(decode(whole_raster(source, CHECK_SIDE))) if doubt else None
+    return _Part(values=values, scaling=scaling, doubt=doubt, dark=dark)
 
 
 def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox) -> _Part:
@@ -145,6 +157,11 @@ def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, gri
         backscatter.to_db(decode(whole_raster(source, CHECK_SIDE)))
     ):
         backscatter.refuse_floor(ref, sar)
+    # A town may be as bright; a whole raster isn't.
+    if plausible.too_strong(decibel) and plausible.too_strong(
+        backscatter.to_db(decode(whole_raster(source, CHECK_SIDE)))
+    ):
+        plausible.refuse_strong(ref, sar.convention)
     clipped = int((decibel <= backscatter.SAR_FLOOR_DB).sum())
     return _Part(values=decibel, scaling=scaling, facts={"pixels_at_floor": clipped}, sar=sar)
 

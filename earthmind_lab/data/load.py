@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, LoadPlan, Radiometry
+from earthmind_lab.data import plausible
 from earthmind_lab.data.backscatter import SAR_FLOOR_DB, sar_details
 from earthmind_lab.data.chip_grid import lattice_of
 from earthmind_lab.data.files import Reader
@@ -64,6 +65,7 @@ def load_chip(
     sar = [layer for layer in layers if layer.band in plan.polarisations]
     reflectance = np.stack([layer.values for layer in optical]) if optical else None
     backscatter = np.stack([layer.values for layer in sar]) if sar else None
+    _check_pixels(optical, sar)
     inside = inside_mask(plan.grid, plan.aoi.geometry)
     _check_data(plan, (("optical", reflectance), ("SAR", backscatter)), inside)
     return Chip(
@@ -80,6 +82,16 @@ def load_chip(
         aoi=plan.aoi,
         provenance=provenance(plan, lattice, {layer.band: layer.inputs for layer in layers}),
     )
+
+
+def _check_pixels(*kinds: Sequence[Layer]) -> None:
+    """Refuse scenes whose bands, seen together, contradict what was declared."""
+    for layers in kinds:
+        if layers:
+            title = f"the scene {layers[0].scene.id!r}"
+            plausible.check_bands({layer.band: layer.values for layer in layers}, title)
+            dark = {layer.band: each for layer in layers for each in layer.dark}
+            plausible.check_offset(dark, title)
 
 
 def _check_data(

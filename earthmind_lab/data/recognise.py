@@ -64,6 +64,15 @@ def band_place(item: Mapping[str, Any], asset: Mapping[str, Any], band: str) -> 
     return places.get(band, 1), max(1, len(_listed(asset)))
 
 
+def band_named(text: str, item: Mapping[str, Any]) -> str | None:
+    """The band that a file's own name for it means; None where it means none of ours.
+
+    >>> band_named("B8A", {}), band_named("Sigma0_VV", {}), band_named("elevation", {})
+    ('nir08', 'vv', None)
+    """
+    return _name(text, "other" not in _satellites(item))
+
+
 def recognise(item: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """The products in a STAC item: sensor key to {band name: asset key}.
 
