@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from shapely.geometry import Polygon, shape
+from shapely.geometry import Polygon
 
 from earthmind_lab.data.assets import AssetRef
+from earthmind_lab.data.items import footprint
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.recognise import band_named
 from earthmind_lab.errors import GridMismatch, RadiometryUnknown
@@ -29,8 +30,8 @@ OFF_PX = 0.1
 APART = 1.5
 """A declared pixel size and the header's differ at most by this factor."""
 SHARED = 0.9
-"""Share of an item's outline that the raster must hold. Outlines are simplified, or drawn around
-the whole orbit, but never by a tenth on the ground that they name."""
+"""So much of the smaller one of an item's outline and its raster lies inside the other. Outlines
+are simplified, or drawn around a whole pass, but not a tenth beside the ground."""
 EDGE_POINTS = 21
 """Points per side of a raster's outline in lon/lat."""
 
@@ -71,20 +72,28 @@ def _contradictions(source: Raster, ref: AssetRef) -> Iterator[tuple[str, str, s
         found = _metres(source)
         if not 1 / APART < gsd / found < APART:
             yield "pixel size", f"{gsd:g} m", f"{found:.4g} m"
-    outline = _outline(ref)
-    if outline is not None:
+    if ref.item.get("geometry") or ref.item.get("bbox"):
+        outline = footprint(ref.item)
         share = _share(outline, source)
         if share < SHARED:
-            yield "place", f"{_box(outline.bounds)}", f"{100 * share:.0f} % of it"
+            yield "place", _box(outline.bounds), f"{100 * share:.0f} % of it"
 
 
 def _check_numbers(source: Raster, ref: AssetRef) -> None:
-    stated = ref.fields.get("data_type")
-    if isinstance(stated, str) and _kind(stated) not in (None, source.dtype):
+    kind = ref.fields.get("data_type")
+    if isinstance(kind, str) and _kind(kind) not in (None, source.dtype):
         raise RadiometryUnknown(
             f"The raster of {ref.name} holds other numbers than its item declares.",
-            found=f"{stated} in the item, {source.dtype} in the file",
+            found=f"{kind} in the item, {source.dtype} in the file",
             change="another scene, or the catalog once more: item or file is out of date",
+        )
+    scale, own = ref.fields.get("scale"), source.scaling
+    both = isinstance(scale, int | float) and own != (1.0, 0.0)
+    if both and not math.isclose(float(scale or 0), own[0], rel_tol=1e-6):
+        raise RadiometryUnknown(
+            f"The raster of {ref.name} has another scale than its item declares.",
+            found=f"{scale:g} in the item, {own[0]:g} in the file",
+            change="another scene, or an item with the scale of the file",
         )
     named = band_named(source.description, ref.item) if source.description else None
     if named is not None and named != ref.band:
@@ -103,23 +112,8 @@ def _kind(name: str) -> np.dtype[Any] | None:
         return None
 
 
-def _declared(ref: AssetRef, *names: str) -> Any:
-    """A ``proj:`` field: of the asset, else of the item where it can only mean this raster.
-
-    An item's fields hold for all of its assets, but items of sensors with several pixel sizes
-    carry those of the finest: shape and transform count there only where the asset agrees on
-    the pixel size or says none.
-    """
-    for name in names:
-        if ref.asset.get(name) is not None:
-            return ref.asset[name]
-    for name in names:
-        if ref.properties.get(name) is not None:
-            return ref.properties[name]
-    return None
-
-
 def _shape(ref: AssetRef) -> tuple[int, int] | None:
+    """Of the asset only, as the transform: an item's own are those of its finest raster."""
     stated = ref.asset.get("proj:shape")
     if not isinstance(stated, Sequence) or len(stated) != 2:
         return None
@@ -140,11 +134,13 @@ def _transform(ref: AssetRef) -> Affine | None:
 
 
 def _code(ref: AssetRef) -> str | None:
-    stated = _declared(ref, "proj:code", "proj:epsg")
+    holders = (ref.asset, ref.properties)
+    stated: Any = next(
+        (h[name] for h in holders for name in ("proj:code", "proj:epsg") if h.get(name)), None
+    )
     if isinstance(stated, int) and not isinstance(stated, bool):
         return f"EPSG:{stated}"
-    known = isinstance(stated, str) and re.fullmatch(r"[A-Za-z]+:\d+", stated)
-    return stated if known else None
+    return stated if re.fullmatch(r"[A-Za-z]+:\d+", str(stated)) else None
 
 
 def _gsd(ref: AssetRef) -> float | None:
@@ -155,16 +151,6 @@ def _gsd(ref: AssetRef) -> float | None:
     stated = ref.asset.get("raster:spatial_resolution", stated)
     fine = isinstance(stated, int | float) and not isinstance(stated, bool) and stated > 0
     return float(stated) if fine else None
-
-
-def _outline(ref: AssetRef) -> BaseGeometry | None:
-    stated = ref.item.get("geometry")
-    if not isinstance(stated, Mapping):
-        return None
-    from shapely import make_valid
-
-    outline = make_valid(shape(stated))
-    return outline if outline.area > 0 else None
 
 
 def _same_crs(code: str, source: Raster) -> bool:
@@ -206,7 +192,7 @@ def _metres(source: Raster) -> float:
 
 
 def _share(outline: BaseGeometry, source: Raster) -> float:
-    """Share of an outline in lon/lat that lies inside a raster."""
+    """Share of an outline in lon/lat that lies inside a raster, or of the raster inside it."""
     from shapely import make_valid
     from shapely.affinity import translate
 
@@ -215,7 +201,7 @@ def _share(outline: BaseGeometry, source: Raster) -> float:
     inside = outline.intersection(held).area
     # An outline that was cut at the antimeridian has a part on the other side.
     inside += sum(outline.intersection(translate(held, turn)).area for turn in (-360, 360))
-    return float(inside / outline.area)
+    return float(inside / min(outline.area, held.area))
 
 
 def _footprint(source: Raster, *, around: float) -> Polygon:

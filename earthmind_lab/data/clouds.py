@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.data.agreement import check_agreement
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.raster import Raster
@@ -148,6 +149,8 @@ def _sample(
 
     try:
         with reader.open(ref) as source:
+            if source.crs is not None:
+                check_agreement(source, ref)
             least = _least_cloud(ref, source) if judge else None
             to_pixels = _to_pixels(source)
             west, north, east, south = to_pixels(aoi.geometry).bounds

@@ -60,7 +60,7 @@ def scenes_of(item: Mapping[str, Any], where: Path | str) -> list[Scene]:
                 datetime=found,
                 start=start,
                 end=end,
-                footprint=_footprint(item),
+                footprint=footprint(item),
                 assets=assets,
                 cloud_cover=_number(item_field(item, "eo:cloud_cover"), 0, 100),
                 orbit=_given(item, _ORBIT),
@@ -206,8 +206,12 @@ def _id(item: Mapping[str, Any]) -> str:
     return str(item["id"])
 
 
-def _footprint(item: Mapping[str, Any]) -> BaseGeometry:
-    """The outline as polygons; the bbox stands in where the geometry is missing."""
+def footprint(item: Mapping[str, Any]) -> BaseGeometry:
+    """The outline as polygons in lon/lat; the bbox stands in where the geometry is missing.
+
+    Raises:
+        CatalogUnavailable: It has neither, or it holds no area.
+    """
     outline, bbox = item.get("geometry"), item.get("bbox")
     if isinstance(outline, Mapping):
         geometry = shape(outline)

@@ -32,8 +32,9 @@ minus five per cent had an offset subtracted twice."""
 DARKEST, DARKEST_PERCENTILE = 0.095, 0.1
 """A whole scene has shadow or water below this in its darkest thousandth, unless an offset of
 0.1 still lies on its numbers."""
-STRONG_DB = 5.0
-"""The median backscatter of a whole raster is never so strong; counts and amplitudes are."""
+WEAK_PERCENTILE = 5
+"""A whole raster of backscatter has a twentieth of its pixels below 0 dB, towns included; counts,
+and linear power that is taken for decibels, have none."""
 SWAPPED_DB = 1.0
 """Cross-polarised echo is weaker than co-polarised one by several dB on land, sea and ice."""
 CROSS = (("vv", "vh"), ("hh", "hv"))
@@ -108,20 +109,20 @@ def check_offset(dark: Mapping[str, float | None], title: str) -> None:
 
 
 def too_strong(decibel: NDArray[np.float32]) -> bool:
-    """Whether half of the pixels with data are stronger than any scene as a whole."""
+    """Whether not even a twentieth of the pixels with data is below 0 dB."""
     seen = decibel[np.isfinite(decibel)]
-    return bool(seen.size) and float(np.median(seen)) > STRONG_DB
+    return bool(seen.size) and float(np.percentile(seen, WEAK_PERCENTILE)) > 0
 
 
 def refuse_strong(ref: AssetRef, convention: str) -> NoReturn:
-    """A whole raster beyond `STRONG_DB`: its numbers are not of the convention declared for it.
+    """A whole raster without weak echoes: its numbers are not of the convention declared for it.
 
     Raises:
         RadiometryUnknown: Always.
     """
     _refuse(
         f"The numbers in {ref.name} can't be backscatter in {convention}.",
-        found=f"a median beyond {STRONG_DB:g} dB in the whole raster",
+        found=f"{100 - WEAK_PERCENTILE} % of the whole raster above 0 dB",
         change="the card4l:measurement_convention and the scale that the numbers have",
     )
 
