@@ -122,6 +122,12 @@ def open_chip(  # noqa: PLR0913  every declaration is one word of the caller
 
 def _of(value: Any, modality: str) -> Any:
     """The part of an argument that is about one modality."""
+    if isinstance(value, Mapping) and not set(value) <= {"optical", "sar"}:
+        raise LoadError(
+            "An argument for each sensor names neither.",
+            found=", ".join(map(str, value)),
+            change="{'optical': …, 'sar': …}",
+        )
     return value.get(modality) if isinstance(value, Mapping) else value
 
 
@@ -137,9 +143,8 @@ def _origin(own: Mapping[str, OwnScene], said: Mapping[str, Any]) -> dict[str, A
     """For provenance: the arguments that open the same chip again, and what came from memory."""
     arguments = {name: value for name, value in said.items() if value is not None}
     arguments |= {name: each.source for name, each in own.items()}
-    arguments["datetime"] = {
-        name: each.scene.observed for name, each in own.items() if each.scene.told
-    }
+    times = {name: each.scene.observed for name, each in own.items() if each.scene.told}
+    arguments |= {"datetime": times} if times else {}
     memory = {name: each.sha256 for name, each in own.items() if each.sha256}
     return {"own_files": arguments} | ({"from_memory": memory} if memory else {})
 
