@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,15 +156,31 @@ def _grid(band: xarray.DataArray, modality: str) -> GeoBox:
 
     try:
         grid = _odc(band).geobox
-    except ValueError:  # rows or columns that are not evenly spaced
+    except ValueError:  # rows or columns without a step
         grid = None
-    if not isinstance(grid, GeoBox) or grid.crs is None:
-        raise GridMismatch(
-            f"The {modality} array has no place on the Earth.",
-            found="no CRS" if isinstance(grid, GeoBox) else "no even rows and columns",
-            change="array.odc.assign_crs('EPSG:32630') or array.rio.write_crs('EPSG:32630')",
-        )
-    return grid
+    found = "no even rows and columns"
+    if isinstance(grid, GeoBox) and _even(band, grid):
+        if grid.crs is not None:
+            return grid
+        found = "no CRS"
+    raise GridMismatch(
+        f"The {modality} array has no place on the Earth.",
+        found=found,
+        change="array.odc.assign_crs('EPSG:32630') or array.rio.write_crs('EPSG:32630')",
+    )
+
+
+def _even(band: xarray.DataArray, grid: GeoBox) -> bool:
+    """Whether the coordinates are the grid's all along: odc-geo looks at the first step only."""
+    a = grid.affine
+    if a.b or a.d:  # then coordinates are numbers of pixels
+        return True
+    for dim, start, step in zip(_spatial(band), (a.f, a.c), (a.e, a.a), strict=True):
+        if dim in band.coords:
+            expected = start + (np.arange(band.sizes[dim]) + 0.5) * step
+            if not np.allclose(band.coords[dim], expected, rtol=0, atol=0.01 * abs(step)):
+                return False
+    return True
 
 
 def _window(grid: GeoBox, aoi: AOI | None, gsd: float | None, modality: str) -> tuple[slice, slice]:
@@ -229,7 +245,7 @@ def _write(
             found=", ".join(map(str, sorted(fills))),
             change="one _FillValue for all of them, or NaN",
         )
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f"{path.name}.{uuid4().hex}.part")
     count, height, width = pixels.shape
     options = {"driver": "GTiff", "compress": "deflate", "tiled": True, "BIGTIFF": "IF_SAFER"}
     try:

@@ -56,7 +56,7 @@ def open_chip(  # noqa: PLR0913  every declaration is one word of the caller
     without a place is no chip: `ask("picture.png", …)`.
 
     Args:
-        optical: A file, {band: file}, or an xarray DataArray or Dataset.
+        optical: A file or its address, {band: file}, or an xarray DataArray or Dataset.
         sar: The same for SAR; it may be the same file.
         aoi: The area; None = where the files overlap.
         bands: Which band is which, for both sensors: names in the file's order, or {name: its

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +62,7 @@ class Header:
     @property
     def name(self) -> str:
         """For messages and ids."""
-        return PurePosixPath(self.href).name
+        return _name(self.href)
 
     @property
     def listed(self) -> str:
@@ -92,7 +93,7 @@ def read_header(href: str, modality: str, reader: Reader) -> Header:
         GridMismatch: It has no place on the Earth.
         NotTerrainCorrected: SAR with ground control points only.
     """
-    name = PurePosixPath(href).name
+    name = _name(href)
     ref = AssetRef(
         item={"id": name}, key=modality, asset={}, href=href, listed=None, band=modality, fields={}
     )
@@ -142,6 +143,11 @@ def outside(name: str, shape: BaseGeometry, aoi: AOI) -> LoadError:
 def box_text(bounds: Sequence[float]) -> str:
     """West, south, east, north for messages."""
     return ",".join(f"{edge:.4f}" for edge in bounds)
+
+
+def _name(href: str) -> str:
+    """The end of a path; of an address without its query, where signatures live."""
+    return PurePosixPath(urlsplit(href).path if "://" in href else href).name
 
 
 def _bands(source: DatasetReader) -> tuple[FileBand, ...]:
