@@ -18,6 +18,9 @@ LINEAR = 1.0
 """Backscatter in linear numbers lies between 0 and about this; in dB most of it is negative."""
 DARK = 0.002
 """Even water is brighter somewhere: below this, reflectance was scaled once too often."""
+NEGATIVE = -0.03
+"""A tenth of all values below this means that an offset was subtracted twice. In the embedded
+scenes even the second percentile is positive."""
 FEW = 16
 """Pixels below which nothing is concluded from their values."""
 
@@ -40,6 +43,14 @@ def _check_reflectance(stack: NDArray[np.float32]) -> None:
     seen = stack[np.isfinite(stack)]
     if len(seen) < FEW:
         return
+    tenth = float(np.percentile(seen, 10))
+    if tenth < NEGATIVE:
+        raise RadiometryUnknown(
+            "The optical numbers can't be reflectance with this offset.",
+            found=f"a tenth of them below {tenth:.2g}",
+            change="optical_offset=0 if the offset was taken off already, as harmonised "
+            "collections do",
+        )
     bright = float(np.percentile(np.abs(seen), 98))
     if bright < DARK:
         raise RadiometryUnknown(

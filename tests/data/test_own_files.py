@@ -22,6 +22,7 @@ from earthmind_lab.data import own_files
 from earthmind_lab.data.catalogs import open_catalog
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.own_files import open_chip
+from earthmind_lab.data.own_values import check_values
 from earthmind_lab.data.provenance import sha256
 from earthmind_lab.data.samples import catalog_path
 from earthmind_lab.errors import (
@@ -468,12 +469,37 @@ def test_contradictions_of_backscatter(tmp_path, make, more, says):
         ({"dtype": np.float32, "level": 0.2}, {"optical_scale": 1e-4, "optical_offset": 0},
          "can't be reflectance with this scale"),
         ({}, {"optical_scale": 0.1, "optical_offset": 0}, "can't be reflectance"),
+        ({"level": 500}, SCALE, "can't be reflectance with this offset"),
     ],
 )  # fmt: skip
 def test_contradictions_of_reflectance(tmp_path, file, more, says):
     with pytest.raises(RadiometryUnknown, match=re.escape(says)) as caught:
         open_chip(optical_dn(tmp_path / "s2.tif", **file), **more)
     assert "optical_" in caught.value.change
+
+
+def test_an_offset_that_was_taken_off_already(chile, tmp_path):
+    """As a harmonised export of the same scene would have it."""
+    optical, _, aoi = chile
+    with rasterio.open(optical) as source:
+        values = np.maximum(source.read(), 1001) - np.uint16(1000)
+        names = tuple(GEE.values())
+        harmonised = write(tmp_path / "h.tif", values, at=source.transform, names=names)
+    with pytest.raises(RadiometryUnknown, match="optical_offset=0"):
+        open_chip(harmonised, aoi=aoi, **SCALE)
+    chip = open_chip(harmonised, aoi=aoi, optical_scale=1e-4, optical_offset=0)
+    expected = open_chip(optical, aoi=aoi, **SCALE)
+    np.testing.assert_allclose(chip.optical, np.maximum(expected.optical, 1e-4), atol=1e-6)
+
+
+def test_no_alarm_on_the_embedded_scenes():
+    for folder in sorted(ROOT.glob("sentinel-*/*/")):
+        (scene,) = open_catalog().find(folder.name)
+        pair = ScenePair(
+            **{"optical": None, "sar": None, scene.modality: scene}, gap=None, overlap=1.0,
+            cloud_in_aoi=None, score=0.0, factors={},
+        )  # fmt: skip
+        check_values(load_chip(pair, AOI(geometry=scene.footprint.centroid.buffer(0.004))))
 
 
 def test_the_caller_may_know_that_gamma0_is_flattened(tmp_path):
