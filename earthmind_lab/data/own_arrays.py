@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.own_header import outline, outside
+from earthmind_lab.data.plan import MAX_SIDE_PX
 from earthmind_lab.data.recognise import band_name
 from earthmind_lab.errors import GridMismatch, LoadError
 from earthmind_lab.grid import gsd_of, placeless, snap_to
@@ -186,6 +187,12 @@ def _even(band: xarray.DataArray, grid: GeoBox) -> bool:
 def _window(grid: GeoBox, aoi: AOI | None, gsd: float | None, modality: str) -> tuple[slice, slice]:
     """Rows and columns to keep: those of the AOI and a margin."""
     height, width = grid.shape
+    if aoi is None and max(height, width) * gsd_of(grid) > MAX_SIDE_PX * (gsd or gsd_of(grid)):
+        raise LoadError(  # before anything lazy is computed
+            f"The {modality} array holds more than one chip.",
+            found=f"{width} x {height} px, at most {MAX_SIDE_PX} on a side",
+            change="aoi= with a part of it, or a coarser gsd=",
+        )
     if aoi is None or grid.affine.b or grid.affine.d:
         return slice(0, height), slice(0, width)
     cut = snap_to(grid, aoi.geometry)

@@ -9,14 +9,11 @@ neither declares is asked for, never guessed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
-
-import shapely
-from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.chip import Chip
@@ -24,7 +21,7 @@ from earthmind_lab.data.chip_grid import chip_grid
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.own_bands import NAMES, BandsLike, parse_bands
-from earthmind_lab.data.own_header import absolute, box_text, outside
+from earthmind_lab.data.own_header import absolute, box_text, outside, overlap
 from earthmind_lab.data.own_items import OPTICAL_WORDS, SAR_WORDS, Declared
 from earthmind_lab.data.own_scenes import OwnScene, Source, own_scene
 from earthmind_lab.data.own_values import check_values
@@ -179,14 +176,13 @@ def _area(own: Mapping[str, OwnScene], aoi: AOI | None) -> AOI:
     """What was asked for, else where the files overlap.
 
     Raises:
-        AOIError: The overlap is a sliver.
-        LoadError: The files, or the files and the AOI, don't meet, or are too large.
+        LoadError: The files, or the files and the AOI, don't meet, or the whole of them is no AOI.
     """
     for each in own.values():
         if aoi is not None and not each.scene.footprint.intersects(aoi.geometry):
             raise outside(f"file {each.scene.id}", each.scene.footprint, aoi)
-    shared = _overlap([each.scene.footprint for each in own.values()])
-    if shared.is_empty or (aoi is not None and _overlap([shared, aoi.geometry]).is_empty):
+    shared = overlap([each.scene.footprint for each in own.values()])
+    if shared.is_empty or (aoi is not None and overlap([shared, aoi.geometry]).is_empty):
         found = ", ".join(
             f"{name} {box_text(each.scene.footprint.bounds)}" for name, each in own.items()
         )
@@ -197,22 +193,17 @@ def _area(own: Mapping[str, OwnScene], aoi: AOI | None) -> AOI:
     try:
         return AOI(geometry=shared, name=" and ".join(each.scene.id for each in own.values()))
     except AOIError as error:
-        change = "aoi= with a part of the files"
         raise LoadError(
-            "The files hold more than one chip.", found=error.found, change=change
+            "The files can't be one chip as a whole.",
+            found=str(error),
+            change="aoi= with a part of them",
         ) from error
-
-
-def _overlap(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
-    """What all shapes cover; shared corners and edges left out."""
-    met = shapely.intersection_all(shapes)
-    return shapely.union_all([part for part in shapely.get_parts(met) if part.area > 0])
 
 
 def _pair(own: Mapping[str, OwnScene], aoi: AOI) -> ScenePair:
     """The scenes as a pair that nobody ranked: its score is the share of the AOI inside both."""
     scenes = {name: each.scene for name, each in own.items()}
-    covered = _overlap([aoi.geometry, *(scene.footprint for scene in scenes.values())])
+    covered = overlap([aoi.geometry, *(scene.footprint for scene in scenes.values())])
     share = min(1.0, round(covered.area / aoi.geometry.area, 9))
     optical, sar = scenes.get("optical"), scenes.get("sar")
     gap = None

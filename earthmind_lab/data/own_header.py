@@ -131,6 +131,16 @@ def outline(grid: GeoBox) -> BaseGeometry:
     return shapely.transform(shapely.Polygon(corners).segmentize(step), move)
 
 
+def overlap(shapes: Sequence[BaseGeometry]) -> BaseGeometry:
+    """What all shapes cover; shared corners and edges left out."""
+    import shapely
+
+    if len(shapes) == 1:
+        return shapes[0]
+    met = shapely.intersection_all(shapes)
+    return shapely.union_all([part for part in shapely.get_parts(met) if part.area > 0])
+
+
 def outside(name: str, shape: BaseGeometry, aoi: AOI) -> LoadError:
     """The error for a file that an AOI lies outside of, with both bounds."""
     return LoadError(

@@ -10,17 +10,20 @@ import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.backscatter import stated_in_band
 from earthmind_lab.data.own_bands import NamedBands
-from earthmind_lab.data.own_header import FileBand, outline
+from earthmind_lab.data.own_header import FileBand, box_text, outline, overlap
 from earthmind_lab.errors import GridMismatch, LoadError, RadiometryUnknown
 from earthmind_lab.grid import gsd_of
 from earthmind_lab.scene import ANY_TIME
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 OPTICAL_WORDS = (
     "optical_scale=0.0001 with optical_offset=-0.1 (Sentinel-2 since baseline 04.00) or 0 (before, "
@@ -84,12 +87,10 @@ def item_of(
 
     Raises:
         GridMismatch: A file's outline has no place in lon/lat.
+        LoadError: The files of the bands don't overlap.
         RadiometryUnknown: Undeclared numbers, or declarations that contradict each other.
     """
-    footprints = [outline(file.header.grid) for file in files]
-    shape = footprints[0]
-    if not all(map(math.isfinite, shape.bounds)):
-        raise GridMismatch(f"The outline of {name} has no place in lon/lat.")
+    shape = _footprint(files, name)
     properties: dict[str, Any] = dict(times)
     if any(file.numbered for file in files):
         properties["instruments"] = ["msi"]
@@ -110,6 +111,21 @@ def item_of(
         },
         "links": [],
     }
+
+
+def _footprint(files: Sequence[NamedBands], name: str) -> BaseGeometry:
+    """Where all files of a modality have pixels, in lon/lat."""
+    outlines = [outline(file.header.grid) for file in files]
+    if not all(math.isfinite(edge) for shape in outlines for edge in shape.bounds):
+        raise GridMismatch(f"The outline of {name} has no place in lon/lat.")
+    shape = overlap(outlines)
+    if shape.is_empty:
+        found = ", ".join(
+            f"{file.header.name} {box_text(shape.bounds)}"
+            for file, shape in zip(files, outlines, strict=True)
+        )
+        raise LoadError("The files of the bands don't overlap.", found=found)
+    return shape
 
 
 def times_of(value: Any) -> dict[str, str]:

@@ -493,8 +493,9 @@ def test_an_offset_that_was_taken_off_already(chile, tmp_path):
 
 
 def test_no_alarm_on_the_embedded_scenes():
+    catalog = open_catalog()
     for folder in sorted(ROOT.glob("sentinel-*/*/")):
-        (scene,) = open_catalog().find(folder.name)
+        (scene,) = catalog.find(folder.name)
         pair = ScenePair(
             **{"optical": None, "sar": None, scene.modality: scene}, gap=None, overlap=1.0,
             cloud_in_aoi=None, score=0.0, factors={},
@@ -547,6 +548,24 @@ def test_files_apart(tmp_path):
     with pytest.raises(LoadError, match="does not reach the AOI") as caught:
         open_chip(optical, aoi="-72.0,-38.8,-71.99,-38.79", **SCALE)
     assert "AOI -72.0000" in caught.value.found
+
+
+def test_files_of_bands_apart(tmp_path):
+    """The scene is where all of its bands are."""
+    one = {"dtype": np.float32, "level": 0.2}
+    red = optical_dn(tmp_path / "red.tif", names=("red",), **one)
+    near = optical_dn(
+        tmp_path / "nir.tif", names=("nir",), at=Affine(10, 0, 718_400, 0, -10, 5_699_000), **one
+    )
+    chip = open_chip({"red": red, "nir": near})
+    assert chip.grid.shape == (SIDE, SIDE - 20)
+    assert chip.valid_optical.all()
+    far = optical_dn(
+        tmp_path / "far.tif", names=("nir",), at=Affine(10, 0, 738_400, 0, -10, 5_699_000), **one
+    )
+    with pytest.raises(LoadError, match="bands don't overlap") as caught:
+        open_chip({"red": red, "nir": far})
+    assert "red.tif -72" in caught.value.found
 
 
 def test_two_crs(chile, tmp_path):
@@ -787,7 +806,7 @@ def test_a_lazy_array_is_computed_where_it_is_needed(chile):
         computed.append(place)
         return np.full((1, 512, 512), 2000, np.uint16)
 
-    values = lazy.map_blocks(block, chunks=((1,), (512,) * 8, (512,) * 8), dtype=np.uint16)
+    values = lazy.map_blocks(block, chunks=((1,), (512,) * 9, (512,) * 9), dtype=np.uint16)
     aoi = chile[-1]
     at = Affine(10, 0, 718_000, 0, -10, 5_699_500)
     array = georeferenced(
@@ -799,6 +818,9 @@ def test_a_lazy_array_is_computed_where_it_is_needed(chile):
     assert (chip.grid.affine.c - 718_000) % 10 == 0
     with pytest.raises(LoadError, match="does not reach the AOI"):
         open_chip(optical=array, aoi="10,50,10.01,50.01", **SCALE)
+    with pytest.raises(LoadError, match="aoi="):
+        open_chip(optical=array, **SCALE)
+    assert len(computed) == 1
 
 
 def plain(array):
