@@ -165,8 +165,7 @@ def _load(
         chip = load_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader)
     except RadiometryUnknown as error:
         # The rules speak of STAC fields; here arguments take their place.
-        words = {"optical": OPTICAL_WORDS, "sar": SAR_WORDS}
-        change = "; ".join(words[name] for name in own)
+        change = SAR_WORDS if "backscatter" in error.asked else OPTICAL_WORDS
         raise RadiometryUnknown(error.asked, found=error.found, change=change) from error
     check_values(chip)
     return chip

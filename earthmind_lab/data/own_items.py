@@ -30,6 +30,10 @@ OPTICAL_WORDS = (
     "and collections that call themselves harmonised); optical_scale=2.75e-05 with "
     "optical_offset=-0.2 (Landsat Collection 2 Level 2)"
 )
+PICTURE_WORDS = (
+    "optical_scale=1/255 with optical_offset=0 where the 8 bits are reflectance; a plain picture "
+    "goes to em.ask('picture.png', …)"
+)
 SAR_WORDS = (
     "sar_quantity='sigma0', 'gamma0' or 'gamma0_rtc', and sar_scale='dB', 'power' or 'amplitude'; "
     "a Google Earth Engine export of COPERNICUS/S1_GRD is sigma0 in dB"
@@ -167,6 +171,12 @@ def _asset(modality: str, file: NamedBands, declared: Declared) -> dict[str, Any
     entries = []
     for band in file.header.bands:
         entry: dict[str, Any] = {"name": names.get(band.number, f"band {band.number}")}
+        if band.number in names and np.dtype(band.dtype).kind == "c":
+            raise RadiometryUnknown(
+                f"The numbers in {file.header.name} are complex: amplitude and phase.",
+                found=f"band {band} of {band.dtype}",
+                change="a detected, calibrated and terrain-corrected file",
+            )
         if band.number in names and modality == "optical":
             entry |= _reflectance(file, band, declared)
         elif band.number in names:
@@ -197,11 +207,10 @@ def _reflectance(file: NamedBands, band: FileBand, declared: Declared) -> dict[s
         stated_offset = None  # Sentinel-2's can be either
     offset = stated_offset if declared.offset is None else declared.offset
     if whole and scale is None:
-        more = "; a plain 8-bit picture goes to em.ask('picture.png', …)"
         raise RadiometryUnknown(
             f"The numbers in {name} have no declared scale, so they are not reflectance.",
             found=f"band {band} of {band.dtype}",
-            change=OPTICAL_WORDS + (more if band.dtype == "uint8" else ""),
+            change=PICTURE_WORDS if band.dtype == "uint8" else OPTICAL_WORDS,
         )
     if scale is None:
         return {} if offset is None else {"scale": 1.0, "offset": offset}
@@ -217,7 +226,7 @@ def _reflectance(file: NamedBands, band: FileBand, declared: Declared) -> dict[s
 def _check_calibrated(file: NamedBands, band: FileBand) -> None:
     if np.dtype(band.dtype).kind in "iu" and band.scaling is None:
         raise RadiometryUnknown(
-            f"The numbers in {file.header.name} are counts, not calibrated backscatter.",
+            f"The numbers in {file.header.name} are not calibrated backscatter.",
             found=f"band {band} of {band.dtype} without a scale",
             change="a calibrated file (SNAP: Radiometric > Calibrate), or scale and offset in the "
             "metadata of its bands where it holds backscatter as whole numbers",
