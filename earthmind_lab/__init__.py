@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from earthmind_lab.chip import Chip, LoadPlan, Radiometry
     from earthmind_lab.conversation import Conversation, PendingAnswer, ask
     from earthmind_lab.data.load import load_chip, plan_chip
+    from earthmind_lab.data.own_files import open_chip
     from earthmind_lab.data.samples import places
     from earthmind_lab.data.search import search_pairs
     from earthmind_lab.engine.loading import load_engine
@@ -70,6 +71,7 @@ _HOMES = {
     "doctor": "checks",
     "load_chip": "data.load",
     "load_engine": "engine.loading",
+    "open_chip": "data.own_files",
     "places": "data.samples",
     "plan_chip": "data.load",
     "replay_record": "replay:replay",
@@ -102,6 +104,7 @@ __all__ = [
     "doctor",
     "load_chip",
     "load_engine",
+    "open_chip",
     "places",
     "plan_chip",
     "replay_record",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import re
 import sys
@@ -19,10 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from earthmind_lab import cli_options as options
 from earthmind_lab.errors import EarthMindError, PromptError, SearchError
 
 if TYPE_CHECKING:
     from earthmind_lab.aoi import AOI
+    from earthmind_lab.chip import Chip
     from earthmind_lab.scene import ScenePair
 
 ERROR, STOPPED, UNWELL = 2, 130, 1
@@ -90,13 +91,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="name", metavar="VERB", required=True)
-    _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", _place)
-    _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", _place, _pair, _out)
-    _verb(verbs, "ask", ask, "ask a model about an area or a picture", _place, _pair, _ask, _out)
-    _verb(verbs, "replay", replay, "ask again what a record asked and compare", _replay)
-    _verb(verbs, "convert", convert, "write a checkpoint in our layout or as published", _convert)
+    _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", options.place)
+    pixels = (options.place, options.pair, options.own, options.out)
+    _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", *pixels)
+    _verb(verbs, "ask", ask, "ask a model about an area or a picture", *pixels, options.ask)
+    _verb(verbs, "replay", replay, "ask again what a record asked and compare", options.replay)
+    about = "write a checkpoint in our layout or as published"
+    _verb(verbs, "convert", convert, about, options.convert)
     _verb(verbs, "doctor", doctor, "check what an answer needs; exit code 1 when something lacks")
-    _server(verbs, "lab", lab, "JupyterLab on the map notebook, on this machine only", _folder)
+    _server(
+        verbs, "lab", lab, "JupyterLab on the map notebook, on this machine only", options.folder
+    )
     _server(verbs, "demo", demo, "the demo page, on this machine only")
     return parser
 
@@ -118,10 +123,15 @@ def chip(given: argparse.Namespace) -> Outcome:
 
     if given.out:
         check_folder(given.out, CHIP_FILES)
-    aoi = _aoi(given)
-    pair = _chosen(given, aoi)
-    plan = plan_chip(pair, aoi, gsd=given.gsd)
-    loaded = load_chip(pair, aoi, plan=plan)
+    loaded = _own(given)
+    if loaded is None:
+        aoi = _aoi(given)
+        pair = _chosen(given, aoi)
+        plan = plan_chip(pair, aoi, gsd=given.gsd)
+        loaded = load_chip(pair, aoi, plan=plan)
+    else:
+        pair = loaded.pair
+        plan = plan_chip(pair, loaded.aoi, gsd=loaded.gsd, bands=loaded.bands)
     files = save_chip(loaded, given.out) if given.out else {}
     data = {
         "pair": pair.to_dict(),
@@ -233,91 +243,26 @@ def demo(given: argparse.Namespace) -> Outcome:
 
 def _server(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], Outcome], about: str,
-    *options: Callable[[argparse.ArgumentParser], None],
+    *groups: Callable[[argparse.ArgumentParser], None],
 ) -> None:  # fmt: skip
     """A verb that serves until it is stopped: nothing to print as JSON."""
     parser = verbs.add_parser(name, help=about, description=about, allow_abbrev=False)
-    for add in options:
+    for add in groups:
         add(parser)
     parser.add_argument("--port", type=int, help="on 127.0.0.1")
     parser.add_argument("--no-browser", action="store_true", help="only serve")
     parser.set_defaults(verb=run, json=False)
 
 
-def _folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", metavar="DIR", help="where to work; gets the notebook")
-
-
 def _verb(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], Outcome], about: str,
-    *options: Callable[[argparse.ArgumentParser], None],
+    *groups: Callable[[argparse.ArgumentParser], None],
 ) -> None:  # fmt: skip
     parser = verbs.add_parser(name, help=about, description=about, allow_abbrev=False)
-    for add in options:
+    for add in groups:
         add(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(verb=run)
-
-
-def _place(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("place and time")
-    group.add_argument("--aoi", help="W,S,E,N in degrees, or a GeoJSON or GeoPackage file")
-    group.add_argument("--dates", metavar="A/B", help="first and last UTC day")
-    group.add_argument(
-        "--catalog", action="append",
-        help="sample, a catalog.json, or a STAC API by name or address; repeat to try in order",
-    )  # fmt: skip
-    group.add_argument("--sensors", default="optical,sar", help="optical, sar or both")
-    group.add_argument("--max-gap", default="6 days", help="between the two scenes")
-    group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
-    group.add_argument("--gsd", type=_metres, help="pixel size in m; default: the optical scene's")
-    group.add_argument("--purpose", default="default", help="flood, default or settlement")
-
-
-def _metres(text: str) -> float:
-    """A pixel size."""
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text} is no pixel size in metres")
-    return value
-
-
-def _pair(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pair", type=int, default=1, metavar="N", help="rank of the pair")
-
-
-def _out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", help="folder to write files into")
-
-
-def _ask(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("question", metavar="QUESTION")
-    parser.add_argument(
-        "--model",
-        default="nano",
-        help="nano, EarthMind-4B, EarthMind-4B-multi, or the folder of a model",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="for sampling")
-    parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
-
-
-def _convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SRC", help="folder of a checkpoint, alias or hub id")
-    parser.add_argument("target", metavar="DST", help="folder to write; must not exist yet")
-    parser.add_argument("--to", choices=("ours", "published"), default="ours", help="layout")
-    parser.add_argument(
-        "--fusion", choices=("concatenate", "weighted"), help="how it was trained to join sensors"
-    )
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="default: as in SRC"
-    )
-    about = "read .bin files, tensors only, in a process of its own"
-    parser.add_argument("--unsafe-bin", action="store_true", help=about)
-
-
-def _replay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("record", metavar="RECORD", help="path of a record.json")
-    parser.add_argument("--model", help="folder of the model; default: the one in the record")
 
 
 def _joined(words: Sequence[str]) -> list[str]:
@@ -374,13 +319,39 @@ def _subject(given: argparse.Namespace) -> tuple[Any, ScenePair | None, dict[str
     if given.image is not None:
         if given.aoi is not None:
             raise PromptError("A picture has no AOI.", change="either --image or --aoi")
+        if given.optical is not None or given.sar is not None:
+            change = "either --image or --optical and --sar"
+            raise PromptError("A plain picture has no place beside other files.", change=change)
         return given.image, None, None
     from earthmind_lab.data.load import load_chip
 
+    own = _own(given)
+    if own is not None:
+        return own, own.pair, None
     aoi = _aoi(given)
     pair = _chosen(given, aoi)
     how = {**_limits(given), "gsd": given.gsd, "rank": given.pair}
     return load_chip(pair, aoi, gsd=given.gsd), pair, how
+
+
+def _own(given: argparse.Namespace) -> Chip | None:
+    """The chip of own files; None where a catalog is asked for scenes."""
+    words = {name: getattr(given, name) for name in options.OWN}
+    if all(value is None for value in words.values()) and given.time is None:
+        return None
+    from earthmind_lab.data.own_files import open_chip
+
+    if given.dates is not None or given.catalog is not None:
+        raise SearchError(
+            "Own files aren't searched for in a catalog.",
+            change="--time for when they were taken, without --dates and --catalog",
+        )
+    times: Any = given.time
+    if times and (len(times) > 1 or times[0].startswith(("optical=", "sar="))):
+        times = dict(text.partition("=")[::2] for text in times)
+    elif times:
+        (times,) = times
+    return open_chip(aoi=given.aoi, gsd=given.gsd, datetime=times, **words)
 
 
 def _about(pair: ScenePair, number: int | None = None) -> list[str]:

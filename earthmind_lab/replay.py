@@ -131,6 +131,9 @@ def _subject(record: Record) -> Chip | Path:
     from earthmind_lab.data.load import load_chip, plan_chip
 
     aoi = AOI.from_geojson(record.aoi["geometry"], name=str(record.aoi.get("name", "AOI")))
+    own = record.chip.get("provenance", {}).get("own_files")
+    if own is not None:
+        return _own_chip(record, own, aoi)
     pair = _pair(record, aoi)
     wanted = record.chip.get("grid", {})
     bands = record.chip.get("bands") or None
@@ -141,6 +144,19 @@ def _subject(record: Record) -> Chip | Path:
         if _same_grid(grid_dict(plan.grid), wanted):
             return load_chip(pair, aoi, plan=plan)
         grids.append(grid_dict(plan.grid))
+    raise GridMismatch("grid: the chip's grid can't be had again.", found=str(grids[0]))
+
+
+def _own_chip(record: Record, arguments: Mapping[str, Any], aoi: AOI) -> Chip:
+    """The files that the caller had given, opened again as they were declared then."""
+    from earthmind_lab.data.own_files import open_chip
+
+    grids = []
+    for gsd in (record.chip.get("gsd"), None):
+        chip = open_chip(aoi=aoi, gsd=gsd, **arguments)
+        if _same_grid(grid_dict(chip.grid), record.chip.get("grid", {})):
+            return chip
+        grids.append(grid_dict(chip.grid))
     raise GridMismatch("grid: the chip's grid can't be had again.", found=str(grids[0]))
 
 

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 
+ANY_TIME = (
+    dt.datetime.min.replace(tzinfo=dt.UTC),
+    dt.datetime.max.replace(tzinfo=dt.UTC),
+)
+"""Start and end of a scene of which nothing tells the time: a file of the user's own."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
     """One acquisition (one datatake or pass) from one or more STAC items."""
@@ -52,10 +59,17 @@ class Scene:
         return self.datetime is not None
 
     @property
+    def told(self) -> bool:
+        """Whether anything tells the time, be it an interval."""
+        return (self.start, self.end) != ANY_TIME
+
+    @property
     def observed(self) -> str:
-        """The time as text: an instant, or start/end."""
+        """The time as text: an instant, start/end, or ``unknown``."""
         if self.datetime is not None:
             return _iso(self.datetime)
+        if not self.told:
+            return "unknown"
         return f"{_iso(self.start)}/{_iso(self.end)}"
 
 
@@ -68,7 +82,8 @@ class ScenePair:
     sar: Scene | None
     """None only where SAR wasn't asked for."""
     gap: timedelta | tuple[timedelta, timedelta] | None
-    """SAR minus optical; (least, greatest) when a time is unknown; None for one sensor."""
+    """SAR minus optical; (least, greatest) when a time is unknown; None for one sensor, or
+    where nothing at all tells a time."""
     overlap: float
     """Share of the AOI inside both footprints, 0 to 1."""
     cloud_in_aoi: float | None

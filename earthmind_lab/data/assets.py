@@ -26,8 +26,8 @@ class AssetRef:
     """Unsigned href."""
     index: int = 1
     """Of the band in the file, from 1."""
-    listed: int = 1
-    """Bands that the asset lists, and so the file must have."""
+    listed: int | None = 1
+    """Bands that the asset lists, and so the file must have; None = as many as it has."""
     band: str
     """Band or polarisation that is wanted from it."""
     fields: Mapping[str, Any]

@@ -77,6 +77,11 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
     return SarMeaning(quantity=quantity, convention=convention, geometry=geometry, reason=reason)
 
 
+def stated_in_band(ref: AssetRef) -> tuple[Quantity | None, Convention | None]:
+    """What the unit of a band, and beside it its description, say; None where they don't."""
+    return _band_quantity(ref), _unit_convention(ref)
+
+
 def sar_scaling(
     scene: Scene,
     ref: AssetRef,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 REMOTE = ("http", "https", "s3")
 """Schemes that are read over the network."""
+DRIVERS = {".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+"""GDAL's name of the format by the end of a file's name; GeoTIFF has too many to list."""
 KEPT = 64
 """Remote files whose headers and last blocks stay in memory."""
 
@@ -168,7 +170,7 @@ def local_file(ref: AssetRef) -> Path | None:
 
 
 def _check_count(source: DatasetReader, ref: AssetRef) -> None:
-    if source.count != ref.listed:
+    if ref.listed is not None and source.count != ref.listed:
         raise AssetUnavailable(
             f"{_sentence(ref.name)} holds other bands than it lists.",
             found=f"{source.count} bands in {ref.href}, {ref.listed} listed",
@@ -205,7 +207,7 @@ def _failed(ref: AssetRef, cause: BaseException) -> AssetUnavailable | AccessDen
 
 def _driver(href: str) -> str:
     """The one format to open it as: others, such as VRT, can name further things to open."""
-    return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith(".jp2") else "GTiff"
+    return DRIVERS.get(PurePosixPath(urlsplit(href).path).suffix.lower(), "GTiff")
 
 
 def _sentence(text: str) -> str:

@@ -86,10 +86,12 @@ def load_chip(
 
 def _check_pixels(*kinds: Sequence[Layer]) -> None:
     """Refuse scenes whose bands, seen together, contradict what was declared."""
-    for layers in kinds:
-        if layers:
-            title = f"the scene {layers[0].scene.id!r}"
-            plausible.check_bands({layer.band: layer.values for layer in layers}, title)
+    for layers in filter(None, kinds):
+        scene = layers[0].scene
+        title, bands = f"the scene {scene.id!r}", {layer.band: layer.values for layer in layers}
+        plausible.check_bands(bands, title)
+        if scene.modality == "optical":
+            plausible.check_scaled(bands, title)
             dark = {layer.band: each for layer in layers for each in layer.dark}
             plausible.check_offset(dark, title)
 

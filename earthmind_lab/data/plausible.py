@@ -32,6 +32,8 @@ minus five per cent had an offset subtracted twice."""
 DARKEST, DARKEST_PERCENTILE = 0.095, 0.1
 """A whole scene has shadow or water below this in its darkest thousandth, unless an offset of
 0.1 still lies on its numbers."""
+BRIGHT, BRIGHT_PERCENTILE = 0.002, 98
+"""Even water is brighter somewhere: below this in all bands, reflectance was scaled twice."""
 WEAK_PERCENTILE = 5
 """A whole raster of backscatter has a twentieth of its pixels below 0 dB, towns included; counts,
 and linear power that is taken for decibels, have none."""
@@ -80,6 +82,26 @@ def offset_in_doubt(scene: Scene, ref: AssetRef, scaling: Scaling) -> bool:
     stated = scene.sensor.startswith("sentinel-2") and boa_offset(str(baseline or ""))
     applied = ref.properties.get("earthsearch:boa_offset_applied") is True
     return bool(stated) and scaling.offset == 0.0 and not applied
+
+
+def check_scaled(bands: Mapping[str, NDArray[np.float32]], title: str) -> None:
+    """Refuse reflectance that is next to nothing in every band.
+
+    Args:
+        bands: (y, x) reflectance by name.
+        title: Of the scene, for messages.
+
+    Raises:
+        RadiometryUnknown: The numbers were reflectance before their scale was applied.
+    """
+    seen = np.abs(np.concatenate([each[np.isfinite(each)] for each in bands.values()]))
+    bright = float(np.percentile(seen, BRIGHT_PERCENTILE)) if seen.size else BRIGHT
+    if bright < BRIGHT:
+        _refuse(
+            f"The numbers of {title} can't be reflectance with this scale.",
+            found=f"{BRIGHT_PERCENTILE} % of them below {bright:.2g}",
+            change="scale 1 and offset 0 if the files hold reflectance already",
+        )
 
 
 def darkest(whole: NDArray[np.float32]) -> float | None:

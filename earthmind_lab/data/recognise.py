@@ -73,6 +73,19 @@ def band_named(text: str, item: Mapping[str, Any]) -> str | None:
     return _name(text, "other" not in _satellites(item))
 
 
+def band_name(text: str, *, numbered: bool = False) -> str | None:
+    """Our name of a band or polarisation that goes by this name elsewhere; None = unknown.
+
+    Args:
+        text: Such as ``Red``, ``swir1``, ``VV``, ``Sigma0_VV``.
+        numbered: Whether ``B4`` and its like count, as Sentinel-2's.
+
+    >>> band_name("B8A", numbered=True), band_name("Gamma0_VH"), band_name("B8A")
+    ('nir08', 'vh', None)
+    """
+    return _name(text, numbered)
+
+
 def recognise(item: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """The products in a STAC item: sensor key to {band name: asset key}.
 
