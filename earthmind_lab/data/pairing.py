@@ -3,76 +3,41 @@
     score = 100 · V · T · Q
 
 V is the share of the AOI that is valid in SAR and clear in optical, T = exp(-|gap| / tau), Q the
-product of the penalties in `PENALTIES`. Everything that is unknown is said in a reason: an unknown
-time is an interval, unknown cloud counts as half clear, and both rank behind what is known.
+product of the penalties in `data.penalties`. Everything that is unknown is said in a reason: an
+unknown time is an interval, unknown cloud counts as half clear, and both rank behind what is
+known. A search around a date multiplies A = exp(-|middle of the pair - date| / tau) to it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
-import shapely
-from pyproj import Geod
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.clouds import Clear, Mask, clear_share, read_mask
-from earthmind_lab.data.files import REMOTE, Reader
-from earthmind_lab.errors import AccessDenied, LoadError, SearchError
-from earthmind_lab.scene import Scene, ScenePair
-from earthmind_lab.sensors import SENSORS
+from earthmind_lab.data.files import Reader
+from earthmind_lab.data.gaps import (
+    Gap,
+    gap_of,
+    gap_reason,
+    length,
+    middle_gap,
+    middle_time,
+    possible,
+    time_reasons,
+)
+from earthmind_lab.data.looks import Look
+from earthmind_lab.data.penalties import penalty_reasons, shift_reasons
+from earthmind_lab.data.sides import Side, Terms, overlap_of, sides
+from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
 
-__all__ = [
-    "PENALTIES",
-    "TAU_DAYS",
-    "Clear",
-    "Look",
-    "clear_share",
-    "gap_of",
-    "least_gap",
-    "length",
-    "look",
-    "look_all",
-    "make_pair",
-    "rank_pairs",
-    "rank_scenes",
-    "tau_days",
-]
-
-TAU_DAYS: Mapping[str, float] = {"flood": 1.0, "default": 5.0, "settlement": 20.0}
-"""How fast a gap devalues a pair, by purpose, in days."""
-PENALTIES: Mapping[str, tuple[float, str]] = {
-    "uncorrected_sar": (0.8, "The SAR scene is not terrain-corrected: relief shifts it."),
-    "single_polarisation": (0.9, "The SAR scene has a single polarisation."),
-    "low_sun": (0.9, "The sun stood under 20° in the optical scene: long shadows."),
-}
-"""Factor of Q and its reason."""
-MASK_LANES = 16
-"""Cloud masks fetched at a time."""
-UNKNOWN_CLEAR = 0.5
-"""Clear share where nothing tells the cloud."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Look:
-    """What one optical scene offers inside the AOI."""
-
-    scene: Scene
-    mask: Mask | None
-    """None when the scene has no mask or it can't be read."""
-    cloud: float | None
-    """Cloud and shadow in per cent: from the mask, else of the whole scene; None = unknown."""
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def empty(self) -> bool:
-        """The mask shows no data anywhere inside the AOI."""
-        return self.mask is not None and self.cloud is None
+Shared: TypeAlias = tuple[float, BaseGeometry | None]
+"""Share of the AOI inside all footprints, and that part, lon/lat; None = the whole AOI."""
+_Judged: TypeAlias = tuple[Side | None, Side | None, Shared, str | None]
+"""Optical, SAR, what they share, and the sentence that rejects them."""
 
 
 def rank_pairs(
@@ -101,17 +66,10 @@ def rank_pairs(
     Raises:
         SearchError: Unknown purpose.
     """
-    tau_days(purpose)
-    sar = list(sar)
-    pairs = []
-    for view in look_all(optical, aoi, reader):
-        if view.empty or (view.cloud is not None and view.cloud > max_cloud):
-            continue
-        for radar in sar:
-            if least_gap(view.scene, radar) <= max_gap:
-                pair = make_pair(view, radar, aoi, purpose=purpose, catalog=catalog)
-                pairs += [pair] if pair.overlap > 0 else []
-    return sorted(pairs, key=_rank)
+    terms = Terms(
+        aoi=aoi, max_gap=max_gap, max_cloud=max_cloud, purpose=purpose, catalog=catalog
+    )  # fmt: skip
+    return _ranked(_judge_pairs(optical, sar, terms, reader), terms)
 
 
 def rank_scenes(
@@ -131,216 +89,159 @@ def rank_scenes(
         catalog: Where the scenes were found, for the record.
         reader: Opens the cloud masks, within a time limit.
     """
-    pairs = []
-    scenes = list(scenes)
-    views = {
-        v.scene: v for v in look_all((s for s in scenes if s.modality == "optical"), aoi, reader)
-    }
-    for scene in scenes:
-        view = views.get(scene)
-        if view and (view.empty or (view.cloud is not None and view.cloud > max_cloud)):
-            continue
-        pair = make_pair(view, None if view else scene, aoi, purpose="default", catalog=catalog)
-        pairs += [pair] if pair.overlap > 0 else []
-    return sorted(pairs, key=_rank)
+    terms = Terms(aoi=aoi, max_cloud=max_cloud, catalog=catalog)
+    return _ranked(_judge_scenes(scenes, terms, reader), terms)
 
 
-def look_all(scenes: Iterable[Scene], aoi: AOI, reader: Reader | None = None) -> list[Look]:
-    """`look` at each scene, several at a time where masks come over the network."""
-    scenes, reader = list(scenes), reader or Reader()
-    remote = any(href.startswith(REMOTE) for scene in scenes for href in scene.assets.values())
-    if not remote:
-        return [look(scene, aoi, reader) for scene in scenes]
-    lanes = ThreadPoolExecutor(MASK_LANES)
-    try:
-        return list(lanes.map(lambda scene: look(scene, aoi, reader), scenes))
-    except BaseException:
-        reader.budget.cancel()
-        raise
-    finally:
-        lanes.shutdown(cancel_futures=True)
+def candidates_of(
+    found: Mapping[str, Sequence[Scene]], terms: Terms, reader: Reader | None = None
+) -> Candidates:
+    """Every candidate of a search: the pairs, best first, and the rejected ones with their reason.
 
-
-def look(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Look:
-    """Read what an optical scene's mask says about the AOI, or fall back to its percentage."""
-    mask, reasons = None, []
-    try:
-        mask = read_mask(scene, aoi, reader)
-    except (LoadError, AccessDenied) as error:
-        reasons.append(f"The cloud mask can't be read: {error}")
-    if mask is not None:
-        return Look(scene=scene, mask=mask, cloud=mask.shares().cloud_percent)
-    if scene.cloud_cover is None:
-        reasons.append(
-            "Nothing tells the cloud: counted as half clear, ranked behind pairs whose cloud is"
-            " known."
-        )
+    Args:
+        found: Scenes by modality; with one modality, candidates hold that one scene.
+        terms: Limits and wishes.
+        reader: Opens the cloud masks, within a time limit.
+    """
+    if len(found) == 2:
+        judged = list(_judge_pairs(found["optical"], found["sar"], terms, reader))
     else:
-        reasons.append(
-            f"No cloud mask inside the AOI: the whole scene's {scene.cloud_cover:.3g} % takes its"
-            " place."
+        judged = list(_judge_scenes(next(iter(found.values()), ()), terms, reader))
+    rejected = [
+        Rejected(
+            optical=one.scene if one else None,
+            sar=other.scene if other else None,
+            reason=broken,
         )
-    return Look(scene=scene, mask=None, cloud=scene.cloud_cover, reasons=tuple(reasons))
+        for one, other, _, broken in judged
+        if broken is not None
+    ]
+    return Candidates(
+        pairs=tuple(_ranked(judged, terms)), rejected=tuple(sorted(rejected, key=_place))
+    )
 
 
-def make_pair(
-    view: Look | None, sar: Scene | None, aoi: AOI, *, purpose: str, catalog: str
-) -> ScenePair:
+def make_pair(optical: Side | None, sar: Side | None, shared: Shared, terms: Terms) -> ScenePair:
     """Score one pair, or one scene where the other is None."""
-    optical = view.scene if view else None
-    scenes = [scene for scene in (optical, sar) if scene is not None]
-    overlap, shared = _overlap([scene.footprint for scene in scenes], aoi)
-    clear, seen = _clear(view, overlap, shared)
-    gap = gap_of(optical, sar) if optical and sar else None
-    time = 1.0 if gap is None else math.exp(-_middle(gap) / timedelta(days=tau_days(purpose)))
-    penalties = {name: PENALTIES[name][0] for name in _penalties(optical, sar)}
+    both = [side for side in (optical, sar) if side is not None]
+    overlap, part = shared
+    clear, seen = (overlap, ()) if optical is None else _view(optical).clear(overlap, part)
+    gap = gap_of(optical.scene, sar.scene) if optical and sar else None
+    time = 1.0 if gap is None else math.exp(-(middle_gap(gap) / terms.tau))
+    penalties = {name: value for side in reversed(both) for name, value in side.penalties.items()}
     quality = math.prod(penalties.values(), start=1.0)
-    reasons = [*_time_reasons(scenes, gap), *seen]
+    factors = {"V": clear, "T": time, "Q": quality}
+    reasons = [] if gap is None else [gap_reason(gap)]
+    near, about = _nearness(both, terms)
+    if about:
+        factors["A"] = near
+        reasons.append(about)
+    for side in both:
+        reasons += time_reasons(side.scene)
+    reasons += seen
     if overlap < 0.9995:
-        both = "both footprints" if len(scenes) == 2 else "the footprint"
-        reasons.append(f"{100 * overlap:.3g} % of the AOI lies inside {both}.")
-    reasons += [PENALTIES[name][1] for name in penalties]
-    reasons += _shift_reasons(scenes)
+        where = "both footprints" if len(both) == 2 else "the footprint"
+        reasons.append(f"{100 * overlap:.3g} % of the AOI lies inside {where}.")
+    reasons += penalty_reasons(penalties)
+    for side in both:
+        reasons += shift_reasons(side.scene)
     return ScenePair(
-        optical=optical,
-        sar=sar,
+        optical=optical.scene if optical else None,
+        sar=sar.scene if sar else None,
         gap=gap,
         overlap=overlap,
-        cloud_in_aoi=view.cloud if view else None,
-        score=100 * clear * time * quality,
-        factors={"V": clear, "T": time, "Q": quality, **penalties},
-        reasons=tuple(reasons),
-        catalog=catalog,
+        cloud_in_aoi=_view(optical).cloud if optical else None,
+        score=100 * clear * time * quality * near,
+        factors={**factors, **penalties},
+        reasons=(*reasons, *_choices(both, gap, terms)),
+        catalog=terms.catalog,
+        overrides=terms.choice.overrides,
     )
 
 
-def gap_of(optical: Scene, sar: Scene) -> timedelta | tuple[timedelta, timedelta]:
-    """SAR minus optical; (least, greatest), signed, when a time is unknown."""
-    least, greatest = sar.start - optical.end, sar.end - optical.start
-    return least if optical.time_known and sar.time_known else (least, greatest)
-
-
-def least_gap(optical: Scene, sar: Scene) -> timedelta:
-    """The smallest possible |gap|."""
-    return _absolute(gap_of(optical, sar))[0]
-
-
-def tau_days(purpose: str) -> float:
-    """The time constant of a purpose, in days.
-
-    Raises:
-        SearchError: Unknown purpose.
-    """
-    if purpose not in TAU_DAYS:
-        raise SearchError(f"Unknown purpose {purpose!r}.", change=", ".join(sorted(TAU_DAYS)))
-    return TAU_DAYS[purpose]
-
-
-def _overlap(footprints: list[BaseGeometry], aoi: AOI) -> tuple[float, BaseGeometry | None]:
-    """(share of the AOI inside all footprints, that part or None for the whole AOI)."""
-    if all(footprint.covers(aoi.geometry) for footprint in footprints):
-        return 1.0, None
-    shared = aoi.geometry
-    for footprint in footprints:
-        # Shared corners and edges come along as points and lines.
-        parts = shapely.get_parts(shared.intersection(footprint))
-        shared = shapely.union_all([part for part in parts if part.area > 0])
-    return min(1.0, _area_m2(shared) / _area_m2(aoi.geometry)), shared
-
-
-def _area_m2(geometry: BaseGeometry) -> float:
-    # Geodesic areas are signed: parts and holes must turn the right way round.
-    turned = shapely.orient_polygons(geometry)
-    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(turned)
-    return abs(float(area))
-
-
-def _clear(
-    view: Look | None, overlap: float, shared: BaseGeometry | None
-) -> tuple[float, tuple[str, ...]]:
-    """V, and the reasons for it."""
-    if view is None:
-        return overlap, ()
-    if view.mask is not None:
-        shares = view.mask.shares(shared)
-        title = view.mask.title
-        reasons = [f"{100 * shares.clear:.3g} % of the AOI is clear, by the scene's mask: {title}."]
-        if shares.snow >= 0.05:
-            reasons.append(f"Snow or ice covers {100 * shares.snow:.3g} % of the AOI.")
-        return shares.clear, tuple(reasons)
-    share = UNKNOWN_CLEAR if view.cloud is None else 1 - view.cloud / 100
-    return overlap * share, view.reasons
-
-
-def _penalties(optical: Scene | None, sar: Scene | None) -> list[str]:
-    names = []
-    if sar is not None:
-        if sar.sensor in SENSORS and SENSORS[sar.sensor].geometry == "ellipsoid":
-            names.append("uncorrected_sar")
-        if len(set(sar.assets) & {"vv", "vh", "hh", "hv"}) < 2:
-            names.append("single_polarisation")
-    sun = optical.processing.get("sun_elevation") if optical else None
-    if sun is not None and sun < 20:
-        names.append("low_sun")
-    return names
-
-
-def _time_reasons(
-    scenes: list[Scene], gap: timedelta | tuple[timedelta, timedelta] | None
-) -> list[str]:
-    reasons = []
-    if gap is not None:
-        least, greatest = (length(part) for part in _absolute(gap))
-        if isinstance(gap, tuple):
-            reasons.append(f"The gap is unknown: between {least} and {greatest}.")
-        else:
-            order = "after" if gap >= timedelta(0) else "before"
-            reasons.append(f"SAR was taken {least} {order} the optical scene.")
-    for scene in scenes:
-        if not scene.time_known:
-            name = "SAR" if scene.modality == "sar" else "optical"
-            reasons.append(f"The time of the {name} scene is unknown: {scene.observed}.")
-    return reasons
-
-
-def _shift_reasons(scenes: list[Scene]) -> list[str]:
-    found = [(scene, scene.processing.get("geolocation_error_px")) for scene in scenes]
-    return [
-        f"The catalog declares a geolocation error of {error:g} px for {scene.id}."
-        for scene, error in found
-        if error
-    ]
-
-
-def length(gap: timedelta) -> str:
-    """A length of time in a sentence: minutes, hours or days."""
-    hours = gap / timedelta(hours=1)
-    if hours < 1:
-        return f"{gap / timedelta(minutes=1):.0f} minutes"
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
-
-
-def _absolute(gap: timedelta | tuple[timedelta, timedelta]) -> tuple[timedelta, timedelta]:
-    """Smallest and greatest possible |gap|."""
-    if not isinstance(gap, tuple):
-        return abs(gap), abs(gap)
-    straddles = gap[0] <= timedelta(0) <= gap[1]
-    ends = sorted(abs(part) for part in gap)
-    return timedelta(0) if straddles else ends[0], ends[1]
-
-
-def _middle(gap: timedelta | tuple[timedelta, timedelta]) -> timedelta:
-    return sum(_absolute(gap), timedelta(0)) / 2
-
-
-def _rank(pair: ScenePair) -> tuple[Any, ...]:
+def pair_rank(pair: ScenePair) -> tuple[Any, ...]:
     """Known cloud first, then known times, then score, |gap| and ids."""
+    scenes = pair.scenes
     return (
         pair.optical is not None and pair.cloud_in_aoi is None,
-        not all(scene.time_known for scene in pair.scenes),
+        not all(scene.datetime for scene in scenes),
         # Rounded: a difference in the last bit is a tie.
         -round(pair.score, 9),
-        timedelta(0) if pair.gap is None else _middle(pair.gap),
-        *(scene.id for scene in pair.scenes),
-        *(scene.sensor for scene in pair.scenes),
+        middle_gap(pair.gap),
+        [(scene.id, scene.sensor) for scene in scenes],
     )
+
+
+def _ranked(judged: Iterable[_Judged], terms: Terms) -> list[ScenePair]:
+    pairs = [make_pair(one, two, shared, terms) for one, two, shared, lost in judged if not lost]
+    return sorted(pairs, key=pair_rank)
+
+
+def _judge_pairs(
+    optical: Iterable[Scene], sar: Iterable[Scene], terms: Terms, reader: Reader | None
+) -> Iterator[_Judged]:
+    """Every combination of the scenes, with the first limit that it breaks."""
+    radars = sides(sar, terms)
+    for one in sides(optical, terms, reader):
+        for other in radars:
+            lost = _broken(one, other, terms)
+            shared = (0.0, None) if lost else overlap_of((one, other), terms.aoi)
+            if not lost and not shared[0]:
+                lost = "The footprints do not meet inside the AOI."
+            yield one, other, shared, lost
+
+
+def _judge_scenes(
+    scenes: Iterable[Scene], terms: Terms, reader: Reader | None
+) -> Iterator[_Judged]:
+    """Every scene alone, with the first limit that it breaks."""
+    for side in sides(scenes, terms, reader):
+        lost = side.refusal[1] if side.refusal else None
+        if lost is None and not side.share:
+            lost = f"The footprint of {side.scene.id} does not meet the AOI."
+        one, other = (side, None) if side.scene.modality == "optical" else (None, side)
+        yield one, other, (side.share, side.part), lost
+
+
+def _broken(one: Side, other: Side, terms: Terms) -> str | None:
+    """The first limit that a pair breaks: the user's choice, data, cloud, then the gap."""
+    if one.refusal or other.refusal:
+        return min(refusal for refusal in (one.refusal, other.refusal) if refusal)[1]
+    if not (one.pinned or other.pinned):
+        least = possible(gap_of(one.scene, other.scene))[0]
+        if least > terms.max_gap:
+            return f"The gap is {length(least)}, beyond max_gap of {length(terms.max_gap)}."
+    return None
+
+
+def _place(rejected: Rejected) -> tuple[Any, ...]:
+    """Rejected ones by time, then id."""
+    return [(scene.start, scene.id, scene.sensor) for scene in rejected.scenes], rejected.reason
+
+
+def _view(side: Side) -> Look:
+    assert side.view is not None, "an optical scene was not looked at"
+    return side.view
+
+
+def _nearness(both: Sequence[Side], terms: Terms) -> tuple[float, str]:
+    """A and its reason; 1 and none where no date was named."""
+    if terms.around is None:
+        return 1.0, ""
+    off = terms.around.off(middle_time([side.scene for side in both]))
+    what = "The middle of the pair" if len(both) == 2 else "The scene"
+    order = "after" if off > timedelta(0) else "before"
+    place = f"lies {length(abs(off))} {order}" if off else "lies within"
+    return math.exp(-(abs(off) / terms.tau)), f"{what} {place} {terms.around.text}."
+
+
+def _choices(both: Sequence[Side], gap: Gap | None, terms: Terms) -> Iterator[str]:
+    """What the user's choice did to a pair."""
+    long = gap is not None and possible(gap)[0] > terms.max_gap
+    for side in both:
+        if side.pinned:
+            broken = [side.beyond] if side.beyond else []
+            broken += [f"the gap is beyond max_gap of {length(terms.max_gap)}"] if long else []
+            limits = f"; {' and '.join(broken)}" if broken else ""
+            yield f"Pinned by the user: {side.scene.id}{limits}."
+    yield from terms.choice.reasons

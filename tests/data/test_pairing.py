@@ -13,7 +13,10 @@ from rasterio.transform import Affine
 from shapely.geometry import Polygon, box
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.pairing import clear_share, gap_of, look, rank_pairs, rank_scenes
+from earthmind_lab.data.clouds import clear_share
+from earthmind_lab.data.gaps import gap_of
+from earthmind_lab.data.looks import look
+from earthmind_lab.data.pairing import rank_pairs, rank_scenes
 from earthmind_lab.errors import SearchError
 from earthmind_lab.scene import Scene
 

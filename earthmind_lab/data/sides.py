@@ -1,0 +1,146 @@
+"""What one scene brings to a pair: its part of the AOI, its mask, its penalties, its refusal.
+
+Found once per scene, so that a pair of a long search costs little more than its gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import shapely
+from pyproj import Geod
+from shapely.geometry.base import BaseGeometry
+
+from earthmind_lab.aoi import AOI
+from earthmind_lab.data.choices import Choice
+from earthmind_lab.data.files import Reader
+from earthmind_lab.data.gaps import TAU_DAYS, tau_days
+from earthmind_lab.data.limits import Around
+from earthmind_lab.data.looks import Look, look_all
+from earthmind_lab.data.penalties import penalties_of
+from earthmind_lab.scene import Scene
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Terms:
+    """What every pair of a search is measured by."""
+
+    aoi: AOI
+    max_gap: timedelta = timedelta(days=6)
+    """Longest gap; compared with the smallest possible one."""
+    max_cloud: float = 20.0
+    """Most cloud and shadow inside the AOI, per cent."""
+    purpose: str = "default"
+    """``flood``, ``default`` or ``settlement``: how fast a gap devalues."""
+    around: Around | None = None
+    """The date that pairs should be near."""
+    choice: Choice = field(default_factory=Choice)
+    """Scenes that the user pinned or excluded."""
+    catalog: str = ""
+    """Where the scenes were found, for the record."""
+
+    def __post_init__(self) -> None:
+        tau_days(self.purpose)
+
+    @property
+    def tau(self) -> timedelta:
+        """The time constant of the purpose."""
+        return timedelta(days=TAU_DAYS[self.purpose])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Side:
+    """What one scene brings to any pair that holds it."""
+
+    scene: Scene
+    view: Look | None
+    """Of an optical scene."""
+    part: BaseGeometry | None
+    """The AOI inside the footprint, lon/lat; None = all of it."""
+    share: float
+    """That part as a share of the AOI, 0 to 1."""
+    penalties: Mapping[str, float]
+    pinned: bool
+    beyond: str = ""
+    """The limit that a pinned scene breaks."""
+    refusal: tuple[int, str] | None = None
+    """Place of the limit in the order of limits, and a sentence: why no pair may hold it."""
+
+
+def sides(scenes: Iterable[Scene], terms: Terms, reader: Reader | None = None) -> list[Side]:
+    """What each scene brings; the masks of optical ones are read."""
+    scenes = list(scenes)
+    kept = [s for s in scenes if s.modality == "optical" and not terms.choice.excludes(s)]
+    views = {view.scene: view for view in look_all(kept, terms.aoi, reader)}
+    pinned = {scene.modality for scene in scenes if terms.choice.pins(scene)}
+    return [side_of(scene, views.get(scene), terms, pinned) for scene in scenes]
+
+
+def side_of(
+    scene: Scene, view: Look | None, terms: Terms, pinned: Iterable[str] = ()
+) -> Side:  # fmt: skip
+    """What one scene brings.
+
+    Args:
+        scene: Optical or SAR.
+        view: Of an optical scene.
+        terms: Limits and wishes.
+        pinned: Modalities of which scenes are pinned, so that others are out of question.
+    """
+    part, share = _part(scene.footprint, terms.aoi)
+    mine = terms.choice.pins(scene)
+    cloudy = ""
+    if view is not None and view.cloud is not None and view.cloud > terms.max_cloud:
+        cloudy = f"Cloud is {view.cloud:.3g} %, beyond max_cloud={terms.max_cloud:g}"
+    refusal = None
+    if terms.choice.excludes(scene):
+        refusal = 0, f"Excluded by the user: {scene.id}."
+    elif scene.modality in pinned and not mine:
+        refusal = 1, f"Not among the scenes that the user pinned: {scene.id}."
+    elif view is not None and view.empty:
+        refusal = 2, f"No pixel of the AOI was observed in {scene.id}."
+    elif cloudy and not mine:
+        refusal = 3, f"{cloudy} ({scene.id})."
+    return Side(
+        scene=scene,
+        view=view,
+        part=part,
+        share=share,
+        penalties=penalties_of(scene),
+        pinned=mine,
+        beyond=cloudy,
+        refusal=refusal,
+    )
+
+
+def overlap_of(both: Sequence[Side], aoi: AOI) -> tuple[float, BaseGeometry | None]:
+    """(share of the AOI inside all footprints, that part or None for the whole AOI)."""
+    cut = [side for side in both if side.part is not None]
+    if not cut:
+        return 1.0, None
+    if len(cut) == 1:
+        return cut[0].share, cut[0].part
+    shared = _areal(shapely.intersection(cut[0].part, cut[1].part))
+    return min(1.0, _area_m2(shared) / _area_m2(aoi.geometry)), shared
+
+
+def _part(footprint: BaseGeometry, aoi: AOI) -> tuple[BaseGeometry | None, float]:
+    """(the AOI inside a footprint or None for all of it, its share of the AOI)."""
+    if footprint.covers(aoi.geometry):
+        return None, 1.0
+    part = _areal(shapely.intersection(aoi.geometry, footprint))
+    return part, min(1.0, _area_m2(part) / _area_m2(aoi.geometry))
+
+
+def _areal(geometry: BaseGeometry) -> BaseGeometry:
+    """The polygons of an intersection: shared corners and edges come as points and lines."""
+    return shapely.union_all([part for part in shapely.get_parts(geometry) if part.area > 0])
+
+
+def _area_m2(geometry: BaseGeometry) -> float:
+    # Geodesic areas are signed: parts and holes must turn the right way round.
+    turned = shapely.orient_polygons(geometry)
+    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(turned)
+    return abs(float(area))
