@@ -50,12 +50,6 @@ class Choice:
         named = {"pin": self.pin, "exclude": self.exclude}
         return {name: ids for name, ids in named.items() if ids}
 
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """The exclusions as a sentence; pins are said for the scene that they brought."""
-        ids = ", ".join(self.exclude)
-        return (f"Excluded by the user: {ids}.",) if ids else ()
-
     def pins(self, scene: Scene) -> bool:
         """Whether a scene is pinned."""
         return bool(self.pin) and not names_of(scene).isdisjoint(self.pin)

@@ -66,9 +66,9 @@ def length(gap: timedelta) -> str:
     >>> length(timedelta(minutes=25)), length(timedelta(days=3))
     ('25 minutes', '3.0 days')
     """
-    hours = gap / timedelta(hours=1)
+    hours = gap.total_seconds() / 3600
     if hours < 1:
-        return f"{gap / timedelta(minutes=1):.0f} minutes"
+        return f"{hours * 60:.0f} minutes"
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
 
 

@@ -20,24 +20,22 @@ from shapely.geometry.base import BaseGeometry
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.gaps import (
-    Gap,
     gap_of,
     gap_reason,
+    least_gap,
     length,
     middle_gap,
     middle_time,
-    possible,
-    time_reasons,
 )
-from earthmind_lab.data.looks import Look
-from earthmind_lab.data.penalties import penalty_reasons, shift_reasons
+from earthmind_lab.data.limits import MODALITIES, Around
 from earthmind_lab.data.sides import Side, Terms, overlap_of, sides
 from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
 
+NOTHING: tuple[str, ...] = ()
 Shared: TypeAlias = tuple[float, BaseGeometry | None]
 """Share of the AOI inside all footprints, and that part, lon/lat; None = the whole AOI."""
-_Judged: TypeAlias = tuple[Side | None, Side | None, Shared, str | None]
-"""Optical, SAR, what they share, and the sentence that rejects them."""
+_Judged: TypeAlias = tuple[Side | None, Side | None, Shared | None]
+"""Optical, SAR, and what they share of the AOI; None = rejected."""
 
 
 def rank_pairs(
@@ -69,7 +67,7 @@ def rank_pairs(
     terms = Terms(
         aoi=aoi, max_gap=max_gap, max_cloud=max_cloud, purpose=purpose, catalog=catalog
     )  # fmt: skip
-    return _ranked(_judge_pairs(optical, sar, terms, reader), terms)
+    return pairs_of({"optical": optical, "sar": sar}, terms, reader)
 
 
 def rank_scenes(
@@ -90,7 +88,10 @@ def rank_scenes(
         reader: Opens the cloud masks, within a time limit.
     """
     terms = Terms(aoi=aoi, max_cloud=max_cloud, catalog=catalog)
-    return _ranked(_judge_scenes(scenes, terms, reader), terms)
+    scenes = list(scenes)
+    kinds = [kind for kind in MODALITIES if any(scene.modality == kind for scene in scenes)]
+    found = [pairs_of({k: [s for s in scenes if s.modality == k]}, terms, reader) for k in kinds]
+    return sorted((pair for pairs in found for pair in pairs), key=pair_rank)
 
 
 def candidates_of(
@@ -103,115 +104,132 @@ def candidates_of(
         terms: Limits and wishes.
         reader: Opens the cloud masks, within a time limit.
     """
-    if len(found) == 2:
-        judged = list(_judge_pairs(found["optical"], found["sar"], terms, reader))
-    else:
-        judged = list(_judge_scenes(next(iter(found.values()), ()), terms, reader))
+    judged = list(_judged(found, terms, reader))
     rejected = [
         Rejected(
             optical=one.scene if one else None,
             sar=other.scene if other else None,
-            reason=broken,
+            reason=_why([side for side in (one, other) if side], terms),
         )
-        for one, other, _, broken in judged
-        if broken is not None
+        for one, other, shared in judged
+        if shared is None
     ]
     return Candidates(
         pairs=tuple(_ranked(judged, terms)), rejected=tuple(sorted(rejected, key=_place))
     )
 
 
+def pairs_of(
+    found: Mapping[str, Iterable[Scene]], terms: Terms, reader: Reader | None = None
+) -> list[ScenePair]:
+    """The pairs of `candidates_of` alone.
+
+    Args:
+        found: Scenes by modality; with one modality, pairs hold that one scene.
+        terms: Limits and wishes.
+        reader: Opens the cloud masks, within a time limit.
+    """
+    return _ranked(_judged(found, terms, reader), terms)
+
+
 def make_pair(optical: Side | None, sar: Side | None, shared: Shared, terms: Terms) -> ScenePair:
     """Score one pair, or one scene where the other is None."""
     both = [side for side in (optical, sar) if side is not None]
     overlap, part = shared
-    clear, seen = (overlap, ()) if optical is None else _view(optical).clear(overlap, part)
-    gap = gap_of(optical.scene, sar.scene) if optical and sar else None
-    time = 1.0 if gap is None else math.exp(-(middle_gap(gap) / terms.tau))
-    penalties = {name: value for side in reversed(both) for name, value in side.penalties.items()}
-    quality = math.prod(penalties.values(), start=1.0)
-    factors = {"V": clear, "T": time, "Q": quality}
-    reasons = [] if gap is None else [gap_reason(gap)]
-    near, about = _nearness(both, terms)
-    if about:
-        factors["A"] = near
-        reasons.append(about)
-    for side in both:
-        reasons += time_reasons(side.scene)
-    reasons += seen
+    clear, seen, cloud = overlap, NOTHING, None
+    if optical is not None and optical.view is not None:
+        (clear, seen), cloud = optical.view.clear(overlap, part), optical.view.cloud
+    factors = {"V": clear, "T": 1.0, "Q": math.prod([side.quality for side in both])}
+    reasons: tuple[str, ...] = seen
     if overlap < 0.9995:
         where = "both footprints" if len(both) == 2 else "the footprint"
-        reasons.append(f"{100 * overlap:.3g} % of the AOI lies inside {where}.")
-    reasons += penalty_reasons(penalties)
+        reasons += (f"{100 * overlap:.3g} % of the AOI lies inside {where}.",)
     for side in both:
-        reasons += shift_reasons(side.scene)
+        reasons += side.reasons
+    gap = None
+    if optical is not None and sar is not None:
+        gap = gap_of(optical.scene, sar.scene)
+        factors["T"] = math.exp(-(middle_gap(gap) / terms.tau))
+        reasons = (gap_reason(gap), *reasons)
+        if _long(both, terms):
+            reasons += (
+                f"The gap is beyond max_gap of {length(terms.max_gap)}: a scene is pinned.",
+            )
+    if terms.around is not None:
+        factors["A"], about = _nearness(both, terms.around, terms.tau)
+        reasons = (about, *reasons)
+    score = 100 * math.prod(factors.values())
+    for side in reversed(both):
+        factors |= side.penalties
     return ScenePair(
         optical=optical.scene if optical else None,
         sar=sar.scene if sar else None,
         gap=gap,
         overlap=overlap,
-        cloud_in_aoi=_view(optical).cloud if optical else None,
-        score=100 * clear * time * quality * near,
-        factors={**factors, **penalties},
-        reasons=(*reasons, *_choices(both, gap, terms)),
+        cloud_in_aoi=cloud,
+        score=score,
+        factors=factors,
+        reasons=reasons + terms.reasons,
         catalog=terms.catalog,
-        overrides=terms.choice.overrides,
+        overrides=terms.overrides,
     )
 
 
 def pair_rank(pair: ScenePair) -> tuple[Any, ...]:
     """Known cloud first, then known times, then score, |gap| and ids."""
-    scenes = pair.scenes
+    gap, optical, sar = pair.gap, pair.optical, pair.sar
     return (
-        pair.optical is not None and pair.cloud_in_aoi is None,
-        not all(scene.datetime for scene in scenes),
+        optical is not None and pair.cloud_in_aoi is None,
+        isinstance(gap, tuple) or (gap is None and not pair.scenes[0].time_known),
         # Rounded: a difference in the last bit is a tie.
         -round(pair.score, 9),
-        middle_gap(pair.gap),
-        [(scene.id, scene.sensor) for scene in scenes],
+        middle_gap(gap),
+        optical.id if optical else "",
+        sar.id if sar else "",
+        # The same id may be in two collections, and in one as two products.
+        *((s.sensor, s.collection or "") if s else NOTHING for s in (optical, sar)),
     )
 
 
 def _ranked(judged: Iterable[_Judged], terms: Terms) -> list[ScenePair]:
-    pairs = [make_pair(one, two, shared, terms) for one, two, shared, lost in judged if not lost]
+    pairs = [make_pair(one, two, shared, terms) for one, two, shared in judged if shared]
     return sorted(pairs, key=pair_rank)
 
 
-def _judge_pairs(
-    optical: Iterable[Scene], sar: Iterable[Scene], terms: Terms, reader: Reader | None
+def _judged(
+    found: Mapping[str, Iterable[Scene]], terms: Terms, reader: Reader | None
 ) -> Iterator[_Judged]:
-    """Every combination of the scenes, with the first limit that it breaks."""
-    radars = sides(sar, terms)
-    for one in sides(optical, terms, reader):
-        for other in radars:
-            lost = _broken(one, other, terms)
-            shared = (0.0, None) if lost else overlap_of((one, other), terms.aoi)
-            if not lost and not shared[0]:
-                lost = "The footprints do not meet inside the AOI."
-            yield one, other, shared, lost
+    """Every combination of the scenes, and what it shares of the AOI if it breaks no limit."""
+    lists = {kind: sides(scenes, terms, reader) for kind, scenes in found.items()}
+    for one in lists.get("optical", [None]):
+        for other in lists.get("sar", [None]):
+            both = [side for side in (one, other) if side is not None]
+            shared = overlap_of(both, terms.aoi) if _fits(both, terms) else None
+            yield one, other, shared if shared and shared[0] else None
 
 
-def _judge_scenes(
-    scenes: Iterable[Scene], terms: Terms, reader: Reader | None
-) -> Iterator[_Judged]:
-    """Every scene alone, with the first limit that it breaks."""
-    for side in sides(scenes, terms, reader):
-        lost = side.refusal[1] if side.refusal else None
-        if lost is None and not side.share:
-            lost = f"The footprint of {side.scene.id} does not meet the AOI."
-        one, other = (side, None) if side.scene.modality == "optical" else (None, side)
-        yield one, other, (side.share, side.part), lost
+def _fits(both: Sequence[Side], terms: Terms) -> bool:
+    """Whether a candidate breaks no limit but, maybe, that the footprints must meet."""
+    for side in both:
+        if side.refusal is not None:
+            return False
+    return len(both) == 1 or any(side.pinned for side in both) or not _long(both, terms)
 
 
-def _broken(one: Side, other: Side, terms: Terms) -> str | None:
-    """The first limit that a pair breaks: the user's choice, data, cloud, then the gap."""
-    if one.refusal or other.refusal:
-        return min(refusal for refusal in (one.refusal, other.refusal) if refusal)[1]
-    if not (one.pinned or other.pinned):
-        least = possible(gap_of(one.scene, other.scene))[0]
-        if least > terms.max_gap:
-            return f"The gap is {length(least)}, beyond max_gap of {length(terms.max_gap)}."
-    return None
+def _long(both: Sequence[Side], terms: Terms) -> bool:
+    return least_gap(both[0].scene, both[1].scene) > terms.max_gap
+
+
+def _why(both: Sequence[Side], terms: Terms) -> str:
+    """The first limit that a rejected candidate breaks: the user's choice, data, cloud, gap."""
+    refusals = [side.refusal for side in both if side.refusal]
+    if refusals:
+        return min(refusals)[1]
+    if not _fits(both, terms):
+        least = least_gap(both[0].scene, both[1].scene)
+        return f"The gap is {length(least)}, beyond max_gap of {length(terms.max_gap)}."
+    what = "footprints do" if len(both) == 2 else "footprint does"
+    return f"The {what} not meet inside the AOI."
 
 
 def _place(rejected: Rejected) -> tuple[Any, ...]:
@@ -219,29 +237,10 @@ def _place(rejected: Rejected) -> tuple[Any, ...]:
     return [(scene.start, scene.id, scene.sensor) for scene in rejected.scenes], rejected.reason
 
 
-def _view(side: Side) -> Look:
-    assert side.view is not None, "an optical scene was not looked at"
-    return side.view
-
-
-def _nearness(both: Sequence[Side], terms: Terms) -> tuple[float, str]:
-    """A and its reason; 1 and none where no date was named."""
-    if terms.around is None:
-        return 1.0, ""
-    off = terms.around.off(middle_time([side.scene for side in both]))
+def _nearness(both: Sequence[Side], around: Around, tau: timedelta) -> tuple[float, str]:
+    """A, and its reason."""
+    off = around.off(middle_time([side.scene for side in both]))
     what = "The middle of the pair" if len(both) == 2 else "The scene"
     order = "after" if off > timedelta(0) else "before"
     place = f"lies {length(abs(off))} {order}" if off else "lies within"
-    return math.exp(-(abs(off) / terms.tau)), f"{what} {place} {terms.around.text}."
-
-
-def _choices(both: Sequence[Side], gap: Gap | None, terms: Terms) -> Iterator[str]:
-    """What the user's choice did to a pair."""
-    long = gap is not None and possible(gap)[0] > terms.max_gap
-    for side in both:
-        if side.pinned:
-            broken = [side.beyond] if side.beyond else []
-            broken += [f"the gap is beyond max_gap of {length(terms.max_gap)}"] if long else []
-            limits = f"; {' and '.join(broken)}" if broken else ""
-            yield f"Pinned by the user: {side.scene.id}{limits}."
-    yield from terms.choice.reasons
+    return math.exp(-(abs(off) / tau)), f"{what} {place} {around.text}."

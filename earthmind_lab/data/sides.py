@@ -5,9 +5,11 @@ Found once per scene, so that a pair of a long search costs little more than its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 
 import shapely
 from pyproj import Geod
@@ -16,10 +18,10 @@ from shapely.geometry.base import BaseGeometry
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.choices import Choice
 from earthmind_lab.data.files import Reader
-from earthmind_lab.data.gaps import TAU_DAYS, tau_days
+from earthmind_lab.data.gaps import TAU_DAYS, tau_days, time_reasons
 from earthmind_lab.data.limits import Around
 from earthmind_lab.data.looks import Look, look_all
-from earthmind_lab.data.penalties import penalties_of
+from earthmind_lab.data.penalties import penalties_of, penalty_reasons, shift_reasons
 from earthmind_lab.scene import Scene
 
 
@@ -44,10 +46,21 @@ class Terms:
     def __post_init__(self) -> None:
         tau_days(self.purpose)
 
-    @property
+    @cached_property
     def tau(self) -> timedelta:
         """The time constant of the purpose."""
         return timedelta(days=TAU_DAYS[self.purpose])
+
+    @cached_property
+    def overrides(self) -> Mapping[str, tuple[str, ...]]:
+        """What the user decided, for records."""
+        return self.choice.overrides
+
+    @cached_property
+    def reasons(self) -> tuple[str, ...]:
+        """Sentences that hold for every pair."""
+        ids = ", ".join(self.choice.exclude)
+        return (f"Excluded by the user: {ids}.",) if ids else ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,9 +75,11 @@ class Side:
     share: float
     """That part as a share of the AOI, 0 to 1."""
     penalties: Mapping[str, float]
+    quality: float
+    """Their product."""
+    reasons: tuple[str, ...]
+    """Sentences about the scene: its time, its penalties, its pin."""
     pinned: bool
-    beyond: str = ""
-    """The limit that a pinned scene breaks."""
     refusal: tuple[int, str] | None = None
     """Place of the limit in the order of limits, and a sentence: why no pair may hold it."""
 
@@ -90,10 +105,12 @@ def side_of(
         pinned: Modalities of which scenes are pinned, so that others are out of question.
     """
     part, share = _part(scene.footprint, terms.aoi)
-    mine = terms.choice.pins(scene)
-    cloudy = ""
-    if view is not None and view.cloud is not None and view.cloud > terms.max_cloud:
-        cloudy = f"Cloud is {view.cloud:.3g} %, beyond max_cloud={terms.max_cloud:g}"
+    mine, cloudy = terms.choice.pins(scene), _cloudy(view, terms)
+    penalties = penalties_of(scene)
+    reasons = (*time_reasons(scene), *penalty_reasons(penalties), *shift_reasons(scene))
+    if mine:
+        beyond = f", although {cloudy}" if cloudy else ""
+        reasons += (f"Pinned by the user: {scene.id}{beyond}.",)
     refusal = None
     if terms.choice.excludes(scene):
         refusal = 0, f"Excluded by the user: {scene.id}."
@@ -102,17 +119,26 @@ def side_of(
     elif view is not None and view.empty:
         refusal = 2, f"No pixel of the AOI was observed in {scene.id}."
     elif cloudy and not mine:
-        refusal = 3, f"{cloudy} ({scene.id})."
+        refusal = 3, f"In {scene.id}, {cloudy}."
     return Side(
         scene=scene,
         view=view,
         part=part,
         share=share,
-        penalties=penalties_of(scene),
+        penalties=penalties,
+        quality=math.prod(penalties.values(), start=1.0),
+        reasons=reasons,
         pinned=mine,
-        beyond=cloudy,
         refusal=refusal,
     )
+
+
+def _cloudy(view: Look | None, terms: Terms) -> str:
+    """What is too much cloud, for a sentence; empty where it isn't."""
+    if view is None or view.cloud is None or view.cloud <= terms.max_cloud:
+        return ""
+    where = "inside the AOI" if view.mask else "in the whole scene"
+    return f"cloud is {view.cloud:.3g} % {where}, beyond max_cloud of {terms.max_cloud:g}"
 
 
 def overlap_of(both: Sequence[Side], aoi: AOI) -> tuple[float, BaseGeometry | None]:
