@@ -23,7 +23,7 @@ from earthmind_lab.errors import EarthMindError, PromptError, SearchError
 
 if TYPE_CHECKING:
     from earthmind_lab.aoi import AOI
-    from earthmind_lab.scene import ScenePair
+    from earthmind_lab.scene import Candidates, ScenePair
 
 ERROR, STOPPED, UNWELL = 2, 130, 1
 """Exit codes; 130 is what shells give a command that Ctrl-C ended."""
@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="name", metavar="VERB", required=True)
-    _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", _place)
+    _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", _place, _every)
     _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", _place, _pair, _out)
     _verb(verbs, "ask", ask, "ask a model about an area or a picture", _place, _pair, _ask, _out)
     _verb(verbs, "replay", replay, "ask again what a record asked and compare", _replay)
@@ -105,9 +105,16 @@ def search(given: argparse.Namespace) -> Outcome:
     """``earthmind search``: the ranked pairs."""
     from earthmind_lab.recording import plain
 
-    pairs = _search(given, _aoi(given))
-    lines = [line for number, pair in enumerate(pairs, start=1) for line in _about(pair, number)]
-    return Outcome(data=plain({"pairs": [pair.to_dict() for pair in pairs]}), lines=lines)
+    found = _search(given, _aoi(given))
+    lines = [line for n, pair in enumerate(found.pairs, start=1) for line in _about(pair, n)]
+    data = found.to_dict()
+    if not given.all:
+        return Outcome(data=plain({"pairs": data["pairs"]}), lines=lines)
+    lines += [
+        f"Rejected: {' + '.join(scene.id for scene in each.scenes)}: {each.reason}"
+        for each in found.rejected
+    ]
+    return Outcome(data=plain(data), lines=lines)
 
 
 def chip(given: argparse.Namespace) -> Outcome:
@@ -263,6 +270,7 @@ def _place(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("place and time")
     group.add_argument("--aoi", help="W,S,E,N in degrees, or a GeoJSON or GeoPackage file")
     group.add_argument("--dates", metavar="A/B", help="first and last UTC day")
+    group.add_argument("--around", metavar="DATE", help="day or UTC time that pairs should be near")
     group.add_argument(
         "--catalog", action="append",
         help="sample, a catalog.json, or a STAC API by name or address; repeat to try in order",
@@ -272,6 +280,13 @@ def _place(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
     group.add_argument("--gsd", type=_metres, help="pixel size in m; default: the optical scene's")
     group.add_argument("--purpose", default="default", help="flood, default or settlement")
+    group.add_argument("--pin", metavar="ID", action="append", help="use this scene; repeatable")
+    group.add_argument("--exclude", metavar="ID", action="append", help="not this one; repeatable")
+
+
+def _every(parser: argparse.ArgumentParser) -> None:
+    about = "rejected candidates, too, each with its reason"
+    parser.add_argument("--all", action="store_true", help=about)
 
 
 def _metres(text: str) -> float:
@@ -341,25 +356,27 @@ def _aoi(given: argparse.Namespace) -> AOI:
 
 
 def _limits(given: argparse.Namespace) -> dict[str, Any]:
-    if given.dates is None:
+    if given.dates is None and given.around is None:
         raise SearchError("No dates were given.", change="--dates 2019-09-15/2019-09-20")
+    wishes = {"around": given.around, "pin": given.pin, "exclude": given.exclude}
     return {
         "dates": given.dates,
         "sensors": given.sensors,
         "max_gap": given.max_gap,
         "max_cloud": given.max_cloud,
         "purpose": given.purpose,
+        **{name: wish for name, wish in wishes.items() if wish is not None},
     }
 
 
-def _search(given: argparse.Namespace, aoi: AOI) -> list[ScenePair]:
-    from earthmind_lab.data.search import search_pairs
+def _search(given: argparse.Namespace, aoi: AOI) -> Candidates:
+    from earthmind_lab.data.search import search_candidates
 
-    return search_pairs(aoi, catalog=given.catalog, **_limits(given))
+    return search_candidates(aoi, catalog=given.catalog, **_limits(given))
 
 
 def _chosen(given: argparse.Namespace, aoi: AOI) -> ScenePair:
-    pairs, rank = _search(given, aoi), int(given.pair)
+    pairs, rank = _search(given, aoi).pairs, int(given.pair)
     if not 1 <= rank <= len(pairs):
         raise SearchError(
             f"There is no pair number {rank}.",

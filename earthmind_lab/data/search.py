@@ -29,7 +29,7 @@ from earthmind_lab.data.limits import (
 )
 from earthmind_lab.data.misses import explain, no_scenes, outside_all
 from earthmind_lab.data.mosaics import with_mosaics
-from earthmind_lab.data.pairing import candidates_of
+from earthmind_lab.data.pairing import candidates_of, pairs_of
 from earthmind_lab.data.sides import Terms
 from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import SearchError
@@ -91,11 +91,11 @@ def search_pairs(  # noqa: PLR0913  a door: options by name
         SearchError: Dates, sensors, gap, cloud or purpose make no sense, or a pinned or excluded
             id is unknown.
     """
-    found = search_candidates(
-        aoi, dates, around=around, catalog=catalog, sensors=sensors, max_gap=max_gap,
-        max_cloud=max_cloud, purpose=purpose, pin=pin, exclude=exclude, deadline=deadline,
+    terms, limits = _asked(
+        aoi, dates, sensors, max_gap, max_cloud, around=around, purpose=purpose, pin=pin,
+        exclude=exclude,
     )  # fmt: skip
-    return list(found.pairs)
+    return list(_search(terms, limits, catalog, deadline).pairs)
 
 
 def search_candidates(  # noqa: PLR0913  a door: options by name
@@ -133,20 +133,11 @@ def search_candidates(  # noqa: PLR0913  a door: options by name
     Raises:
         SearchError: As `search_pairs`: no pair is an error here, too.
     """
-    area = AOI.from_any(aoi)
-    tau_days(purpose)
-    limits = limits_of(dates, sensors, max_gap, max_cloud, around=around, purpose=purpose)
-    choice = Choice.of(pin, exclude)
-    reader = Reader(budget=Budget(deadline))
-
-    def candidates(sources: Sources) -> Candidates:
-        terms = Terms(
-            aoi=area, max_gap=limits.max_gap, max_cloud=limits.max_cloud, purpose=purpose,
-            around=limits.around, choice=choice, catalog=sources.name,
-        )  # fmt: skip
-        return _candidates(terms, limits, sources, reader)
-
-    return _first(catalog, reader, candidates)
+    terms, limits = _asked(
+        aoi, dates, sensors, max_gap, max_cloud, around=around, purpose=purpose, pin=pin,
+        exclude=exclude,
+    )  # fmt: skip
+    return _search(terms, limits, catalog, deadline, rejected=True)
 
 
 def search_scenes(
@@ -189,20 +180,58 @@ def search_scenes(
     return _first(catalog, reader, scenes)
 
 
-def _candidates(terms: Terms, limits: Limits, sources: Sources, reader: Reader) -> Candidates:
-    """The candidates of one catalog, if any is a pair."""
-    listed = {kind: sources.search(kind, terms.aoi, limits) for kind in limits.modalities}
-    found = {kind: _with_mosaics(scenes, terms) for kind, scenes in listed.items()}
-    if all(found.values()):
-        place = f"from {limits.first} to {limits.last} in the catalog {sources.name!r}"
-        terms.choice.check([scene for scenes in found.values() for scene in scenes], place)
-    candidates = candidates_of(found, terms, reader)
-    if not candidates.pairs:
-        raise explain(terms, limits, sources, listed, reader)
-    if not sources.partial:
-        return candidates
-    pairs = [replace(p, reasons=(*p.reasons, *sources.partial)) for p in candidates.pairs]
-    return replace(candidates, pairs=tuple(pairs))
+def _asked(
+    aoi: AOILike,
+    dates: DatesLike | None,
+    sensors: str | Iterable[str],
+    max_gap: str | timedelta,
+    max_cloud: float,
+    *,
+    around: Day | None,
+    purpose: str,
+    pin: IdsLike,
+    exclude: IdsLike,
+) -> tuple[Terms, Limits]:
+    """What a user asked for, in canonical form."""
+    area = AOI.from_any(aoi)
+    tau_days(purpose)
+    limits = limits_of(dates, sensors, max_gap, max_cloud, around=around, purpose=purpose)
+    terms = Terms(
+        aoi=area,
+        max_gap=limits.max_gap,
+        max_cloud=limits.max_cloud,
+        purpose=purpose,
+        around=limits.around,
+        choice=Choice.of(pin, exclude),
+    )
+    return terms, limits
+
+
+def _search(
+    terms: Terms, limits: Limits, catalog: CatalogLike, deadline: float, *, rejected: bool = False
+) -> Candidates:
+    """The candidates of the first catalog with a pair; rejected ones where they are wanted."""
+    reader = Reader(budget=Budget(deadline))
+
+    def candidates(sources: Sources) -> Candidates:
+        named = replace(terms, catalog=sources.name)
+        listed = {kind: sources.search(kind, terms.aoi, limits) for kind in limits.modalities}
+        found = {kind: _with_mosaics(scenes, terms) for kind, scenes in listed.items()}
+        if all(found.values()):
+            place = f"from {limits.first} to {limits.last} in the catalog {sources.name!r}"
+            terms.choice.check([scene for scenes in found.values() for scene in scenes], place)
+        if rejected:
+            candidates = candidates_of(found, named, reader)
+        else:
+            candidates = Candidates(pairs=tuple(pairs_of(found, named, reader)), rejected=())
+        if not candidates.pairs:
+            raise explain(terms, limits, sources, listed, reader)
+        if not sources.partial:
+            return candidates
+        pairs = [replace(p, reasons=(*p.reasons, *sources.partial)) for p in candidates.pairs]
+        return replace(candidates, pairs=tuple(pairs))
+
+    return _first(catalog, reader, candidates)
 
 
 def _with_mosaics(scenes: list[Scene], terms: Terms) -> list[Scene]:
