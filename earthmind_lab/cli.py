@@ -23,7 +23,7 @@ from earthmind_lab.errors import EarthMindError, PromptError, SearchError
 
 if TYPE_CHECKING:
     from earthmind_lab.aoi import AOI
-    from earthmind_lab.scene import Candidates, ScenePair
+    from earthmind_lab.scene import ScenePair
 
 ERROR, STOPPED, UNWELL = 2, 130, 1
 """Exit codes; 130 is what shells give a command that Ctrl-C ended."""
@@ -103,17 +103,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 def search(given: argparse.Namespace) -> Outcome:
     """``earthmind search``: the ranked pairs."""
+    from earthmind_lab.data.search import search_candidates
     from earthmind_lab.recording import plain
 
-    found = _search(given, _aoi(given))
-    lines = [line for n, pair in enumerate(found.pairs, start=1) for line in _about(pair, n)]
-    data = found.to_dict()
-    if not given.all:
-        return Outcome(data=plain({"pairs": data["pairs"]}), lines=lines)
+    aoi, rejected = _aoi(given), []
+    if given.all:
+        found = search_candidates(aoi, catalog=given.catalog, **_limits(given))
+        pairs, rejected = list(found.pairs), list(found.rejected)
+    else:
+        pairs = _search(given, aoi)
+    lines = [line for number, pair in enumerate(pairs, start=1) for line in _about(pair, number)]
     lines += [
         f"Rejected: {' + '.join(scene.id for scene in each.scenes)}: {each.reason}"
-        for each in found.rejected
+        for each in rejected
     ]
+    data = {"pairs": [pair.to_dict() for pair in pairs]}
+    if given.all:
+        data["rejected"] = [each.to_dict() for each in rejected]
     return Outcome(data=plain(data), lines=lines)
 
 
@@ -369,14 +375,14 @@ def _limits(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _search(given: argparse.Namespace, aoi: AOI) -> Candidates:
-    from earthmind_lab.data.search import search_candidates
+def _search(given: argparse.Namespace, aoi: AOI) -> list[ScenePair]:
+    from earthmind_lab.data.search import search_pairs
 
-    return search_candidates(aoi, catalog=given.catalog, **_limits(given))
+    return search_pairs(aoi, catalog=given.catalog, **_limits(given))
 
 
 def _chosen(given: argparse.Namespace, aoi: AOI) -> ScenePair:
-    pairs, rank = _search(given, aoi).pairs, int(given.pair)
+    pairs, rank = _search(given, aoi), int(given.pair)
     if not 1 <= rank <= len(pairs):
         raise SearchError(
             f"There is no pair number {rank}.",
