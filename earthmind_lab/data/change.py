@@ -217,8 +217,10 @@ def _season(before: Scene, after: Scene) -> list[str]:
 
 
 def _rank(change: ChangePair) -> tuple[Any, ...]:
-    """As its worse pair ranks, then as its better one."""
-    return tuple(sorted(map(pair_rank, (change.before, change.after)), reverse=True))
+    """As its worse pair ranks, then as its better one; ids decide ties."""
+    pairs = (change.before, change.after)
+    ids = tuple(scene.id for pair in pairs for scene in pair.scenes)
+    return (*sorted(map(pair_rank, pairs), reverse=True), ids)
 
 
 def _incomparable(before: ScenePair, after: ScenePair, allowed: frozenset[str]) -> NoPairFound:

@@ -110,7 +110,7 @@ def _nearest_miss(
             looks[id(optical)] = look(optical, aoi, reader)
         view = looks.get(id(optical))
         sides = [side_of(scene, None, terms) for scene in scenes]
-        if overlap_of(sides, aoi)[0] and not (view and view.empty):
+        if overlap_of(sides, terms)[0] and not (view and view.empty):
             misses.append((_miss(scenes, view, limits), _ids(scenes)))
     return min(misses, key=lambda each: (each[0].off, each[1]))[0] if misses else None
 

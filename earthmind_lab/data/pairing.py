@@ -26,6 +26,7 @@ from earthmind_lab.data.gaps import (
     length,
     middle_gap,
     middle_time,
+    possible,
 )
 from earthmind_lab.data.limits import MODALITIES, Around
 from earthmind_lab.data.sides import Side, Terms, overlap_of, sides
@@ -136,28 +137,27 @@ def make_pair(optical: Side | None, sar: Side | None, shared: Shared, terms: Ter
     """Score one pair, or one scene where the other is None."""
     both = [side for side in (optical, sar) if side is not None]
     overlap, part = shared
-    clear, seen, cloud = overlap, NOTHING, None
+    clear, reasons, cloud = overlap, NOTHING, None
     if optical is not None and optical.view is not None:
-        (clear, seen), cloud = optical.view.clear(overlap, part), optical.view.cloud
-    factors = {"V": clear, "T": 1.0, "Q": math.prod([side.quality for side in both])}
-    reasons: tuple[str, ...] = seen
+        (clear, reasons), cloud = optical.view.clear(overlap, part), optical.view.cloud
     if overlap < 0.9995:
         where = "both footprints" if len(both) == 2 else "the footprint"
         reasons += (f"{100 * overlap:.3g} % of the AOI lies inside {where}.",)
-    for side in both:
-        reasons += side.reasons
+    factors = {"V": clear, "T": 1.0, "Q": 1.0}
     gap = None
     if optical is not None and sar is not None:
         gap = gap_of(optical.scene, sar.scene)
         factors["T"] = math.exp(-(middle_gap(gap) / terms.tau))
         reasons = (gap_reason(gap), *reasons)
-        if _long(both, terms):
-            reasons += (
-                f"The gap is beyond max_gap of {length(terms.max_gap)}: a scene is pinned.",
-            )
+        if (optical.pinned or sar.pinned) and possible(gap)[0] > terms.max_gap:
+            most = length(terms.max_gap)
+            reasons += (f"The gap is beyond max_gap of {most}: a scene is pinned.",)
     if terms.around is not None:
         factors["A"], about = _nearness(both, terms.around, terms.tau)
         reasons = (about, *reasons)
+    for side in both:
+        factors["Q"] *= side.quality
+        reasons += side.reasons
     score = 100 * math.prod(factors.values())
     for side in reversed(both):
         factors |= side.penalties
@@ -176,22 +176,19 @@ def make_pair(optical: Side | None, sar: Side | None, shared: Shared, terms: Ter
 
 
 def pair_rank(pair: ScenePair) -> tuple[Any, ...]:
-    """Known cloud first, then known times, then score, |gap| and ids."""
-    gap, optical, sar = pair.gap, pair.optical, pair.sar
+    """Known cloud first, then known times, then score and |gap|; ids decide ties."""
+    gap = pair.gap
     return (
-        optical is not None and pair.cloud_in_aoi is None,
+        pair.optical is not None and pair.cloud_in_aoi is None,
         isinstance(gap, tuple) or (gap is None and not pair.scenes[0].time_known),
         # Rounded: a difference in the last bit is a tie.
         -round(pair.score, 9),
         middle_gap(gap),
-        optical.id if optical else "",
-        sar.id if sar else "",
-        # The same id may be in two collections, and in one as two products.
-        *((s.sensor, s.collection or "") if s else NOTHING for s in (optical, sar)),
     )
 
 
 def _ranked(judged: Iterable[_Judged], terms: Terms) -> list[ScenePair]:
+    """Pairs, best first; candidates come in order of their ids, which sorting keeps in ties."""
     pairs = [make_pair(one, two, shared, terms) for one, two, shared in judged if shared]
     return sorted(pairs, key=pair_rank)
 
@@ -199,25 +196,24 @@ def _ranked(judged: Iterable[_Judged], terms: Terms) -> list[ScenePair]:
 def _judged(
     found: Mapping[str, Iterable[Scene]], terms: Terms, reader: Reader | None
 ) -> Iterator[_Judged]:
-    """Every combination of the scenes, and what it shares of the AOI if it breaks no limit."""
+    """Every combination of the scenes, by ids, and what it shares if it breaks no limit."""
     lists = {kind: sides(scenes, terms, reader) for kind, scenes in found.items()}
     for one in lists.get("optical", [None]):
         for other in lists.get("sar", [None]):
-            both = [side for side in (one, other) if side is not None]
-            shared = overlap_of(both, terms.aoi) if _fits(both, terms) else None
-            yield one, other, shared if shared and shared[0] else None
+            yield one, other, _shared(one, other, terms)
 
 
-def _fits(both: Sequence[Side], terms: Terms) -> bool:
-    """Whether a candidate breaks no limit but, maybe, that the footprints must meet."""
-    for side in both:
-        if side.refusal is not None:
-            return False
-    return len(both) == 1 or any(side.pinned for side in both) or not _long(both, terms)
-
-
-def _long(both: Sequence[Side], terms: Terms) -> bool:
-    return least_gap(both[0].scene, both[1].scene) > terms.max_gap
+def _shared(one: Side | None, other: Side | None, terms: Terms) -> Shared | None:
+    """What a candidate shares of the AOI; None where it breaks a limit."""
+    if (one and one.refusal) or (other and other.refusal):
+        return None
+    if one and other and not (one.pinned or other.pinned):
+        if least_gap(one.scene, other.scene) > terms.max_gap:
+            return None
+        if one.part is other.part is None:
+            return 1.0, None
+    shared = overlap_of([side for side in (one, other) if side], terms)
+    return shared if shared[0] else None
 
 
 def _why(both: Sequence[Side], terms: Terms) -> str:
@@ -225,9 +221,10 @@ def _why(both: Sequence[Side], terms: Terms) -> str:
     refusals = [side.refusal for side in both if side.refusal]
     if refusals:
         return min(refusals)[1]
-    if not _fits(both, terms):
+    if len(both) == 2 and not any(side.pinned for side in both):
         least = least_gap(both[0].scene, both[1].scene)
-        return f"The gap is {length(least)}, beyond max_gap of {length(terms.max_gap)}."
+        if least > terms.max_gap:
+            return f"The gap is {length(least)}, beyond max_gap of {length(terms.max_gap)}."
     what = "footprints do" if len(both) == 2 else "footprint does"
     return f"The {what} not meet inside the AOI."
 

@@ -52,6 +52,11 @@ class Terms:
         return timedelta(days=TAU_DAYS[self.purpose])
 
     @cached_property
+    def area_m2(self) -> float:
+        """Geodesic area of the AOI."""
+        return _area_m2(self.aoi.geometry)
+
+    @cached_property
     def overrides(self) -> Mapping[str, tuple[str, ...]]:
         """What the user decided, for records."""
         return self.choice.overrides
@@ -85,8 +90,9 @@ class Side:
 
 
 def sides(scenes: Iterable[Scene], terms: Terms, reader: Reader | None = None) -> list[Side]:
-    """What each scene brings; the masks of optical ones are read."""
-    scenes = list(scenes)
+    """What each scene brings, in order of their ids; the masks of optical ones are read."""
+    # The same id may be in two collections, and in one as two products.
+    scenes = sorted(scenes, key=lambda each: (each.id, each.sensor, each.collection or ""))
     kept = [s for s in scenes if s.modality == "optical" and not terms.choice.excludes(s)]
     views = {view.scene: view for view in look_all(kept, terms.aoi, reader)}
     pinned = {scene.modality for scene in scenes if terms.choice.pins(scene)}
@@ -104,7 +110,7 @@ def side_of(
         terms: Limits and wishes.
         pinned: Modalities of which scenes are pinned, so that others are out of question.
     """
-    part, share = _part(scene.footprint, terms.aoi)
+    part, share = _part(scene.footprint, terms)
     mine, cloudy = terms.choice.pins(scene), _cloudy(view, terms)
     penalties = penalties_of(scene)
     reasons = (*time_reasons(scene), *penalty_reasons(penalties), *shift_reasons(scene))
@@ -141,7 +147,7 @@ def _cloudy(view: Look | None, terms: Terms) -> str:
     return f"cloud is {view.cloud:.3g} % {where}, beyond max_cloud of {terms.max_cloud:g}"
 
 
-def overlap_of(both: Sequence[Side], aoi: AOI) -> tuple[float, BaseGeometry | None]:
+def overlap_of(both: Sequence[Side], terms: Terms) -> tuple[float, BaseGeometry | None]:
     """(share of the AOI inside all footprints, that part or None for the whole AOI)."""
     cut = [side for side in both if side.part is not None]
     if not cut:
@@ -149,15 +155,15 @@ def overlap_of(both: Sequence[Side], aoi: AOI) -> tuple[float, BaseGeometry | No
     if len(cut) == 1:
         return cut[0].share, cut[0].part
     shared = _areal(shapely.intersection(cut[0].part, cut[1].part))
-    return min(1.0, _area_m2(shared) / _area_m2(aoi.geometry)), shared
+    return min(1.0, _area_m2(shared) / terms.area_m2), shared
 
 
-def _part(footprint: BaseGeometry, aoi: AOI) -> tuple[BaseGeometry | None, float]:
+def _part(footprint: BaseGeometry, terms: Terms) -> tuple[BaseGeometry | None, float]:
     """(the AOI inside a footprint or None for all of it, its share of the AOI)."""
-    if footprint.covers(aoi.geometry):
+    if footprint.covers(terms.aoi.geometry):
         return None, 1.0
-    part = _areal(shapely.intersection(aoi.geometry, footprint))
-    return part, min(1.0, _area_m2(part) / _area_m2(aoi.geometry))
+    part = _areal(shapely.intersection(terms.aoi.geometry, footprint))
+    return part, min(1.0, _area_m2(part) / terms.area_m2)
 
 
 def _areal(geometry: BaseGeometry) -> BaseGeometry:
