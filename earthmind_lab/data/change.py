@@ -87,7 +87,7 @@ def search_change(
     )
     found = compare_pairs(early, late, may_differ=allowed)
     if not found:
-        raise _incomparable(early[0], late[0], allowed)
+        raise _incomparable(early, late, allowed)
     return found
 
 
@@ -223,13 +223,19 @@ def _rank(change: ChangePair) -> tuple[Any, ...]:
     return (*sorted(map(pair_rank, pairs), reverse=True), ids)
 
 
-def _incomparable(before: ScenePair, after: ScenePair, allowed: frozenset[str]) -> NoPairFound:
-    """Why the best pairs of both times can't be compared, and what would let them."""
-    found = _differences(before, after, allowed)
+def _incomparable(
+    before: Sequence[ScenePair], after: Sequence[ScenePair], allowed: frozenset[str]
+) -> NoPairFound:
+    """What differs in the combination that differs least, and what would let it pass."""
+    early, late = (_by_view(pairs, allowed) for pairs in (before, after))
+    options = (
+        _differences(one[0], other[0], allowed) for one in early.values() for other in late.values()
+    )
+    found = min(options, key=lambda each: ("level" in each, len(each)))
     lifted = [*sorted(allowed), *(name for name in MAY_DIFFER if name in found)]
     lift = f"may_differ='{','.join(lifted)}' where that is meant, or "
     return NoPairFound(
         "No pair before can be compared with one after.",
-        found=f"of the best ones {'; '.join(found.values())}",
+        found=f"at best {'; '.join(found.values())}",
         change=f"{'' if 'level' in found else lift}other dates",
     )
