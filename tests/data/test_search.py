@@ -450,8 +450,8 @@ def test_around_a_date_the_purpose_chooses_the_days(catalog, purpose, days):
     assert pair.factors["A"] == pytest.approx(
         2.718281828 ** (-(days - 10 / 24) / {"flood": 1, "default": 5, "settlement": 20}[purpose])
     )
+    beside = (edge + timedelta(days=2 * days + 1)).date()
     with pytest.raises(NoScenesFound):
-        beside = (edge + timedelta(days=days + days + 1)).date()
         search_pairs(HERE, around=beside, purpose=purpose, catalog=path)
 
 
@@ -510,7 +510,7 @@ def test_an_unknown_id_names_the_nearest_ones(catalog, option):
 
 def test_when_everything_is_excluded_that_is_the_reason(catalog):
     path = catalog(s2("o", "2024-05-01T00:00:00Z"), s1("s", "2024-05-01T03:00:00Z"))
-    with pytest.raises(NoPairFound, match="Every SAR scene .* was excluded") as caught:
+    with pytest.raises(NoPairFound, match=r"Every SAR scene .* was excluded") as caught:
         search_pairs(HERE, "2024-05-01", catalog=path, exclude="s")
     assert caught.value.found == "exclude=s"
     with pytest.raises(NoPairFound) as caught:
