@@ -120,9 +120,9 @@ def _together(scenes: Sequence[Scene]) -> bool:
 
 def _mosaic(scenes: Sequence[Scene], aoi: AOI) -> Scene | None:
     """The items of a pass that an AOI needs as one scene; None where one of them will do."""
-    parts = {scene: scene.footprint.intersection(aoi.geometry) for scene in _versions(scenes)}
-    if len(parts) < 2:
+    if len(scenes) < 2:
         return None
+    parts = {scene: scene.footprint.intersection(aoi.geometry) for scene in _versions(scenes)}
     least = SLIVER * aoi.geometry.area
     zones: dict[str, list[Scene]] = defaultdict(list)
     for scene in parts:
@@ -177,10 +177,13 @@ def _processed(scene: Scene) -> str:
 
 
 def _same_ground(one: Scene, other: Scene) -> bool:
-    """Whether two items are versions of one: by their cell of the tiling, else by their outline."""
+    """Whether two items are versions of one: nearly the same outline, in no other cell.
+
+    One cell may well hold two items of a pass: where a strip of data was cut, each has a part.
+    """
     cells = _cell(one), _cell(other)
-    if all(cells):
-        return cells[0] == cells[1]
+    if all(cells) and cells[0] != cells[1]:
+        return False
     union = one.footprint.union(other.footprint).area
     return bool(one.footprint.intersection(other.footprint).area >= SAME_GROUND * union)
 

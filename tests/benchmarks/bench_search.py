@@ -13,6 +13,7 @@ from typing import Any
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.items import scenes_of
+from earthmind_lab.data.mosaics import with_mosaics
 from earthmind_lab.data.pairing import rank_pairs
 from earthmind_lab.data.recognise import bands_of
 from earthmind_lab.scene import Scene
@@ -88,7 +89,7 @@ def both(squeeze: float) -> tuple[Callable[[], object], Callable[[], object], in
     assert len(optical) == len(sar) == COUNT and bands_of(optical[0].items[0])
 
     def rank() -> list[Any]:
-        return rank_pairs(optical, sar, AREA)
+        return rank_pairs(with_mosaics(optical, AREA), with_mosaics(sar, AREA), AREA)
 
     return rank, lambda: parsed(texts), len(rank())
 

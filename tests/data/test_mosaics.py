@@ -320,12 +320,17 @@ def test_of_two_versions_of_an_item_the_newer_one_enters():
 
 
 def test_cells_of_the_tiling_tell_versions_from_neighbours():
-    cell = {"grid:code": "MGRS-32TPS"}
-    one = scene("one", 10.0, 10.02, properties=cell)
-    two = scene("two", 10.02, 10.06, properties=cell)
-    assert mosaics(one, two) == []  # the same cell: one of them is of another processing
-    other = scene("two", 10.02, 10.06, properties={"s2:mgrs_tile": "32TQS"})
-    assert mosaics(one, other) == ["one+two"]
+    def cell(name):
+        return {"properties": {"grid:code": f"MGRS-{name}"}}
+
+    west = scene("w", 10.0, 10.02)
+    one = scene("a", 10.01, 10.06, **cell("32TPS"))
+    two = scene("b", 10.012, 10.061, **cell("32TPS"))
+    assert mosaics(west, one, two) == ["b+w"]  # two versions; without dates the last by id
+    two = scene("b", 10.012, 10.061, properties={"s2:mgrs_tile": "33TUM"})
+    assert mosaics(west, one, two) == ["a+w"]  # neighbours of two zones: one is enough
+    strips = scene("a", 10.0, 10.02, **cell("32TPS")), scene("b", 10.02, 10.06, **cell("32TPS"))
+    assert mosaics(*strips) == ["a+b"]  # one cell, cut where two strips of data meet
 
 
 def test_the_zone_that_holds_most_comes_first():
