@@ -26,7 +26,8 @@ class Scene:
     modality: str
     """``optical`` or ``sar``."""
     datetime: dt.datetime | None
-    """Acquisition time in UTC; None when the source only gives an interval."""
+    """Acquisition time in UTC, of several items the middle of the pass; None when the source only
+    gives an interval."""
     start: dt.datetime
     """Earliest possible acquisition time in UTC (= `datetime` when that is known)."""
     end: dt.datetime
@@ -74,9 +75,10 @@ class ScenePair:
     cloud_in_aoi: float | None
     """Cloud and shadow inside the AOI in per cent; None when nothing tells."""
     score: float
-    """100 x V x T x Q, see `factors`."""
+    """100 x V x T x Q, and x A where a date was named; see `factors`."""
     factors: Mapping[str, float]
-    """V (valid and clear share), T (time), Q (product of penalties), and each penalty."""
+    """V (valid and clear share), T (time), Q (product of penalties), A (nearness to a date that
+    was named), and each penalty."""
     reasons: tuple[str, ...] = ()
     """Sentences: why this rank, what is unknown."""
     catalog: str = ""

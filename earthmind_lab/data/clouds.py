@@ -100,17 +100,17 @@ class Mask:
 
     def shares(self, within: BaseGeometry | None = None) -> Clear:
         """Shares of the AOI; outside `within` (lon/lat) nothing counts as observed."""
-        total = int(self.inside.sum())
+        total = int(np.count_nonzero(self.inside))
         seen = self.inside & self.observed
         if within is not None:
             seen &= self.rasterise(within)
-        cloud = int((seen & self.cloud).sum())
-        observed = int(seen.sum())
+        cloud = int(np.count_nonzero(seen & self.cloud))
+        observed = int(np.count_nonzero(seen))
         return Clear(
             clear=(observed - cloud) / total,
             cloud=cloud / total,
             observed=observed / total,
-            snow=int((seen & self.snow & ~self.cloud).sum()) / total,
+            snow=int(np.count_nonzero(seen & self.snow & ~self.cloud)) / total,
         )
 
 

@@ -37,9 +37,7 @@ class Look:
         """The mask shows no data anywhere inside the AOI."""
         return self.mask is not None and self.cloud is None
 
-    def clear(
-        self, overlap: float, shared: BaseGeometry | None
-    ) -> tuple[float, tuple[str, ...]]:  # fmt: skip
+    def clear(self, overlap: float, shared: BaseGeometry | None) -> tuple[float, tuple[str, ...]]:
         """Share of the AOI that is clear inside the footprints, and the reasons for it.
 
         Args:

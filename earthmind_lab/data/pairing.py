@@ -65,9 +65,7 @@ def rank_pairs(
     Raises:
         SearchError: Unknown purpose.
     """
-    terms = Terms(
-        aoi=aoi, max_gap=max_gap, max_cloud=max_cloud, purpose=purpose, catalog=catalog
-    )  # fmt: skip
+    terms = Terms(aoi=aoi, max_gap=max_gap, max_cloud=max_cloud, purpose=purpose, catalog=catalog)
     return pairs_of({"optical": optical, "sar": sar}, terms, reader)
 
 

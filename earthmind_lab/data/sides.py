@@ -93,15 +93,19 @@ def sides(scenes: Iterable[Scene], terms: Terms, reader: Reader | None = None) -
     """What each scene brings, in order of their ids; the masks of optical ones are read."""
     # The same id may be in two collections, and in one as two products.
     scenes = sorted(scenes, key=lambda each: (each.id, each.sensor, each.collection or ""))
-    kept = [s for s in scenes if s.modality == "optical" and not terms.choice.excludes(s)]
+    choice = terms.choice
+    pinned = {scene.modality for scene in scenes if choice.pins(scene)}
+    kept = [
+        scene
+        for scene in scenes
+        if scene.modality == "optical" and not choice.excludes(scene)
+        and (choice.pins(scene) or "optical" not in pinned)
+    ]  # fmt: skip
     views = {view.scene: view for view in look_all(kept, terms.aoi, reader)}
-    pinned = {scene.modality for scene in scenes if terms.choice.pins(scene)}
     return [side_of(scene, views.get(scene), terms, pinned) for scene in scenes]
 
 
-def side_of(
-    scene: Scene, view: Look | None, terms: Terms, pinned: Iterable[str] = ()
-) -> Side:  # fmt: skip
+def side_of(scene: Scene, view: Look | None, terms: Terms, pinned: Iterable[str] = ()) -> Side:
     """What one scene brings.
 
     Args:

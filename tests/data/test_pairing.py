@@ -608,6 +608,17 @@ def test_pins_of_both_sensors_leave_their_combinations():
     assert not any("beyond" in reason for pair in found.pairs for reason in pair.reasons)
 
 
+def test_masks_of_scenes_out_of_question_are_not_read(monkeypatch):
+    read = []
+    monkeypatch.setattr("earthmind_lab.data.looks.read_mask", lambda s, *_: read.append(s.id))
+    scenes = [optical(f"o{i}") for i in range(4)]
+    candidates(scenes, [sar()], exclude=["o0", "o1"])
+    assert sorted(read) == ["o2", "o3"]
+    read.clear()
+    candidates(scenes, [sar()], pin="o1")
+    assert read == ["o1"]
+
+
 def test_without_a_wish_nothing_is_recorded():
     (pair,) = rank_pairs([optical()], [sar()], AREA)
     assert pair.overrides == {}
