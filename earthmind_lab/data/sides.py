@@ -24,6 +24,8 @@ from earthmind_lab.data.looks import Look, look_all
 from earthmind_lab.data.penalties import penalties_of, penalty_reasons, shift_reasons
 from earthmind_lab.scene import Scene
 
+_EARTH = Geod(ellps="WGS84")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Terms:
@@ -172,11 +174,12 @@ def _part(footprint: BaseGeometry, terms: Terms) -> tuple[BaseGeometry | None, f
 
 def _areal(geometry: BaseGeometry) -> BaseGeometry:
     """The polygons of an intersection: shared corners and edges come as points and lines."""
+    if geometry.geom_type == "Polygon":
+        return geometry
     return shapely.union_all([part for part in shapely.get_parts(geometry) if part.area > 0])
 
 
 def _area_m2(geometry: BaseGeometry) -> float:
     # Geodesic areas are signed: parts and holes must turn the right way round.
-    turned = shapely.orient_polygons(geometry)
-    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(turned)
+    area, _ = _EARTH.geometry_area_perimeter(shapely.orient_polygons(geometry))
     return abs(float(area))
