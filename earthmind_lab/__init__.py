@@ -26,17 +26,18 @@ if TYPE_CHECKING:
     from earthmind_lab.checks import doctor
     from earthmind_lab.chip import Chip, LoadPlan, Radiometry
     from earthmind_lab.conversation import Conversation, PendingAnswer, ask
+    from earthmind_lab.data.change import search_change
     from earthmind_lab.data.load import load_chip, plan_chip
     from earthmind_lab.data.own_files import open_chip
     from earthmind_lab.data.samples import places
-    from earthmind_lab.data.search import search_pairs
+    from earthmind_lab.data.search import search_candidates, search_pairs
     from earthmind_lab.engine.loading import load_engine
     from earthmind_lab.errors import EarthMindError
     from earthmind_lab.exchange import Options, Region, Reply, View
     from earthmind_lab.record import Record
     from earthmind_lab.replay import Replay
     from earthmind_lab.replay import replay as replay_record
-    from earthmind_lab.scene import Scene, ScenePair
+    from earthmind_lab.scene import Candidates, ChangePair, Scene, ScenePair
     from earthmind_lab.session import Session
     from earthmind_lab.settings import Settings
     from earthmind_lab.widgets.map import EarthMap
@@ -48,6 +49,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "AOI": "aoi",
     "Answer": "answer",
+    "Candidates": "scene",
+    "ChangePair": "scene",
     "Chip": "chip",
     "Claim": "answer",
     "Conversation": "conversation",
@@ -75,12 +78,16 @@ _HOMES = {
     "places": "data.samples",
     "plan_chip": "data.load",
     "replay_record": "replay:replay",
+    "search_candidates": "data.search",
+    "search_change": "data.change",
     "search_pairs": "data.search",
 }
 
 __all__ = [
     "AOI",
     "Answer",
+    "Candidates",
+    "ChangePair",
     "Chip",
     "Claim",
     "Conversation",
@@ -108,6 +115,8 @@ __all__ = [
     "places",
     "plan_chip",
     "replay_record",
+    "search_candidates",
+    "search_change",
     "search_pairs",
 ]
 

@@ -91,7 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="name", metavar="VERB", required=True)
-    _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", options.place)
+    about = "optical/SAR pairs of an area, best first"
+    _verb(verbs, "search", search, about, options.place, options.every)
     pixels = (options.place, options.pair, options.own, options.out)
     _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", *pixels)
     _verb(verbs, "ask", ask, "ask a model about an area or a picture", *pixels, options.ask)
@@ -108,11 +109,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 def search(given: argparse.Namespace) -> Outcome:
     """``earthmind search``: the ranked pairs."""
+    from earthmind_lab.data.search import search_candidates
     from earthmind_lab.recording import plain
 
-    pairs = _search(given, _aoi(given))
+    aoi, rejected = _aoi(given), []
+    if given.all:
+        found = search_candidates(aoi, catalog=given.catalog, **_limits(given))
+        pairs, rejected = list(found.pairs), list(found.rejected)
+    else:
+        pairs = _search(given, aoi)
     lines = [line for number, pair in enumerate(pairs, start=1) for line in _about(pair, number)]
-    return Outcome(data=plain({"pairs": [pair.to_dict() for pair in pairs]}), lines=lines)
+    lines += [
+        f"Rejected: {' + '.join(scene.id for scene in each.scenes)}: {each.reason}"
+        for each in rejected
+    ]
+    data = {"pairs": [pair.to_dict() for pair in pairs]}
+    if given.all:
+        data["rejected"] = [each.to_dict() for each in rejected]
+    return Outcome(data=plain(data), lines=lines)
 
 
 def chip(given: argparse.Namespace) -> Outcome:
@@ -286,14 +300,16 @@ def _aoi(given: argparse.Namespace) -> AOI:
 
 
 def _limits(given: argparse.Namespace) -> dict[str, Any]:
-    if given.dates is None:
+    if given.dates is None and given.around is None:
         raise SearchError("No dates were given.", change="--dates 2019-09-15/2019-09-20")
+    wishes = {"around": given.around, "pin": given.pin, "exclude": given.exclude}
     return {
         "dates": given.dates,
         "sensors": given.sensors,
         "max_gap": given.max_gap,
         "max_cloud": given.max_cloud,
         "purpose": given.purpose,
+        **{name: wish for name, wish in wishes.items() if wish is not None},
     }
 
 

@@ -21,6 +21,7 @@ def place(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("place and time")
     group.add_argument("--aoi", help="W,S,E,N in degrees, or a GeoJSON or GeoPackage file")
     group.add_argument("--dates", metavar="A/B", help="first and last UTC day")
+    group.add_argument("--around", metavar="DATE", help="day or UTC time that pairs should be near")
     group.add_argument(
         "--catalog", action="append",
         help="sample, a catalog.json, or a STAC API by name or address; repeat to try in order",
@@ -30,6 +31,14 @@ def place(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
     group.add_argument("--gsd", type=_metres, help="pixel size in m; default: the optical scene's")
     group.add_argument("--purpose", default="default", help="flood, default or settlement")
+    group.add_argument("--pin", metavar="ID", action="append", help="use this scene; repeatable")
+    group.add_argument("--exclude", metavar="ID", action="append", help="not this one; repeatable")
+
+
+def every(parser: argparse.ArgumentParser) -> None:
+    """Of ``search``: what it turned down."""
+    about = "rejected candidates, too, each with its reason"
+    parser.add_argument("--all", action="store_true", help=about)
 
 
 def _metres(text: str) -> float:

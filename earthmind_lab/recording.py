@@ -268,6 +268,7 @@ def _search(chip: Chip | None) -> dict[str, Any]:
         "catalog": catalog_names(pair.catalog),
         "ids": {scene.modality: scene.id for scene in pair.scenes},
         "pair": pair.to_dict(),
+        **({"overrides": dict(pair.overrides)} if pair.overrides else {}),
     }
 
 

@@ -188,6 +188,15 @@ def _input_of(record: Record, modality: str) -> Mapping[str, Any] | None:
 def _scene(catalogs: Sequence[str], wanted: Mapping[str, Any] | None) -> Scene | None:
     if wanted is None:
         return None
+    from earthmind_lab.data.mosaics import join
+
+    items = wanted.get("items", ())
+    parts = [wanted] if len(items) < 2 else [{**wanted, "id": item["id"]} for item in items]
+    found = [_find(catalogs, part) for part in parts]
+    return found[0] if len(found) == 1 else join(found)
+
+
+def _find(catalogs: Sequence[str], wanted: Mapping[str, Any]) -> Scene:
     from earthmind_lab.data.catalogs import open_catalog
 
     # An id is unique within its collection only.

@@ -92,6 +92,37 @@ def test_search_for_one_sensor(run, catalog, sensors, other):
     assert pair["gap_hours"] is None
 
 
+def test_search_shows_rejected_candidates_where_asked(run, catalog):
+    _, out, _ = run("search", *place(catalog), "--sensors", "optical,sar", "--json", "--all")
+    data = json.loads(out)
+    assert list(data) == ["pairs", "rejected"] and data["rejected"] == []
+    words = [*place(catalog), "--sensors", "optical", "--all"]
+    _, out, _ = run("search", *words, "--max-cloud", "2", "--pin", "opt", "--json")
+    reasons = json.loads(out)["pairs"][0]["reasons"]
+    assert any("Pinned by the user: opt, although cloud is 3 %" in reason for reason in reasons)
+    _, plain, _ = run("search", *place(catalog), "--json")
+    assert list(json.loads(plain)) == ["pairs"]
+
+
+def test_search_around_a_date_needs_no_dates(run, catalog, fails):
+    words = ["--aoi", AOI, "--catalog", catalog]
+    _, out, _ = run("search", *words, "--around", "2020-06-04", "--json")
+    (pair,) = json.loads(out)["pairs"]
+    assert pair["factors"]["A"] < 1
+    assert "before 2020-06-04" in pair["reasons"][0]
+    assert "2020-06-02" in fails("search", *words, "--around", "2020-06-20", "--json")
+    assert "'opr'" in fails("search", *words, "--around", "2020-06-04", "--exclude", "opr")
+
+
+def test_what_the_user_decided_is_in_the_record(run, catalog, engine, tmp_path):
+    words = [*place(catalog), "--pin", "opt", "--out", tmp_path / "out", "--json"]
+    assert run("ask", "Segment the water.", *words)[0] == 0
+    kept = json.loads((tmp_path / "out" / "record.json").read_text())["search"]
+    assert kept["overrides"] == {"pin": ["opt"]}
+    assert kept["pin"] == ["opt"]
+    assert "Pinned by the user: opt." in kept["pair"]["reasons"]
+
+
 def test_aoi_files(run, catalog, tmp_path):
     path = tmp_path / "aoi.geojson"
     path.write_text(json.dumps({"type": "Polygon", "coordinates": [SQUARE]}))

@@ -1,7 +1,8 @@
 """Cloud inside an AOI, from a scene's own mask: ``scl``, else ``cloud``.
 
 The mask is sampled in its own pixel space, coarsely where the AOI is large: shares need no more.
-SCL 3, 8, 9, 10 are cloud or shadow, 0 and 1 unobserved, snow is clear and counted apart.
+SCL 3, 8, 9, 10 are cloud or shadow, 0 and 1 unobserved, snow is clear and counted apart. Of a
+scene of several items, what one mask leaves unobserved is taken from the next.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -26,6 +27,10 @@ from earthmind_lab.data.resample import whole_raster
 from earthmind_lab.errors import AssetUnavailable
 from earthmind_lab.grid import placeless
 from earthmind_lab.scene import Scene
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from rasterio.crs import CRS
 
 MASK_SIDE = 512
 """A mask is read with at most this many samples per side; shares need no more."""
@@ -69,22 +74,44 @@ class Mask:
     """(y, x) snow or ice."""
     rasterise: Callable[[BaseGeometry], NDArray[np.bool_]]
     """A lon/lat geometry as (y, x) on the same samples."""
+    place: tuple[Affine, CRS]
+    """From (column, row) of the samples to the map."""
     title: str = ""
     """How the catalog calls it; says when it was made by someone else than the data's source."""
 
+    def filled(self, other: Mask) -> Mask:
+        """This mask, with another's nearest samples where it observed nothing."""
+        from rasterio.warp import Resampling, reproject
+
+        def moved(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            target = np.zeros(self.inside.shape, np.uint8)
+            places = dict(zip(("src_transform", "src_crs"), other.place, strict=True))
+            places |= dict(zip(("dst_transform", "dst_crs"), self.place, strict=True))
+            with placeless():
+                reproject(values.astype(np.uint8), target, resampling=Resampling.nearest, **places)
+            return target > 0
+
+        empty = ~self.observed
+        return replace(
+            self,
+            observed=self.observed | moved(other.observed),
+            cloud=np.where(empty, moved(other.cloud), self.cloud),
+            snow=np.where(empty, moved(other.snow), self.snow),
+        )
+
     def shares(self, within: BaseGeometry | None = None) -> Clear:
         """Shares of the AOI; outside `within` (lon/lat) nothing counts as observed."""
-        total = int(self.inside.sum())
+        total = int(np.count_nonzero(self.inside))
         seen = self.inside & self.observed
         if within is not None:
             seen &= self.rasterise(within)
-        cloud = int((seen & self.cloud).sum())
-        observed = int(seen.sum())
+        cloud = int(np.count_nonzero(seen & self.cloud))
+        observed = int(np.count_nonzero(seen))
         return Clear(
             clear=(observed - cloud) / total,
             cloud=cloud / total,
             observed=observed / total,
-            snow=int((seen & self.snow & ~self.cloud).sum()) / total,
+            snow=int(np.count_nonzero(seen & self.snow & ~self.cloud)) / total,
         )
 
 
@@ -115,10 +142,19 @@ def read_mask(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Mask | No
     kind = "scl" if "scl" in scene.assets else "cloud" if "cloud" in scene.assets else None
     if kind is None:
         return None
-    ref = assets_of(scene, kind)[0]
+    first, *others = (
+        _read_one(ref, kind, aoi, reader or Reader()) for ref in assets_of(scene, kind)
+    )
+    for other in others:
+        first = first.filled(other)
+    return first
+
+
+def _read_one(ref: AssetRef, kind: str, aoi: AOI, reader: Reader) -> Mask:
+    """The mask of one item."""
     classes = _classes(ref) if kind == "cloud" else []
-    values, inside, valid, rasterise, least = _sample(
-        ref, aoi, kind == "cloud" and not classes, reader or Reader()
+    values, inside, valid, rasterise, least, place = _sample(
+        ref, aoi, kind == "cloud" and not classes, reader
     )
     if kind == "scl":
         known = valid & (values <= SCL_SNOW) & ~np.isin(values, SCL_UNOBSERVED)
@@ -132,16 +168,18 @@ def read_mask(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Mask | No
         cloud=cloud,
         snow=snow,
         rasterise=rasterise,
+        place=place,
         title=str(ref.asset.get("title") or kind),
     )
 
 
 def _sample(
     ref: AssetRef, aoi: AOI, judge: bool, reader: Reader
-) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any], float | None]:
+) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any], float | None, tuple[Affine, CRS]]:
     """Nearest samples of a raster over the AOI: values, inside, valid (y, x), rasteriser.
 
-    Where asked to `judge`, also the least value that is cloud; None = every one but 0.
+    Where asked to `judge`, also the least value that is cloud; None = every one but 0. And the
+    place of the samples on the map.
     """
     from rasterio.features import geometry_mask
     from rasterio.transform import Affine
@@ -152,7 +190,7 @@ def _sample(
             if source.crs is not None:
                 check_agreement(source, ref)
             least = _least_cloud(ref, source) if judge else None
-            to_pixels = _to_pixels(source)
+            to_pixels, crs, to_map = _to_pixels(source), source.crs, source.transform
             west, north, east, south = to_pixels(aoi.geometry).bounds
             left, top = math.floor(west), math.floor(north)
             width, height = math.ceil(east) - left, math.ceil(south) - top
@@ -187,7 +225,7 @@ def _sample(
     inside = rasterise(aoi.geometry)
     # An AOI smaller than a pixel holds no pixel centre; then every touched one counts.
     inside = inside if inside.any() else rasterise(aoi.geometry, True)
-    return values, inside, valid, rasterise, least
+    return values, inside, valid, rasterise, least, (to_map @ place, crs)
 
 
 def _to_pixels(source: Any) -> Callable[[BaseGeometry], BaseGeometry]:

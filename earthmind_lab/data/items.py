@@ -290,5 +290,8 @@ def _processing(item: Mapping[str, Any]) -> dict[str, Any]:
     found = _given(item, _PROCESSING)
     shift = _number(item_field(item, "earthmind:geolocation_error_px"), 0, 1e6)
     sun = _number(item_field(item, "view:sun_elevation"), -90, 90)
+    zenith = _number(item_field(item, "s2:mean_solar_zenith"), 0, 180)
+    if sun is None and zenith is not None:
+        sun = 90 - zenith
     rest = {"geolocation_error_px": shift, "sun_elevation": sun}
     return found | {name: value for name, value in rest.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from earthmind_lab.data.provenance import input_facts
 from earthmind_lab.data.radiometry import Scaling, physical
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Lattice, kernel_for, read_on_grid, whole_raster
+from earthmind_lab.errors import RadiometryUnknown
 from earthmind_lab.scene import Scene
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
         values = np.where(np.isnan(values), part.values, values)
         if not np.isnan(values).any():
             break
+    _check_alike(scene, band, kinds)
     return Layer(
         band=band,
         scene=scene,
@@ -98,6 +101,17 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
         sar=kinds[0] if kinds else None,
         dark=tuple(dark),
     )
+
+
+def _check_alike(scene: Scene, band: str, kinds: Sequence[SarMeaning]) -> None:
+    """Refuse items of one acquisition whose numbers mean different things."""
+    found = sorted({f"{kind.quantity}, {kind.geometry}" for kind in kinds})
+    if len(found) > 1:
+        raise RadiometryUnknown(
+            f"The items of {scene.id!r} declare different backscatter in {band!r}.",
+            found="; ".join(found),
+            change="one of the items alone",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

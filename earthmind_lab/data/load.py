@@ -119,10 +119,10 @@ def _valid(stack: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _radiometry(pair: ScenePair, optical: list[Layer], sar: list[Layer]) -> Radiometry:
     details: dict[str, Any] = {}
     if optical:
-        offsets = {layer.inputs[0]["offset"] for layer in optical}
+        offsets = {facts["offset"] for layer in optical for facts in layer.inputs}
         if len(offsets) > 1:
             raise RadiometryUnknown(
-                "The optical bands declare different offsets.", found=str(sorted(offsets))
+                "The optical bands or items declare different offsets.", found=str(sorted(offsets))
             )
         details["level"] = optical_level(optical[0].scene, optical[0].first)
         details["offset_applied"] = offsets.pop()
