@@ -8,11 +8,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from earthmind_lab.errors import EarthMindError
 
 FORMAT = 1
 """Version of the file format."""
+_REMOTE = ("http", "https", "s3", "gs", "az")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,3 +98,30 @@ class Record:
         data["inputs"] = tuple(data.get("inputs", ()))
         data["evidence"] = tuple(data.get("evidence", ()))
         return cls(**data)
+
+
+def unsigned(href: str) -> str:
+    """An address without query, fragment, user name and password.
+
+    >>> unsigned("https://me:secret@host/a.tif?sig=abc")
+    'https://host/a.tif'
+    """
+    if "://" not in href or href.lower().startswith("file:"):
+        return href
+    try:
+        parts = urlsplit(href)
+    except ValueError:  # no address after all: whatever it holds stays out
+        return f"{href.partition('://')[0]}://"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def unsigned_deep(value: Any) -> Any:
+    """Plain data in which every address is `unsigned`."""
+    if isinstance(value, dict):
+        return {key: unsigned_deep(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [unsigned_deep(part) for part in value]
+    if isinstance(value, str) and value.partition("://")[0].lower() in _REMOTE:
+        return unsigned(value)
+    return value
