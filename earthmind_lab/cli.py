@@ -1,4 +1,4 @@
-"""The command line: ``earthmind search | chip | ask | replay | convert | doctor | lab | demo``.
+"""The command line: ``earthmind search | chip | ask | replay | cache | convert | …``.
 
 Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
 logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", _place, _pair, _out)
     _verb(verbs, "ask", ask, "ask a model about an area or a picture", _place, _pair, _ask, _out)
     _verb(verbs, "replay", replay, "ask again what a record asked and compare", _replay)
+    _verb(verbs, "cache", cache, "the chips kept on disk: count, check or remove them", _cache)
     _verb(verbs, "convert", convert, "write a checkpoint in our layout or as published", _convert)
     _verb(verbs, "doctor", doctor, "check what an answer needs; exit code 1 when something lacks")
     _server(verbs, "lab", lab, "JupyterLab on the map notebook, on this machine only", _folder)
@@ -181,6 +182,23 @@ def replay(given: argparse.Namespace) -> Outcome:
     found = again(record, engine=load_engine(given.model) if given.model else None)
     head = "The same answer." if found.same else "Not the same answer."
     return Outcome(data=found.to_dict(), lines=[head, *found.differences])
+
+
+def cache(given: argparse.Namespace) -> Outcome:
+    """``earthmind cache``: what is kept on disk."""
+    from earthmind_lab.data.cache import ChipCache
+
+    kept = ChipCache.from_settings()
+    data: dict[str, Any] = {"removed": kept.clear()} if given.clear else {}
+    data |= {"damaged": kept.verify()} if given.verify else {}
+    entries = kept.entries()
+    size = sum(entry.bytes for entry in entries)
+    data |= {"folder": str(kept.folder), "entries": len(entries), "bytes": size}
+    lines = [f"Removed {data['removed']} chips"] if given.clear else []
+    lines += [f"Damaged, removed: {key}" for key in data.get("damaged", ())]
+    lines.append(f"{len(entries)} chips in {kept.folder}")
+    lines.append(f"{size / 1e9:.2f} GB of at most {kept.limit / 1e9:.2f} GB")
+    return Outcome(data={**data, "limit": kept.limit}, lines=lines)
 
 
 def convert(given: argparse.Namespace) -> Outcome:
@@ -299,6 +317,11 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="for sampling")
     parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
+
+
+def _cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clear", action="store_true", help="remove every kept chip")
+    parser.add_argument("--verify", action="store_true", help="read each, remove the damaged")
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:

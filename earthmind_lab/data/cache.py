@@ -23,7 +23,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -116,13 +116,16 @@ class ChipCache:
         arrays = (value for value in vars(chip).values() if isinstance(value, np.ndarray))
         if key is None or sum(array.nbytes for array in arrays) > self.limit:
             return
-        with self._draft() as draft:
+
+        def write(draft: Path) -> None:
             write_chip(chip, _writer(draft))
             try:
                 draft.rename(self.folder / key)
             except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another was first
                     raise
+
+        self._drafted(write)
         self._sweep()
 
     def get_plan(self, key: str | None) -> tuple[GeoBox, int] | None:
@@ -137,9 +140,9 @@ class ChipCache:
         try:
             data = unsealed(path.read_bytes(), "the plan")
             return grid_of(data["grid"]), int(data["bytes"])
-        except FileNotFoundError:
+        except OSError:
             return None
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RuntimeError) as error:  # the last: pyproj's
             logger.warning("The kept plan %s is made again: %s", key, error)
             with suppress(OSError):
                 path.unlink()
@@ -155,10 +158,13 @@ class ChipCache:
         """
         if key is None or not self.limit:
             return
-        with self._draft() as draft:
+
+        def write(draft: Path) -> None:
             write_sealed({"grid": grid_data(grid), "bytes": size}, key, _writer(draft))
             (self.folder / PLANS).mkdir(exist_ok=True)
             (draft / key).replace(self.folder / PLANS / key)
+
+        self._drafted(write)
 
     def entries(self) -> list[Entry]:
         """Every kept chip, the longest unused first."""
@@ -216,13 +222,12 @@ class ChipCache:
         except OSError:  # nothing was kept yet, or nothing can be
             return []
 
-    @contextmanager
-    def _draft(self) -> Iterator[Path]:
-        """A new folder to write into, gone afterwards; a failure is logged and ends the block."""
+    def _drafted(self, fill: Callable[[Path], None]) -> None:
+        """Call with a new folder, which is gone afterwards; a failure is a line in the log."""
         draft = self.folder / f"{DRAFT}{os.getpid()}-{uuid.uuid4().hex}-{socket.gethostname()}"
         try:
             draft.mkdir(parents=True)
-            yield draft
+            fill(draft)
         except (OSError, TypeError, ValueError) as error:
             logger.warning("Nothing is kept in %s: %s", self.folder, error)
         finally:
@@ -230,8 +235,12 @@ class ChipCache:
 
     def _remove(self, path: Path) -> None:
         """Out of sight first: nobody finds half of it."""
-        with self._draft() as draft, suppress(FileNotFoundError):
-            path.rename(draft / path.name)
+
+        def hide(draft: Path) -> None:
+            with suppress(FileNotFoundError):  # another was first
+                path.rename(draft / path.name)
+
+        self._drafted(hide)
 
     def _sweep(self) -> None:
         """What is beyond the limit, and what killed processes have left."""
