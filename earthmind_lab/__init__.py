@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from earthmind_lab.checks import doctor
     from earthmind_lab.chip import Chip, LoadPlan, Radiometry
     from earthmind_lab.conversation import Conversation, PendingAnswer, ask
+    from earthmind_lab.data.bundle import open_bundle, save_bundle
     from earthmind_lab.data.load import load_chip, plan_chip
     from earthmind_lab.data.samples import places
     from earthmind_lab.data.search import search_pairs
@@ -70,9 +71,11 @@ _HOMES = {
     "doctor": "checks",
     "load_chip": "data.load",
     "load_engine": "engine.loading",
+    "open_bundle": "data.bundle",
     "places": "data.samples",
     "plan_chip": "data.load",
     "replay_record": "replay:replay",
+    "save_bundle": "data.bundle",
     "search_pairs": "data.search",
 }
 
@@ -102,9 +105,11 @@ __all__ = [
     "doctor",
     "load_chip",
     "load_engine",
+    "open_bundle",
     "places",
     "plan_chip",
     "replay_record",
+    "save_bundle",
     "search_pairs",
 ]
 

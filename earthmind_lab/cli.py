@@ -17,14 +17,17 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from earthmind_lab.errors import EarthMindError, PromptError, SearchError
 
 if TYPE_CHECKING:
     from earthmind_lab.aoi import AOI
+    from earthmind_lab.chip import Chip
     from earthmind_lab.scene import ScenePair
 
+T = TypeVar("T")
 ERROR, STOPPED, UNWELL = 2, 130, 1
 """Exit codes; 130 is what shells give a command that Ctrl-C ended."""
 _NEGATIVE = re.compile(r"-[\d.]")
@@ -91,7 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="name", metavar="VERB", required=True)
     _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", _place)
-    _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", _place, _pair, _out)
+    _verb(
+        verbs, "chip", chip, "load the pixels of a pair on one grid", _place, _pair, _out, _bundle
+    )
     _verb(verbs, "ask", ask, "ask a model about an area or a picture", _place, _pair, _ask, _out)
     _verb(verbs, "replay", replay, "ask again what a record asked and compare", _replay)
     _verb(verbs, "cache", cache, "the chips kept on disk: count, check or remove them", _cache)
@@ -113,17 +118,22 @@ def search(given: argparse.Namespace) -> Outcome:
 
 def chip(given: argparse.Namespace) -> Outcome:
     """``earthmind chip``: what a load gives; with --out its GeoTIFFs."""
+    from earthmind_lab.data.bundle import save_bundle
     from earthmind_lab.data.load import load_chip, plan_chip
     from earthmind_lab.export import CHIP_FILES, check_folder, save_chip
     from earthmind_lab.recording import grid_dict, plain
 
     if given.out:
         check_folder(given.out, CHIP_FILES)
+    if given.bundle:
+        check_folder(Path(given.bundle).parent)
     aoi = _aoi(given)
     pair = _chosen(given, aoi)
     plan = plan_chip(pair, aoi, gsd=given.gsd)
     loaded = load_chip(pair, aoi, plan=plan)
     files = save_chip(loaded, given.out) if given.out else {}
+    if given.bundle:
+        files["bundle"] = save_bundle([loaded], given.bundle)
     data = {
         "pair": pair.to_dict(),
         "grid": grid_dict(loaded.grid),
@@ -179,7 +189,8 @@ def replay(given: argparse.Namespace) -> Outcome:
     from earthmind_lab.replay import replay as again
 
     record = read_record(given.record)
-    found = again(record, engine=load_engine(given.model) if given.model else None)
+    engine = load_engine(given.model) if given.model else None
+    found = again(record, engine=engine, chips=_bundled(given.bundle))
     head = "The same answer." if found.same else "Not the same answer."
     return Outcome(data=found.to_dict(), lines=[head, *found.differences])
 
@@ -317,11 +328,17 @@ def _ask(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="for sampling")
     parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
+    parser.add_argument("--bundle", metavar="FILE", help="the chips of a bundle instead of a place")
 
 
 def _cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clear", action="store_true", help="remove every kept chip")
     parser.add_argument("--verify", action="store_true", help="read each, remove the damaged")
+
+
+def _bundle(parser: argparse.ArgumentParser) -> None:
+    about = "zip to write: the chip with its scenes, for a machine without network"
+    parser.add_argument("--bundle", metavar="FILE", help=about)
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -341,6 +358,7 @@ def _convert(parser: argparse.ArgumentParser) -> None:
 def _replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("record", metavar="RECORD", help="path of a record.json")
     parser.add_argument("--model", help="folder of the model; default: the one in the record")
+    parser.add_argument("--bundle", metavar="FILE", help="where its chip is, without a network")
 
 
 def _joined(words: Sequence[str]) -> list[str]:
@@ -382,22 +400,37 @@ def _search(given: argparse.Namespace, aoi: AOI) -> list[ScenePair]:
 
 
 def _chosen(given: argparse.Namespace, aoi: AOI) -> ScenePair:
-    pairs, rank = _search(given, aoi), int(given.pair)
-    if not 1 <= rank <= len(pairs):
+    return _ranked(_search(given, aoi), given.pair, "pair")
+
+
+def _ranked(held: Sequence[T], rank: int, what: str) -> T:
+    if not 1 <= rank <= len(held):
         raise SearchError(
-            f"There is no pair number {rank}.",
-            found=f"{len(pairs)} pairs",
-            change=f"--pair 1 to --pair {len(pairs)}",
+            f"There is no {what} number {rank}.",
+            found=f"{len(held)} {what}s",
+            change=f"--pair 1 to --pair {len(held)}",
         )
-    return pairs[rank - 1]
+    return held[rank - 1]
+
+
+def _bundled(path: str | None) -> tuple[Chip, ...]:
+    """The chips of a bundle."""
+    from earthmind_lab.data.bundle import open_bundle
+
+    return () if path is None else open_bundle(path).chips
 
 
 def _subject(given: argparse.Namespace) -> tuple[Any, ScenePair | None, dict[str, Any] | None]:
     """What is asked about, its pair, and how that was found."""
     if given.image is not None:
-        if given.aoi is not None:
-            raise PromptError("A picture has no AOI.", change="either --image or --aoi")
+        if given.aoi is not None or given.bundle is not None:
+            raise PromptError("A picture has no AOI.", change="only --image, --aoi or --bundle")
         return given.image, None, None
+    if given.bundle is not None:
+        if given.aoi is not None:
+            raise PromptError("A bundle has its own AOI.", change="either --bundle or --aoi")
+        chip = _ranked(_bundled(given.bundle), given.pair, "chip")
+        return chip, chip.pair, None
     from earthmind_lab.data.load import load_chip
 
     aoi = _aoi(given)

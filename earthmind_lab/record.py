@@ -85,19 +85,31 @@ class Record:
             raise EarthMindError(
                 f"The record {str(path)!r} can't be read.", found=str(error)
             ) from error
+        return cls.from_dict(data, name=str(path))
+
+    @classmethod
+    def from_dict(cls, data: Any, *, name: str = "record") -> Record:
+        """The record that `to_dict` gave.
+
+        Args:
+            data: What JSON made of it.
+            name: Where it comes from, for messages.
+
+        Raises:
+            EarthMindError: Not a record, or of a newer format.
+        """
         known = set(cls.__dataclass_fields__)
         needed = {"question", "text", "answer_hash", "format"}
         if not isinstance(data, dict) or not needed <= set(data):
-            raise EarthMindError(f"{str(path)!r} is not a record of an answer.")
+            raise EarthMindError(f"{name!r} is not a record of an answer.")
         if data["format"] != FORMAT or set(data) - known:
             raise EarthMindError(
-                f"The record {str(path)!r} was written by another version.",
+                f"The record {name!r} was written by another version.",
                 found=f"format {data['format']}",
                 change="the version of earthmind_lab that the record names",
             )
-        data["inputs"] = tuple(data.get("inputs", ()))
-        data["evidence"] = tuple(data.get("evidence", ()))
-        return cls(**data)
+        listed = {key: tuple(data.get(key, ())) for key in ("inputs", "evidence")}
+        return cls(**{**data, **listed})
 
 
 def unsigned(href: str) -> str:
