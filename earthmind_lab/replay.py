@@ -3,8 +3,8 @@
     catalog → scenes → files → grid → pixels → views → model → tokens → masks → answer
 
 Every link is compared with the record in this order. `Replay.differences` begins with the
-first one that differs: what comes after it may differ only because of it. Where the catalog or the
-files can't be had, the very pixels of the record may still lie on disk; then the chain goes on.
+first one that differs: what comes after it may differ only because of it. Without a network the
+very pixels of a record may still lie in the disk cache; then the chain goes on with them.
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ def _replay(record: Record, engine: Engine | None, chips: Sequence[Chip]) -> Rep
 def _subject(record: Record, found: list[str]) -> Chip | Path:
     """The chip of the record, loaded again, or the path of its picture.
 
-    A chip that is only on disk is taken where its link is gone, which is a difference.
+    Args:
+        record: What was asked.
+        found: Takes the sentence that a server was out of reach, and that the chip is a kept one.
     """
     if record.aoi is None:
         path = record.inputs[0].get("path") if record.inputs else None
@@ -145,12 +147,20 @@ def _subject(record: Record, found: list[str]) -> Chip | Path:
     except (CatalogUnavailable, AssetUnavailable) as error:
         from earthmind_lab.data.cache import ChipCache
 
+        if not _remote(record):
+            raise  # a file of this machine that is gone is a broken link, not a network
         ids = _ids(record)
         chip = _own(record, ChipCache.from_settings().chips(lambda pair, _: _ids_of(pair) == ids))
         if chip is None:
             raise
-        found.append(f"{_sentence(error)} Its chip was still on disk.")
+        found.append(f"{_sentence(error)} The chip is the one kept on disk.")
         return chip
+
+
+def _remote(record: Record) -> bool:
+    """Whether its files are on a server."""
+    hrefs = [str(href) for each in record.inputs for href in each.get("assets", {}).values()]
+    return any(href.startswith(("http://", "https://", "s3://")) for href in hrefs)
 
 
 def _own(record: Record, chips: Iterable[Chip]) -> Chip | None:

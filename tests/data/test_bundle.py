@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 import stat
 import warnings
 import zipfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from earthmind_lab.errors import AssetUnavailable, LoadError
 from earthmind_lab.recording import pixel_hash
 from earthmind_lab.replay import replay
 from tests.data.test_cache import equal
+from tests.range_server import serve
+from tests.stac_server import serve_stac
 from tests.stand_in_engine import StandInEngine, square
 from tests.tiny_catalog import AOI as PLACE
 from tests.tiny_catalog import DATES, write_catalog
@@ -426,26 +428,54 @@ def test_what_is_no_bundle(tmp_path):
 # --- replay with no network ----------------------------------------------------------------------
 
 
-def test_a_record_replays_from_the_disk_cache(tmp_path, monkeypatch):
-    """Catalog and files are gone; the chip was loaded on this machine."""
+@pytest.fixture
+def world(catalog, monkeypatch, tmp_path):
+    """The scenes behind an API, their files behind a server, an empty cache; both can be closed."""
+    monkeypatch.setenv("EARTHMIND_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EARTHMIND_CACHE_BYTES", "1GB")
+    monkeypatch.setattr("earthmind_lab.data.web.PAUSE_S", 0.01)
+    files, api = ExitStack(), ExitStack()
+    server = files.enter_context(serve(catalog.parent))
+    items = []
+    for name, collection in (("opt", "sentinel-2-l2a"), ("sar", "sentinel-1-rtc")):
+        item = json.loads((catalog.parent / f"{name}.json").read_text())
+        for band, asset in item["assets"].items():
+            asset["href"] = f"{server.url}/{band}.tif"
+        items.append({**item, "collection": collection})
+    stac = api.enter_context(serve_stac(items))
+    monkeypatch.setenv("EARTHMIND_HOSTS", f"{server.place},{stac.place}")
+    with files, api:
+        yield stac.url, files, api
+
+
+def test_a_record_replays_with_no_server(world):
+    """First the files' server goes, then the catalog's: the kept chip stands in, and it is said."""
+    url, files, api = world
+    pair = search_pairs(AREA, DATES, catalog=url)[0]
+    for area in (AREA, AOI.from_bbox(*AREA.bounds[:2], AREA.bounds[2] - 1e-3, AREA.bounds[3])):
+        record = ask(load_chip(pair, area), QUESTION, engine=engine()).record
+    files.close()
+    again = replay(record, engine=engine())
+    assert (again.same, again.differences) == (True, ())
+    api.close()
+    again = replay(record, engine=engine())
+    assert again.same
+    (line,) = again.differences
+    assert line.startswith("catalog: ") and line.endswith("The chip is the one kept on disk.")
+    changed = replace(record, chip={**record.chip, "pixel_hash": "0" * 64})
+    assert not replay(changed, engine=engine()).same
+
+
+def test_a_file_of_this_machine_that_is_gone_is_a_broken_link(tmp_path, monkeypatch):
     monkeypatch.setenv("EARTHMIND_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("EARTHMIND_CACHE_BYTES", "1GB")
     catalog = write_catalog(tmp_path / "catalog")
     pair = search_pairs(AREA, DATES, catalog=str(catalog))[0]
-    for area in (AREA, AOI.from_bbox(*AREA.bounds[:2], AREA.bounds[2] - 1e-3, AREA.bounds[3])):
-        record = ask(load_chip(pair, area), QUESTION, engine=engine()).record
+    record = ask(load_chip(pair, AREA), QUESTION, engine=engine()).record
     (catalog.parent / "red.tif").unlink()
     again = replay(record, engine=engine())
-    assert again.same
-    (line,) = again.differences
-    assert line.startswith("files: ") and "still on disk" in line
-    shutil.rmtree(catalog.parent)
-    again = replay(record, engine=engine())
-    assert again.same
-    (line,) = again.differences
-    assert line.startswith("catalog: ") and "still on disk" in line
-    changed = replace(record, chip={**record.chip, "pixel_hash": "0" * 64})
-    assert not replay(changed, engine=engine()).same
+    assert not again.same
+    assert again.differences[0].startswith("files: ")
 
 
 # --- on the command line -------------------------------------------------------------------------
@@ -480,6 +510,8 @@ def test_the_commands(catalog, tmp_path, capsys, monkeypatch):
         code, text, err = run(capsys, "ask", QUESTION, "--bundle", file, *more)
         assert (code, text) == (2, "") and err
     with monkeypatch.context() as patch:  # refused before anything is searched or loaded
-        patch.setattr("earthmind_lab.data.search.search_pairs", lambda *_, **__: pytest.fail(""))
+        patch.setattr(
+            "earthmind_lab.data.search.search_pairs", lambda *_, **__: pytest.fail("searched")
+        )
         code, text, err = run(capsys, "chip", *place, "--bundle", file / "x" / "b.zip")
     assert (code, text) == (2, "") and "b.zip" in err
