@@ -171,8 +171,8 @@ class ChipCache:
         found = []
         for path in self._listed():
             if _KEY.fullmatch(path.name):
-                with suppress(OSError):  # gone meanwhile
-                    size = sum(file.stat().st_size for file in path.iterdir())
+                with suppress(OSError), os.scandir(path) as files:  # gone meanwhile
+                    size = sum(file.stat().st_size for file in files)
                     found.append(Entry(key=path.name, bytes=size, used=path.stat().st_mtime))
         return sorted(found, key=lambda entry: (entry.used, entry.key))
 
