@@ -359,6 +359,12 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+def other(path: Path, old: bytes, new: bytes) -> None:
+    """Still JSON, with another number in it."""
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
 def swapped(path: Path) -> None:
     """Whole and sealed, but of another version."""
     from earthmind_lab.data.cache import _writer
@@ -380,6 +386,7 @@ DAMAGE = {
     "missing json": ("chip.json", Path.unlink),
     "cut json": ("chip.json", cut),
     "flipped json": ("chip.json", lambda path: flip(path, 400)),
+    "another number": ("chip.json", lambda path: other(path, b"0.0001", b"0.0002")),
     "no json": ("chip.json", lambda path: path.write_text("[]")),
     "another version": ("chip.json", swapped),
 }
@@ -399,7 +406,15 @@ def test_damage_is_seen_and_mended(pair, kept, how, caplog):
     assert kept.verify() == []
 
 
-@pytest.mark.parametrize("damage", [cut, lambda p: flip(p, -30), lambda p: p.write_text("{}")])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        lambda p: flip(p, -30),
+        lambda p: p.write_text("{}"),
+        lambda p: other(p, b"10.0", b"20.0"),
+    ],
+)
 def test_a_damaged_plan_is_made_again(pair, kept, damage, caplog):
     first = plan_chip(pair, AREA)
     (path,) = (kept.folder / "plans").iterdir()
@@ -532,6 +547,17 @@ def killed_at(step):
     cache._writer = new
     load.load_chip(pair, areas[0])
 
+def killed_evicting():
+    remove = cache.shutil.rmtree
+    def half(path, **more):
+        arrays = sorted(path.rglob("*.npy"))
+        if arrays:
+            arrays[0].unlink()
+            os.kill(os.getpid(), 9)
+        remove(path, **more)
+    cache.shutil.rmtree = half
+    cache.ChipCache.from_settings().clear()
+
 for line in sys.stdin:  # a process for each line: forked, so that nothing is imported again
     task = line.split()
     child = os.fork()
@@ -540,6 +566,8 @@ for line in sys.stdin:  # a process for each line: forked, so that nothing is im
         try:
             if task[0] == "work":
                 print("hits", work(int(task[1]), float(task[2])), flush=True)
+            elif task[1] == "evict":
+                killed_evicting()
             else:
                 killed_at(int(task[1]))
             status = 0
@@ -610,6 +638,16 @@ def test_a_kill_at_each_file_leaves_no_half_entry(catalog, pair, kept):
     load_chip(pair, AREA)
     assert list(kept.folder.glob(f"{DRAFT}*")) == []
     assert kept.verify() == [] and len(kept.entries()) == 1
+
+
+def test_a_kill_in_the_middle_of_an_eviction_leaves_no_half_entry(catalog, pair, kept):
+    load_chip(pair, AREA)
+    with nursery(catalog, kept, 10**9) as process:
+        tell(process, "step evict")
+        assert process.stdout.readline().split() == ["ended", str(-signal.SIGKILL)]
+        process.stdin.close()
+    assert (kept.entries(), kept.verify()) == ([], [])
+    assert len(list(kept.folder.glob(f"{DRAFT}*"))) == 1
 
 
 def test_kills_in_the_middle_of_loads_leave_a_usable_cache(catalog, pair, kept):
