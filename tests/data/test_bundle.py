@@ -336,7 +336,7 @@ def test_sizes_and_sums_must_be_as_stated(whole, tmp_path):
         {"records/1.json": held["records/1.json"].replace(b"water", b"wader")},
         {
             "manifest.json": held["manifest.json"].replace(
-                b'"members": {', b'"members": {"records/9.json": {"bytes": 0, "sha256": ""},'
+                b'"members": {', b'"members": {"chips/1/more.npy": {"bytes": 0, "sha256": ""},'
             )
         },
         {"manifest.json": b"{}"},

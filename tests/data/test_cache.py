@@ -560,113 +560,127 @@ def killed_evicting():
 
 for line in sys.stdin:  # a process for each line: forked, so that nothing is imported again
     task = line.split()
+    if task[0] == "wait":
+        codes = []
+        while True:
+            try:
+                codes.append(os.waitstatus_to_exitcode(os.wait()[1]))
+            except ChildProcessError:
+                break
+        print("codes", *sorted(codes), flush=True)
+        continue
     child = os.fork()
     if child == 0:
+        os.environ["EARTHMIND_HOME"], os.environ["EARTHMIND_CACHE_BYTES"] = task[:2]
         status = 1
         try:
-            if task[0] == "work":
-                print("hits", work(int(task[1]), float(task[2])), flush=True)
-            elif task[1] == "evict":
+            if task[2] == "work":
+                print("hits", work(int(task[3]), float(task[4])), flush=True)
+            elif task[2] == "evict":
                 killed_evicting()
             else:
-                killed_at(int(task[1]))
+                killed_at(int(task[3]))
             status = 0
         finally:
             os._exit(status)
     print("started", child, flush=True)
-    if task[0] == "step":
-        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-codes = []
-while True:
-    try:
-        codes.append(os.waitstatus_to_exitcode(os.wait()[1]))
-    except ChildProcessError:
-        break
-print("codes", *sorted(codes), flush=True)
 """
 
 
-@contextmanager
-def nursery(catalog, kept, limit):
+@pytest.fixture(scope="module")
+def nursery(catalog):
     """A process that forks a worker for each line it is told."""
-    env = {**os.environ, "EARTHMIND_HOME": str(kept.folder.parent)}
-    root = Path(__file__).parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", WORKERS, str(catalog)], stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True, cwd=root,
-        env=env | {"EARTHMIND_CACHE_BYTES": str(limit)},
+        stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
     ) as process:  # fmt: skip
         yield process
+        process.stdin.close()
         assert process.wait(60) == 0
 
 
-def tell(process, line) -> int:
-    """Start a worker; its process id."""
-    process.stdin.write(f"{line}\n")
-    process.stdin.flush()
-    word, pid = process.stdout.readline().split()
-    assert word == "started"
-    return int(pid)
+@pytest.fixture
+def said():
+    """What workers said of their hits."""
+    return []
 
 
-def test_processes_share_a_tiny_cache(catalog, pair, kept):
+@pytest.fixture
+def start(nursery, kept, said):
+    """Start a worker on the cache of this test; its process id."""
+
+    def start(task, limit=10**9):
+        nursery.stdin.write(f"{kept.folder.parent} {limit} {task}\n")
+        nursery.stdin.flush()
+        while (line := nursery.stdout.readline().split())[0] != "started":
+            said.append(int(line[1]))
+        return int(line[1])
+
+    return start
+
+
+@pytest.fixture
+def end(nursery, said):
+    """Wait for the workers: their exit codes."""
+
+    def end():
+        nursery.stdin.write("wait\n")
+        nursery.stdin.flush()
+        while (line := nursery.stdout.readline().split())[0] != "codes":
+            said.append(int(line[1]))
+        return [int(code) for code in line[1:]]
+
+    return end
+
+
+def test_processes_share_a_tiny_cache(pair, kept, start, end, said):
     """Three of them, room for three of eight chips: all the time one removes what another reads."""
     load_chip(pair, AREA)
     limit = 3 * kept.size
-    with nursery(catalog, kept, limit) as process:
-        for seed in range(3):
-            process.stdin.write(f"work {seed} 1.0\n")
-        process.stdin.close()
-        words = [line.split() for line in process.stdout]
-    assert words[-1] == ["codes", "0", "0", "0"]
-    assert sum(int(line[1]) for line in words if line[0] == "hits") > 0
+    for seed in range(3):
+        start(f"work {seed} 1.0", limit)
+    assert end() == [0, 0, 0]
+    assert len(said) == 3 and sum(said) > 0
     assert kept.size <= limit
     assert kept.verify() == []
     assert list(kept.folder.glob(f"{DRAFT}*")) == []
 
 
-def test_a_kill_at_each_file_leaves_no_half_entry(catalog, pair, kept):
+def test_a_kill_at_each_file_leaves_no_half_entry(pair, kept, start, end):
     """`SIGKILL` in the middle of the plan and of every file of a chip."""
-    with nursery(catalog, kept, 10**9) as process:
-        for number, step in enumerate((0, *range(len(FILES))), start=1):
-            tell(process, f"step {step}")
-            assert process.stdout.readline().split() == ["ended", str(-signal.SIGKILL)]
-            assert kept.entries() == []
-            assert len(list(kept.folder.glob(f"{DRAFT}*"))) == number
-            plan_chip(pair, AREA)  # the first kill hit its plan, the others the chip
-        process.stdin.close()
+    for number, step in enumerate((0, *range(len(FILES))), start=1):
+        start(f"step {step}")
+        assert end() == [-signal.SIGKILL]
+        assert kept.entries() == []
+        assert len(list(kept.folder.glob(f"{DRAFT}*"))) == number
+        plan_chip(pair, AREA)  # the first kill hit its plan, the others the chip
     load_chip(pair, AREA)
     assert list(kept.folder.glob(f"{DRAFT}*")) == []
     assert kept.verify() == [] and len(kept.entries()) == 1
 
 
-def test_a_kill_in_the_middle_of_an_eviction_leaves_no_half_entry(catalog, pair, kept):
+def test_a_kill_in_the_middle_of_an_eviction_leaves_no_half_entry(pair, kept, start, end):
     load_chip(pair, AREA)
-    with nursery(catalog, kept, 10**9) as process:
-        tell(process, "step evict")
-        assert process.stdout.readline().split() == ["ended", str(-signal.SIGKILL)]
-        process.stdin.close()
+    start("evict")
+    assert end() == [-signal.SIGKILL]
     assert (kept.entries(), kept.verify()) == ([], [])
     assert len(list(kept.folder.glob(f"{DRAFT}*"))) == 1
 
 
-def test_kills_in_the_middle_of_loads_leave_a_usable_cache(catalog, pair, kept):
+def test_kills_in_the_middle_of_loads_leave_a_usable_cache(pair, kept, start, end):
     """EARTHMIND_KILLS workers that load, keep and evict, each killed at a random moment."""
     chance = np.random.default_rng(11)
     truth = [load_chip(pair, area, cache=False) for area in areas(8)]
     load_chip(pair, AREA)
     limit = 3 * kept.size
-    with nursery(catalog, kept, limit) as process:
-        for number in range(KILLS):
-            pid = tell(process, f"work {number} 60")
-            time.sleep(chance.uniform(0.01, 0.2))
-            os.kill(pid, signal.SIGKILL)
-            assert kept.verify() == []
-            which = int(chance.integers(8))
-            assert equal(load_chip(pair, areas(8)[which]), truth[which])
-        process.stdin.close()
-        (codes,) = [line.split() for line in process.stdout if line.startswith("codes")]
-    assert codes[1:] == [str(-signal.SIGKILL)] * KILLS
+    for number in range(KILLS):
+        pid = start(f"work {number} 60", limit)
+        time.sleep(chance.uniform(0.01, 0.2))
+        os.kill(pid, signal.SIGKILL)
+        assert kept.verify() == []
+        which = int(chance.integers(8))
+        assert equal(load_chip(pair, areas(8)[which]), truth[which])
+    assert end() == [-signal.SIGKILL] * KILLS
     kept.clear()
     load_chip(pair, AREA)
     assert list(kept.folder.glob(f"{DRAFT}*")) == []
