@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from earthmind_lab.checks import doctor
     from earthmind_lab.chip import Chip, LoadPlan, Radiometry
     from earthmind_lab.conversation import Conversation, PendingAnswer, ask
+    from earthmind_lab.data.bundle import open_bundle, save_bundle
     from earthmind_lab.data.change import search_change
     from earthmind_lab.data.load import load_chip, plan_chip
     from earthmind_lab.data.own_files import open_chip
@@ -74,10 +75,12 @@ _HOMES = {
     "doctor": "checks",
     "load_chip": "data.load",
     "load_engine": "engine.loading",
+    "open_bundle": "data.bundle",
     "open_chip": "data.own_files",
     "places": "data.samples",
     "plan_chip": "data.load",
     "replay_record": "replay:replay",
+    "save_bundle": "data.bundle",
     "search_candidates": "data.search",
     "search_change": "data.change",
     "search_pairs": "data.search",
@@ -111,10 +114,12 @@ __all__ = [
     "doctor",
     "load_chip",
     "load_engine",
+    "open_bundle",
     "open_chip",
     "places",
     "plan_chip",
     "replay_record",
+    "save_bundle",
     "search_candidates",
     "search_change",
     "search_pairs",

@@ -1,4 +1,4 @@
-"""The command line: ``earthmind search | chip | ask | replay | convert | doctor | lab | demo``.
+"""The command line: ``earthmind search | chip | ask | replay | cache | convert | …``.
 
 Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
 logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
@@ -16,7 +16,8 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from earthmind_lab import cli_options as options
 from earthmind_lab.errors import EarthMindError, PromptError, SearchError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from earthmind_lab.chip import Chip
     from earthmind_lab.scene import ScenePair
 
+T = TypeVar("T")
 ERROR, STOPPED, UNWELL = 2, 130, 1
 """Exit codes; 130 is what shells give a command that Ctrl-C ended."""
 _NEGATIVE = re.compile(r"-[\d.]")
@@ -94,9 +96,12 @@ def build_parser() -> argparse.ArgumentParser:
     about = "optical/SAR pairs of an area, best first"
     _verb(verbs, "search", search, about, options.place, options.every)
     pixels = (options.place, options.pair, options.own, options.out)
-    _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", *pixels)
+    about = "load the pixels of a pair on one grid"
+    _verb(verbs, "chip", chip, about, *pixels, options.bundle)
     _verb(verbs, "ask", ask, "ask a model about an area or a picture", *pixels, options.ask)
     _verb(verbs, "replay", replay, "ask again what a record asked and compare", options.replay)
+    about = "the chips kept on disk: count, check or remove them"
+    _verb(verbs, "cache", cache, about, options.cache)
     about = "write a checkpoint in our layout or as published"
     _verb(verbs, "convert", convert, about, options.convert)
     _verb(verbs, "doctor", doctor, "check what an answer needs; exit code 1 when something lacks")
@@ -131,12 +136,15 @@ def search(given: argparse.Namespace) -> Outcome:
 
 def chip(given: argparse.Namespace) -> Outcome:
     """``earthmind chip``: what a load gives; with --out its GeoTIFFs."""
+    from earthmind_lab.data.bundle import save_bundle
     from earthmind_lab.data.load import load_chip, plan_chip
     from earthmind_lab.export import CHIP_FILES, check_folder, save_chip
     from earthmind_lab.recording import grid_dict, plain
 
     if given.out:
         check_folder(given.out, CHIP_FILES)
+    if given.bundle:
+        check_folder(Path(given.bundle).parent)
     loaded = _own(given)
     if loaded is None:
         aoi = _aoi(given)
@@ -147,6 +155,8 @@ def chip(given: argparse.Namespace) -> Outcome:
         pair = loaded.pair
         plan = plan_chip(pair, loaded.aoi, gsd=loaded.gsd, bands=loaded.bands)
     files = save_chip(loaded, given.out) if given.out else {}
+    if given.bundle:
+        files["bundle"] = save_bundle([loaded], given.bundle)
     data = {
         "pair": pair.to_dict(),
         "grid": grid_dict(loaded.grid),
@@ -202,9 +212,27 @@ def replay(given: argparse.Namespace) -> Outcome:
     from earthmind_lab.replay import replay as again
 
     record = read_record(given.record)
-    found = again(record, engine=load_engine(given.model) if given.model else None)
+    engine = load_engine(given.model) if given.model else None
+    found = again(record, engine=engine, chips=_bundled(given.bundle))
     head = "The same answer." if found.same else "Not the same answer."
     return Outcome(data=found.to_dict(), lines=[head, *found.differences])
+
+
+def cache(given: argparse.Namespace) -> Outcome:
+    """``earthmind cache``: what is kept on disk."""
+    from earthmind_lab.data.cache import ChipCache
+
+    kept = ChipCache.from_settings()
+    data: dict[str, Any] = {"removed": kept.clear()} if given.clear else {}
+    data |= {"damaged": kept.verify()} if given.verify else {}
+    entries = kept.entries()
+    size = sum(entry.bytes for entry in entries)
+    data |= {"folder": str(kept.folder), "entries": len(entries), "bytes": size}
+    lines = [f"Removed {data['removed']} chips"] if given.clear else []
+    lines += [f"Damaged, removed: {key}" for key in data.get("damaged", ())]
+    lines.append(f"{len(entries)} chips in {kept.folder}")
+    lines.append(f"{size / 1e9:.2f} GB of at most {kept.limit / 1e9:.2f} GB")
+    return Outcome(data={**data, "limit": kept.limit}, lines=lines)
 
 
 def convert(given: argparse.Namespace) -> Outcome:
@@ -320,25 +348,40 @@ def _search(given: argparse.Namespace, aoi: AOI) -> list[ScenePair]:
 
 
 def _chosen(given: argparse.Namespace, aoi: AOI) -> ScenePair:
-    pairs, rank = _search(given, aoi), int(given.pair)
-    if not 1 <= rank <= len(pairs):
+    return _ranked(_search(given, aoi), given.pair, "pair")
+
+
+def _ranked(held: Sequence[T], rank: int, what: str) -> T:
+    if not 1 <= rank <= len(held):
         raise SearchError(
-            f"There is no pair number {rank}.",
-            found=f"{len(pairs)} pairs",
-            change=f"--pair 1 to --pair {len(pairs)}",
+            f"There is no {what} number {rank}.",
+            found=f"{len(held)} {what}s",
+            change=f"--pair 1 to --pair {len(held)}",
         )
-    return pairs[rank - 1]
+    return held[rank - 1]
+
+
+def _bundled(path: str | None) -> tuple[Chip, ...]:
+    """The chips of a bundle."""
+    from earthmind_lab.data.bundle import open_bundle
+
+    return () if path is None else open_bundle(path).chips
 
 
 def _subject(given: argparse.Namespace) -> tuple[Any, ScenePair | None, dict[str, Any] | None]:
     """What is asked about, its pair, and how that was found."""
     if given.image is not None:
-        if given.aoi is not None:
-            raise PromptError("A picture has no AOI.", change="either --image or --aoi")
+        if given.aoi is not None or given.bundle is not None:
+            raise PromptError("A picture has no AOI.", change="only --image, --aoi or --bundle")
         if given.optical is not None or given.sar is not None:
             change = "either --image or --optical and --sar"
             raise PromptError("A plain picture has no place beside other files.", change=change)
         return given.image, None, None
+    if given.bundle is not None:
+        if given.aoi is not None:
+            raise PromptError("A bundle has its own AOI.", change="either --bundle or --aoi")
+        chip = _ranked(_bundled(given.bundle), given.pair, "chip")
+        return chip, chip.pair, None
     from earthmind_lab.data.load import load_chip
 
     own = _own(given)

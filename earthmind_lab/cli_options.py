@@ -87,6 +87,19 @@ def ask(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="for sampling")
     parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
+    parser.add_argument("--bundle", metavar="FILE", help="the chips of a bundle instead of a place")
+
+
+def bundle(parser: argparse.ArgumentParser) -> None:
+    """Of ``chip``: a copy to carry away."""
+    about = "zip to write: the chip with its scenes, for a machine without network"
+    parser.add_argument("--bundle", metavar="FILE", help=about)
+
+
+def cache(parser: argparse.ArgumentParser) -> None:
+    """Of ``cache``."""
+    parser.add_argument("--clear", action="store_true", help="remove every kept chip")
+    parser.add_argument("--verify", action="store_true", help="read each, remove the damaged")
 
 
 def convert(parser: argparse.ArgumentParser) -> None:
@@ -108,3 +121,4 @@ def replay(parser: argparse.ArgumentParser) -> None:
     """Of ``replay``."""
     parser.add_argument("record", metavar="RECORD", help="path of a record.json")
     parser.add_argument("--model", help="folder of the model; default: the one in the record")
+    parser.add_argument("--bundle", metavar="FILE", help="where its chip is, without a network")

@@ -19,6 +19,8 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, LoadPlan, Radiometry
 from earthmind_lab.data import plausible
 from earthmind_lab.data.backscatter import SAR_FLOOR_DB, sar_details
+from earthmind_lab.data.cache import ChipCache
+from earthmind_lab.data.cache_key import chip_key
 from earthmind_lab.data.chip_grid import lattice_of
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.layers import Layer, read_layers
@@ -40,8 +42,11 @@ def load_chip(
     bands: Sequence[str] | None = None,
     plan: LoadPlan | None = None,
     reader: Reader | None = None,
+    cache: bool = True,
 ) -> Chip:
     """Both sensors' pixels of an area on one grid, as reflectance and dB.
+
+    What was loaded before comes from the disk (`data.cache`), equal to the bit, with no network.
 
     Args:
         pair: The scenes.
@@ -50,6 +55,7 @@ def load_chip(
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
         plan: What `plan_chip` gave; then `gsd` and `bands` are taken from it.
         reader: Opens the files, within a time limit; two minutes by default.
+        cache: Whether to look for the chip on disk first, and keep it there.
 
     Raises:
         AccessDenied: A file needs a key; the message names its variable.
@@ -57,7 +63,19 @@ def load_chip(
         LoadError: As `plan_chip`, or the scenes have no data in the AOI.
     """
     reader = reader or Reader()
-    plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader)
+    plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader, cache=cache)
+    if not cache:
+        return _read(plan, reader)
+    kept, key = ChipCache.from_settings(), chip_key(plan)
+    chip = kept.get(key, plan)
+    if chip is None:
+        chip = _read(plan, reader)
+        kept.put(key, chip)
+    return chip
+
+
+def _read(plan: LoadPlan, reader: Reader) -> Chip:
+    """The chip of a plan, from the files of its scenes."""
     check_size(plan.grid, plan.aoi)
     lattice = lattice_of(plan.pair, plan.grid, reader)
     layers = read_layers(plan, lattice, reader)
