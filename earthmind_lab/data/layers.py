@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,11 +17,12 @@ from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.backscatter import SarMeaning
 from earthmind_lab.data.chip_grid import check_place
 from earthmind_lab.data.files import REMOTE, Reader
+from earthmind_lab.data.grd import read_grd
 from earthmind_lab.data.plan import wanted
 from earthmind_lab.data.provenance import input_facts
 from earthmind_lab.data.radiometry import Scaling, physical
 from earthmind_lab.data.raster import Raster
-from earthmind_lab.data.resample import Lattice, kernel_for, read_on_grid, whole_raster
+from earthmind_lab.data.resample import Kernel, Lattice, kernel_for, read_on_grid, whole_raster
 from earthmind_lab.scene import Scene
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class Layer:
     """Per file: what it is and what was done to it."""
     first: AssetRef
     sar: SarMeaning | None = None
+    details: tuple[Mapping[str, Any], ...] = ()
+    """Per file, what its own tables say for the radiometry."""
 
 
 def read_layers(plan: LoadPlan, lattice: Lattice, reader: Reader) -> list[Layer]:
@@ -74,14 +78,13 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
     values = np.full(tuple(grid.shape), np.nan, dtype=np.float32)
     inputs: list[dict[str, Any]] = []
     kinds: list[SarMeaning] = []
+    details: list[Mapping[str, Any]] = []
     for ref in refs:
         with reader.open(ref) as source:
-            check_place(source, ref, scene)
-            read = _read_sar if scene.modality == "sar" else _read_optical
-            part = read(scene, ref, source, lattice, grid)
-            kernel = kernel_for(source, lattice)
-            inputs.append(input_facts(scene, ref, source, kernel, part.scaling) | part.facts)
+            part = _read_part(scene, ref, source, lattice, grid, reader)
+            inputs.append(input_facts(scene, ref, source, part.kernel, part.scaling) | part.facts)
             kinds += [part.sar] if part.sar else []
+            details += [part.details] if part.details else []
         values = np.where(np.isnan(values), part.values, values)
         if not np.isnan(values).any():
             break
@@ -92,6 +95,7 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
         inputs=tuple(inputs),
         first=refs[0],
         sar=kinds[0] if kinds else None,
+        details=tuple(details),
     )
 
 
@@ -105,6 +109,35 @@ class _Part:
     facts: dict[str, Any] = field(default_factory=dict)
     """For provenance."""
     sar: SarMeaning | None = None
+    kernel: Kernel
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """For the radiometry."""
+
+
+def _read_part(
+    scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox, reader: Reader
+) -> _Part:
+    if scene.modality == "sar":
+        ref = _with_file_fields(ref, source)
+        if backscatter.grd_counts(scene, ref):
+            return _read_grd(scene, ref, source, lattice, grid, reader)
+    check_place(source, ref, scene)
+    read = _read_sar if scene.modality == "sar" else _read_optical
+    return read(scene, ref, source, lattice, grid)
+
+
+def _read_grd(
+    scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox, reader: Reader
+) -> _Part:
+    found = read_grd(scene, ref, source, lattice, grid, reader)
+    return _Part(
+        values=found.values,
+        scaling=Scaling(nodata=(0.0,), reason=found.meaning.reason),
+        facts=found.facts,
+        sar=found.meaning,
+        kernel=found.kernel,
+        details=found.details,
+    )
 
 
 def _read_optical(
@@ -120,12 +153,11 @@ def _read_optical(
     decode = partial(physical, scaling=scaling)
     values = read_on_grid(source, lattice, grid, decode)
     reflectance.check_reflectance(values, ref)
-    return _Part(values=values, scaling=scaling)
+    return _Part(values=values, scaling=scaling, kernel=kernel_for(source, lattice))
 
 
 def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox) -> _Part:
     """Backscatter in dB; resampled as linear power, because power adds up and dB don't."""
-    ref = _with_file_fields(ref, source)
     sar = backscatter.sar_meaning(scene, ref)
     scaling = backscatter.sar_scaling(
         scene,
@@ -146,7 +178,13 @@ def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, gri
     ):
         backscatter.refuse_floor(ref, sar)
     clipped = int((decibel <= backscatter.SAR_FLOOR_DB).sum())
-    return _Part(values=decibel, scaling=scaling, facts={"pixels_at_floor": clipped}, sar=sar)
+    return _Part(
+        values=decibel,
+        scaling=scaling,
+        facts={"pixels_at_floor": clipped},
+        sar=sar,
+        kernel=kernel_for(source, lattice),
+    )
 
 
 def _with_file_fields(ref: AssetRef, source: Raster) -> AssetRef:
