@@ -27,7 +27,7 @@ from earthmind_lab.data.grd_product import RTC, Product, open_product
 from earthmind_lab.data.grd_sample import sample, window_pixels
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Kernel, Lattice
-from earthmind_lab.errors import NotTerrainCorrected
+from earthmind_lab.errors import GridMismatch, NotTerrainCorrected
 from earthmind_lab.grid import gsd_of
 from earthmind_lab.scene import Scene
 
@@ -103,7 +103,10 @@ def grd_radiometry(details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def read_pixels(ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox) -> int:
     """Upper estimate of the pixels that `read_grd` reads, from the raster's header alone."""
-    ties = TiePoints.of_raster(ref, source)
+    try:
+        ties = TiePoints.of_raster(ref, source)
+    except GridMismatch:
+        ties = None  # refused when it is read, with the reason that is found first
     if ties is None:
         return source.width * source.height
     return window_pixels(source, ties.in_crs(lattice.crs), lattice, grid)

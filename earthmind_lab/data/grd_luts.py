@@ -89,7 +89,7 @@ def calibration(table: Table, shape: tuple[int, int], name: str = "sigmaNought")
     if any((values <= 0).any() for values in found.values):
         raise refused(table.ref, f"{name} at or below 0")
     ends = {(pixels[0], pixels[-1]) for pixels in found.pixels}
-    step = max(float(np.diff(found.lines).max(initial=1)), 1.0)
+    step = float(np.median(np.diff(found.lines))) if len(found.lines) > 1 else 1.0
     fits = ends == {(0, shape[1] - 1)} and found.lines[0] < step
     if not fits or not shape[0] - 1 - step < found.lines[-1] < shape[0] + step:
         raise refused(
