@@ -27,7 +27,7 @@ from earthmind_lab.data.grd_product import RTC, Product, open_product
 from earthmind_lab.data.grd_sample import sample, window_pixels
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Kernel, Lattice
-from earthmind_lab.errors import GridMismatch, NotTerrainCorrected
+from earthmind_lab.errors import GridMismatch, NotTerrainCorrected, RadiometryUnknown
 from earthmind_lab.grid import gsd_of
 from earthmind_lab.scene import Scene
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MOST_SHIFT_PX = 2.0
 """Expected terrain error beyond which a scene isn't put on a grid."""
+LOOKS = (10.0, 60.0)
+"""Degrees of incidence; Sentinel-1 looks at 18 to 47."""
 TERRAIN_NOTE = "expected from the heights of the GRD product's tie points; not measured"
 
 
@@ -139,14 +141,25 @@ def _expectation(scene: Scene, product: Product, ties: TiePoints, grid: GeoBox) 
 def _incidence(
     product: Product, ties: TiePoints, line: Floats, pixel: Floats
 ) -> tuple[float, float]:
-    """Least and greatest angle in degrees; sin = (betaNought / sigmaNought)² by definition."""
+    """Least and greatest angle in degrees; sin = (betaNought / sigmaNought)² by definition.
+
+    Raises:
+        RadiometryUnknown: No radar looks at such angles.
+    """
     known = np.isfinite(line)
     line = np.clip(line[known], ties.lines[0], ties.lines[-1])
     pixel = np.clip(pixel[known], ties.pixels[0], ties.pixels[-1])
     if ties.incidence is not None:
         angles = ties.values_at(ties.incidence, line, pixel)
-    elif product.incidence is not None:
+    else:
         at = np.unique(line), np.unique(pixel)
-        ratio = product.incidence.at(*at) / product.sigma.at(*at)
+        ratio = product.beta.at(*at) / product.sigma.at(*at)
         angles = np.degrees(np.arcsin(np.clip(ratio**2, 0, 1)))
-    return float(angles.min()), float(angles.max())
+    least, greatest = float(angles.min()), float(angles.max())
+    if not LOOKS[0] < least <= greatest < LOOKS[1]:
+        raise RadiometryUnknown(
+            "The product's tables give angles of incidence that no radar image has.",
+            found=f"{least:.1f} to {greatest:.1f} degrees",
+            change=f"the tables of the same product, or {RTC}",
+        )
+    return least, greatest

@@ -35,8 +35,8 @@ class Product:
     """Whether the result is free of thermal noise."""
     ties: TiePoints
     """In lon/lat."""
-    incidence: Vectors | None
-    """Beta nought, which with sigma nought tells the incidence; None = the tie points do."""
+    beta: Vectors
+    """Beta nought, which with sigma nought tells the incidence."""
     tables: tuple[dict[str, str], ...]
     """For provenance."""
     reason: str
@@ -78,9 +78,7 @@ def open_product(ref: AssetRef, source: Raster, reader: Reader) -> Product:
         noise=None if done else noise,
         noise_removed=removed,
         ties=ties,
-        incidence=grd_luts.calibration(table, shape, "betaNought")
-        if ties.incidence is None
-        else None,
+        beta=grd_luts.calibration(table, shape, "betaNought"),
         tables=tuple(each.facts() for each in found if each is not None),
         reason=f"sigmaNought of {table.ref.key}, thermal noise {'' if removed else 'not '}removed",
     )

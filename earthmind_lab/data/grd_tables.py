@@ -25,7 +25,7 @@ from earthmind_lab.errors import RadiometryUnknown
 
 Kind = Literal["calibration", "noise", "product"]
 
-MOST = 32 * 2**20
+MOST = 8 * 2**20
 """Bytes of a table; the largest, product annotations, have 3 MB."""
 SLACK = timedelta(seconds=5)
 """Between a table's times and the item's; the next slice of a pass is 25 s away."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +37,6 @@ from tests.grd_product import (
     WIDTH,
     Product,
     aoi_at,
-    incidence,
     pair_of,
     scene_of,
     sigma_nought,
@@ -116,6 +117,7 @@ def test_backscatter_is_the_ground_s(
     assert [table["kind"] for table in facts["tables"]] == ["calibration", "noise", "product"]
     assert all(len(table["sha256"]) == 64 for table in facts["tables"])
     assert (facts["resampling"], facts["nodata"]) == ("bilinear", [0.0])
+    json.dumps(chip.provenance)
 
 
 PLACES = [(-300.0, 200.0), (433.0, -317.0), (12.0, 7.0), (-1650.0, -900.0), (1700.0, 950.0)]
@@ -434,5 +436,7 @@ def test_a_chip_over_http_is_the_chip_from_disk(tmp_path: Path) -> None:
     ]
 
 
-def test_incidence_of_the_product_is_as_written() -> None:
-    assert incidence(np.array([0, WIDTH - 1])).tolist() == [30, 46]
+def test_angles_that_no_radar_has_are_refused(tmp_path: Path) -> None:
+    """With 90 degrees, any relief would seem harmless."""
+    flat = Product(edit={"product": lambda text: re.sub(r"(eAngle>)[\d.]+", r"\g<1>89.9", text)})
+    assert "89.9" in refused(RadiometryUnknown, flat.write(tmp_path))
