@@ -132,9 +132,10 @@ class TiePoints:
         return TiePoints(**{**vars(self), "x": np.asarray(x), "y": np.asarray(y), "crs": crs})
 
     def spacing(self) -> float:
-        """Metres of a pixel's side at the middle of the scene; the points in a metric CRS."""
-        down, across = self._slopes(*self._cells(self.lines.mean(), self.pixels.mean()))
-        return float(np.sqrt(abs(down[0] * across[1] - down[1] * across[0])))
+        """Metres of a pixel's side, from the area of the whole scene; in a metric CRS."""
+        (x1, x2), (y1, y2) = ((v[-1, -1] - v[0, 0], v[-1, 0] - v[0, -1]) for v in (self.x, self.y))
+        pixels = np.ptp(self.lines) * np.ptp(self.pixels)
+        return float(np.sqrt(abs(x1 * y2 - x2 * y1) / 2 / pixels))
 
     def find(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Image lines and pixels of places in `crs`; NaN where the geometry leads nowhere.

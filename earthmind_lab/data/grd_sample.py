@@ -84,11 +84,10 @@ def _nodes(ties: TiePoints, lattice: Lattice, start: tuple[int, int]) -> tuple[F
 
 def _between(nodes: Floats, down: NDArray[Any], across: NDArray[Any]) -> Floats:
     """Node values at positions in the block, in pixels from its corner."""
-    size = np.arange(len(nodes))
-    rows, columns = (
-        np.maximum(0, 1 - np.abs(at[:, None] / NODE_PX - size)) for at in (down, across)
-    )
-    return np.asarray(rows @ nodes @ columns.T)
+    i, j = (np.minimum(at // NODE_PX, len(nodes) - 2).astype(int) for at in (down, across))
+    y, x = (down / NODE_PX - i)[:, None], across / NODE_PX - j
+    along = nodes[:, j] * (1 - x) + nodes[:, j + 1] * x
+    return np.asarray(along[i] * (1 - y) + along[i + 1] * y)
 
 
 def _window(source: Raster, nodes: tuple[Floats, Floats]) -> tuple[int, int, int, int] | None:

@@ -67,6 +67,15 @@ def test_between_tie_points_the_geometry_is_bilinear() -> None:
     assert np.hypot(*apart).max() < 0.8  # metres, and a quarter of it in cells half as wide
 
 
+def test_spacing_is_that_of_the_scene() -> None:
+    line, pixel = np.mgrid[0:3, 0:4] * 100.0
+    points = TiePoints(lines=line[:, 0], pixels=pixel[0], x=500 - 9.6 * pixel + 2.8 * line,
+                       y=-2.8 * pixel - 9.6 * line, height=0 * line, crs=UTM)  # fmt: skip
+    assert points.spacing() == pytest.approx(10)
+    # A tilted scene of the satellite: 20 pixels of 10 m each make one of the decimated raster.
+    assert real().in_crs(UTM).spacing() == pytest.approx(200, rel=0.01)
+
+
 @given(line=st.floats(-3, 840), pixel=st.floats(-3, 1283), flip=st.booleans())
 def test_find_inverts_the_geometry(line: float, pixel: float, flip: bool) -> None:
     ties = real().in_crs(UTM)
