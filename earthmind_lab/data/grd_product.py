@@ -17,7 +17,12 @@ from earthmind_lab.data.grd_luts import Noise, Vectors
 from earthmind_lab.data.grd_place import TiePoints
 from earthmind_lab.data.grd_tables import Table, find_table, read_table
 from earthmind_lab.data.raster import Raster
-from earthmind_lab.errors import AssetUnavailable, NotTerrainCorrected, RadiometryUnknown
+from earthmind_lab.errors import (
+    AccessDenied,
+    AssetUnavailable,
+    NotTerrainCorrected,
+    RadiometryUnknown,
+)
 
 SCALED_NOISE = (2, 50)
 """First IPF version whose noise tables are in squared counts as they are."""
@@ -116,8 +121,8 @@ def _annotation(ref: AssetRef, source: Raster, reader: Reader) -> Table | None:
         return None
     try:
         table = read_table(asset, "product", reader)
-    except AssetUnavailable:
-        if grd_tables.hinted(asset):
+    except (AccessDenied, AssetUnavailable):
+        if grd_tables.hinted(asset):  # it may not be there, which some storages call forbidden
             return None
         raise
     size = "imageAnnotation/imageInformation/numberOf"

@@ -21,6 +21,7 @@ from earthmind_lab.data.access import Access
 from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.errors import (
+    AccessDenied,
     AssetUnavailable,
     EarthMindError,
     GridMismatch,
@@ -380,6 +381,19 @@ def test_an_interference_report_points_to_the_annotation(tmp_path: Path, there: 
     # Without the annotation, the calibration table tells the incidence.
     said, known = (each.provenance["inputs"][0]["incidence_degrees"] for each in (chip, before))
     assert said == pytest.approx(known, abs=0.2)
+
+
+def test_a_guess_that_a_storage_forbids_costs_nothing(tmp_path: Path) -> None:
+    scene = Product().write(tmp_path)
+    assets = dict(scene.items[0]["assets"])
+    assets["schema-product-vv"] = {"href": str(tmp_path / "annotation" / "rfi" / "rfi-iw-vv.xml")}
+    with serve(tmp_path, fault=lambda path, _n: "expired" if "n/iw-vv.xml" in path else None) as at:
+        files = Files(Access(hosts=(at.place,)))
+        chip = load(remote(scene_of(assets), tmp_path, at.url), reader=Reader(files=files))
+        assert any("n/iw-vv.xml" in path for path in at.requests)
+        listed = remote(scene, tmp_path, at.url)
+        assert refused(AccessDenied, listed, reader=Reader(files=files))
+    assert np.allclose(chip.sar, -10, atol=0.02)
 
 
 def test_contradicting_places_are_refused(tmp_path: Path) -> None:
