@@ -8,6 +8,7 @@ is one search or one load with its time limit. Every failure names the asset.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -126,6 +127,36 @@ class Reader:
                 raise cause from error
             self.files.forget(ref.href)
             raise _failed(ref, cause) from error
+
+    def read(self, ref: AssetRef, most: int) -> tuple[bytes, str]:
+        """A whole small file that is no raster, under the same rules.
+
+        Args:
+            ref: The asset.
+            most: Bytes that it may have.
+
+        Returns:
+            Its bytes and their SHA-256.
+
+        Raises:
+            AccessDenied: A key is missing or refused.
+            AssetUnavailable: Missing, empty, larger, or not to be had in time.
+            Cancelled: The budget was cancelled.
+        """
+        path = local_file(ref)
+        try:
+            if path is not None:
+                with path.open("rb") as file:
+                    body = file.read(most + 1)
+            else:
+                remote = self.files.remote(ref.href, self.budget)
+                (body,) = remote.read([(0, most + 1)], self.budget)
+        except (OSError, WebError) as error:
+            self.files.forget(ref.href)
+            raise _failed(ref, error) from error
+        if len(body) > most:
+            raise _failed(ref, WebError("failed", f"more than {most >> 20} MiB"))
+        return body, hashlib.sha256(body).hexdigest()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from earthmind_lab.data.cache import ChipCache
 from earthmind_lab.data.cache_key import chip_key
 from earthmind_lab.data.chip_grid import lattice_of
 from earthmind_lab.data.files import Reader
+from earthmind_lab.data.grd import TERRAIN_NOTE, grd_radiometry
 from earthmind_lab.data.layers import Layer, read_layers
 from earthmind_lab.data.plan import check_size, plan_chip
 from earthmind_lab.data.provenance import provenance
@@ -154,11 +155,20 @@ def _radiometry(pair: ScenePair, optical: list[Layer], sar: list[Layer]) -> Radi
         details["quantity"], details["geometry"] = kinds.pop()
         details["noise_floor_db"] = {layer.band: SAR_FLOOR_DB for layer in sar}
         details |= sar_details(sar[0].first)
-    return Radiometry(**details, **_residual_shift(pair))
+    tables = [found for layer in sar for found in layer.details]
+    if tables:
+        details |= grd_radiometry(tables)
+    terrain = max((found["residual_shift_px"] for found in tables), default=None)
+    return Radiometry(**details, **_residual_shift(pair, terrain))
 
 
-def _residual_shift(pair: ScenePair) -> dict[str, Any]:
-    """The largest geolocation error that a scene of the pair declares."""
+def _residual_shift(pair: ScenePair, terrain: float | None) -> dict[str, Any]:
+    """The largest geolocation error that a scene declares, or that its terrain lets expect.
+
+    Args:
+        pair: The scenes.
+        terrain: Expected for a scene that isn't terrain-corrected, in pixels.
+    """
     declared: dict[str, float] = {}
     for scene in pair.scenes:
         stated = [scene.processing.get("geolocation_error_px")]
@@ -169,6 +179,8 @@ def _residual_shift(pair: ScenePair) -> dict[str, Any]:
         known = [float(value) for value in stated if isinstance(value, int | float)]
         if known:
             declared[scene.id] = max(known)
+    if terrain is not None and terrain >= max(declared.values(), default=0.0):
+        return {"residual_shift_px": terrain, "residual_shift_note": TERRAIN_NOTE}
     if not declared:
         return {}
     worst = max(declared, key=lambda name: declared[name])

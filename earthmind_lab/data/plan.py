@@ -12,6 +12,7 @@ from earthmind_lab.data.cache import ChipCache
 from earthmind_lab.data.cache_key import plan_key
 from earthmind_lab.data.chip_grid import BANDS, chip_grid, lattice_of
 from earthmind_lab.data.files import Reader
+from earthmind_lab.data.grd import read_pixels
 from earthmind_lab.data.resample import Lattice, window_pixels
 from earthmind_lab.errors import LoadError
 from earthmind_lab.grid import inside_mask
@@ -147,6 +148,8 @@ def _bytes(refs: Iterable[AssetRef], lattice: Lattice, grid: GeoBox, reader: Rea
         with reader.open(ref) as source:
             if source.crs is not None:
                 size += window_pixels(source, lattice, grid) * source.dtype.itemsize
+            elif source.has_gcps:
+                size += read_pixels(ref, source, lattice, grid) * source.dtype.itemsize
     return size
 
 
