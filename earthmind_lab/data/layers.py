@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.chip import LoadPlan
-from earthmind_lab.data import backscatter, reflectance
+from earthmind_lab.data import backscatter, borders, reflectance
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.backscatter import SarMeaning
 from earthmind_lab.data.chip_grid import check_place
@@ -139,14 +139,17 @@ def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, gri
     def decode(stored: NDArray[Any]) -> NDArray[np.float32]:
         return backscatter.to_power(physical(stored, scaling), sar.convention)
 
+    source = borders.clean(source, scene, ref.band, sar, scaling)
     decibel = backscatter.to_db(read_on_grid(source, lattice, grid, decode))
+    facts: dict[str, Any] = {"pixels_masked": dict(source.masked)}
+    facts["pixels_clipped_at_0_db"] = sum(source.clipped)
     # An AOI on calm water may lie at the floor; a whole raster there was misdeclared.
     if backscatter.mostly_floor(decibel) and backscatter.mostly_floor(
         backscatter.to_db(decode(whole_raster(source, CHECK_SIDE)))
     ):
         backscatter.refuse_floor(ref, sar)
-    clipped = int((decibel <= backscatter.SAR_FLOOR_DB).sum())
-    return _Part(values=decibel, scaling=scaling, facts={"pixels_at_floor": clipped}, sar=sar)
+    facts["pixels_at_floor"] = int((decibel <= backscatter.SAR_FLOOR_DB).sum())
+    return _Part(values=decibel, scaling=scaling, facts=facts, sar=sar)
 
 
 def _with_file_fields(ref: AssetRef, source: Raster) -> AssetRef:
