@@ -6,8 +6,8 @@ holds a value in doubt.
 
 Exact 0.0 dB is fill where it is far more common than any value beside it. It is not where nothing
 exceeds it and the values run up to it: such a raster was clipped at 0 dB, and its bright pixels
-(buildings, ships) are data with a lower bound. Zero power is fill where it makes solid ground at the
-raster's border, and calm water with its noise subtracted elsewhere. Sentinel-1 GRD products of
+(buildings, ships) are data with a lower bound. Zero power is fill where it makes solid ground at
+the raster's border, and calm water with its noise subtracted elsewhere. Sentinel-1 GRD products of
 processors before IPF 2.9 have strips of noise between fill and image (Ali et al. 2018, "Methods to
 Remove the Border Noise From Sentinel-1 GRD Data").
 """

@@ -237,7 +237,7 @@ def test_what_is_masked_never_depends_on_the_cut(
 
 
 def test_no_pixel_of_the_embedded_scenes_is_masked() -> None:
-    """None of them has fill or a border; the bright pixels of Jiangsu were clipped by its source."""
+    """None of them has fill or a border; Jiangsu's bright pixels were clipped by its source."""
     scenes = [scene for scene in open_catalog("sample").search() if scene.modality == "sar"]
     assert len(scenes) >= 10
     for scene in scenes:
