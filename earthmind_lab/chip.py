@@ -41,9 +41,13 @@ class Radiometry:
     speckle_filter: str | None = None
     """Filter applied by the source; None = none stated."""
     residual_shift_px: float | None = None
-    """Declared or measured optical/SAR shift in pixels; None = not measurable."""
+    """Optical/SAR shift in pixels: measured, else declared by a source; None = not measurable."""
+    residual_shift_confidence: float | None = None
+    """Of the measured shift, 0 to 1; None = not measurable."""
+    measured_shift: tuple[float, float] | None = None
+    """Pixels that SAR lies (south, east) of optical; None = not measurable. Never applied."""
     residual_shift_note: str = "not measurable"
-    """Where the shift comes from and how sure it is."""
+    """Where the shift comes from, how sure it is, and what follows for the masks."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for records."""

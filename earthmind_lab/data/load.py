@@ -24,6 +24,7 @@ from earthmind_lab.data.layers import Layer, read_layers
 from earthmind_lab.data.plan import check_size, plan_chip
 from earthmind_lab.data.provenance import provenance
 from earthmind_lab.data.reflectance import optical_level
+from earthmind_lab.data.shift import Shift, measure_shift, shift_details
 from earthmind_lab.errors import LoadError, RadiometryUnknown
 from earthmind_lab.grid import inside_mask
 from earthmind_lab.scene import ScenePair
@@ -66,6 +67,10 @@ def load_chip(
     backscatter = np.stack([layer.values for layer in sar]) if sar else None
     inside = inside_mask(plan.grid, plan.aoi.geometry)
     _check_data(plan, (("optical", reflectance), ("SAR", backscatter)), inside)
+    shift = None
+    if reflectance is not None and backscatter is not None:
+        both = _valid(reflectance) & _valid(backscatter)
+        shift = measure_shift(reflectance, backscatter, plan.bands, both)
     return Chip(
         grid=plan.grid,
         optical=reflectance,
@@ -75,7 +80,7 @@ def load_chip(
         valid_optical=None if reflectance is None else _valid(reflectance),
         valid_sar=None if backscatter is None else _valid(backscatter),
         inside=inside,
-        radiometry=_radiometry(plan.pair, optical, sar),
+        radiometry=_radiometry(plan.pair, optical, sar, shift),
         pair=plan.pair,
         aoi=plan.aoi,
         provenance=provenance(plan, lattice, {layer.band: layer.inputs for layer in layers}),
@@ -102,7 +107,9 @@ def _valid(stack: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(stack).all(axis=0), dtype=bool)
 
 
-def _radiometry(pair: ScenePair, optical: list[Layer], sar: list[Layer]) -> Radiometry:
+def _radiometry(
+    pair: ScenePair, optical: list[Layer], sar: list[Layer], shift: Shift | None
+) -> Radiometry:
     details: dict[str, Any] = {}
     if optical:
         offsets = {layer.inputs[0]["offset"] for layer in optical}
@@ -122,23 +129,4 @@ def _radiometry(pair: ScenePair, optical: list[Layer], sar: list[Layer]) -> Radi
         details["quantity"], details["geometry"] = kinds.pop()
         details["noise_floor_db"] = {layer.band: SAR_FLOOR_DB for layer in sar}
         details |= sar_details(sar[0].first)
-    return Radiometry(**details, **_residual_shift(pair))
-
-
-def _residual_shift(pair: ScenePair) -> dict[str, Any]:
-    """The largest geolocation error that a scene of the pair declares."""
-    declared: dict[str, float] = {}
-    for scene in pair.scenes:
-        stated = [scene.processing.get("geolocation_error_px")]
-        stated += [
-            (item.get("properties") or {}).get("earthmind:geolocation_error_px")
-            for item in scene.items
-        ]
-        known = [float(value) for value in stated if isinstance(value, int | float)]
-        if known:
-            declared[scene.id] = max(known)
-    if not declared:
-        return {}
-    worst = max(declared, key=lambda name: declared[name])
-    note = f"declared by the source for {worst}; not measured"
-    return {"residual_shift_px": declared[worst], "residual_shift_note": note}
+    return Radiometry(**details, **shift_details(pair, shift))
