@@ -39,7 +39,7 @@ class Radiometry:
     incidence: str = "unknown"
     """``per pixel``, a range in degrees, or ``unknown``."""
     speckle_filter: str | None = None
-    """Filter applied by the source; None = none stated."""
+    """Filter applied by the source, and by the load where asked for; None = none stated."""
     residual_shift_px: float | None = None
     """Optical/SAR shift in pixels: measured, else declared by a source; None = not measurable."""
     residual_shift_confidence: float | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.chip import LoadPlan
-from earthmind_lab.data import backscatter, borders, reflectance
+from earthmind_lab.data import backscatter, borders, reflectance, speckle
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.backscatter import SarMeaning
 from earthmind_lab.data.chip_grid import check_place
@@ -21,6 +21,7 @@ from earthmind_lab.data.provenance import input_facts
 from earthmind_lab.data.radiometry import Scaling, physical
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Lattice, kernel_for, read_on_grid, whole_raster
+from earthmind_lab.data.speckle import Speckle
 from earthmind_lab.scene import Scene
 
 if TYPE_CHECKING:
@@ -47,15 +48,27 @@ class Layer:
     sar: SarMeaning | None = None
 
 
-def read_layers(plan: LoadPlan, lattice: Lattice, reader: Reader) -> list[Layer]:
-    """Every band, several at a time; the first failure, or an interrupt, stops the others."""
+def read_layers(
+    plan: LoadPlan, lattice: Lattice, reader: Reader, filtered: Speckle | None = None
+) -> list[Layer]:
+    """Every band, several at a time; the first failure, or an interrupt, stops the others.
+
+    Args:
+        plan: What to read.
+        lattice: The lattice of its grid.
+        reader: Opens the files.
+        filtered: Speckle filter for SAR; None = none.
+    """
     from tqdm.auto import tqdm
 
     pairs = wanted(plan.pair, plan.bands, plan.polarisations)
     remote = any(scene.assets[band].startswith(REMOTE) for scene, band in pairs)
     lanes = ThreadPoolExecutor(REMOTE_LANES if remote else LOCAL_LANES)
     try:
-        reads = [lanes.submit(_read_layer, s, b, lattice, plan.grid, reader) for s, b in pairs]
+        reads = [
+            lanes.submit(_read_layer, scene, band, lattice, plan.grid, reader, filtered)
+            for scene, band in pairs
+        ]
         done = as_completed(reads)
         bar = {"desc": "loading", "unit": "band", "delay": 1, "leave": False, "disable": None}
         for read in tqdm(done, total=len(reads), **bar):
@@ -68,7 +81,14 @@ def read_layers(plan: LoadPlan, lattice: Lattice, reader: Reader) -> list[Layer]
         lanes.shutdown(cancel_futures=True)
 
 
-def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader: Reader) -> Layer:
+def _read_layer(
+    scene: Scene,
+    band: str,
+    lattice: Lattice,
+    grid: GeoBox,
+    reader: Reader,
+    filtered: Speckle | None,
+) -> Layer:
     """One band; further items of the same acquisition fill what the first leaves empty."""
     refs = assets_of(scene, band)
     values = np.full(tuple(grid.shape), np.nan, dtype=np.float32)
@@ -77,8 +97,10 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
     for ref in refs:
         with reader.open(ref) as source:
             check_place(source, ref, scene)
-            read = _read_sar if scene.modality == "sar" else _read_optical
-            part = read(scene, ref, source, lattice, grid)
+            if scene.modality == "sar":
+                part = _read_sar(scene, ref, source, lattice, grid, filtered)
+            else:
+                part = _read_optical(scene, ref, source, lattice, grid)
             kernel = kernel_for(source, lattice)
             inputs.append(input_facts(scene, ref, source, kernel, part.scaling) | part.facts)
             kinds += [part.sar] if part.sar else []
@@ -123,7 +145,14 @@ def _read_optical(
     return _Part(values=values, scaling=scaling)
 
 
-def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox) -> _Part:
+def _read_sar(
+    scene: Scene,
+    ref: AssetRef,
+    source: Raster,
+    lattice: Lattice,
+    grid: GeoBox,
+    filtered: Speckle | None,
+) -> _Part:
     """Backscatter in dB; resampled as linear power, because power adds up and dB don't."""
     ref = _with_file_fields(ref, source)
     sar = backscatter.sar_meaning(scene, ref)
@@ -140,14 +169,22 @@ def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, gri
         return backscatter.to_power(physical(stored, scaling), sar.convention)
 
     source = borders.clean(source, scene, ref.band, sar, scaling)
-    decibel = backscatter.to_db(read_on_grid(source, lattice, grid, decode))
-    facts: dict[str, Any] = {"pixels_masked": dict(source.masked)}
-    facts["pixels_clipped_at_0_db"] = sum(source.clipped)
+    facts: dict[str, Any] = {}
+    if filtered is None:
+        power = read_on_grid(source, lattice, grid, decode)
+    else:
+        looks = speckle.looks_of(scene, ref)
+        calm = speckle.filtered(source, decode, looks)
+        power = read_on_grid(calm, lattice, grid, lambda values: values)
+        facts["speckle_filter"] = speckle.named(looks)
+    decibel = backscatter.to_db(power)
     # An AOI on calm water may lie at the floor; a whole raster there was misdeclared.
     if backscatter.mostly_floor(decibel) and backscatter.mostly_floor(
         backscatter.to_db(decode(whole_raster(source, CHECK_SIDE)))
     ):
         backscatter.refuse_floor(ref, sar)
+    facts["pixels_masked"] = dict(source.masked)
+    facts["pixels_clipped_at_0_db"] = sum(source.clipped)
     facts["pixels_at_floor"] = int((decibel <= backscatter.SAR_FLOOR_DB).sum())
     return _Part(values=decibel, scaling=scaling, facts=facts, sar=sar)
 

@@ -25,6 +25,7 @@ from earthmind_lab.data.plan import check_size, plan_chip
 from earthmind_lab.data.provenance import provenance
 from earthmind_lab.data.reflectance import optical_level
 from earthmind_lab.data.shift import Shift, measure_shift, shift_details
+from earthmind_lab.data.speckle import Speckle, check_filter
 from earthmind_lab.errors import LoadError, RadiometryUnknown
 from earthmind_lab.grid import inside_mask
 from earthmind_lab.scene import ScenePair
@@ -39,6 +40,7 @@ def load_chip(
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
     plan: LoadPlan | None = None,
+    speckle: Speckle | None = None,
     reader: Reader | None = None,
 ) -> Chip:
     """Both sensors' pixels of an area on one grid, as reflectance and dB.
@@ -49,22 +51,27 @@ def load_chip(
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
         plan: What `plan_chip` gave; then `gsd` and `bands` are taken from it.
+        speckle: ``lee`` filters the SAR pixels; by default they stay as they are, as models
+            were trained on.
         reader: Opens the files, within a time limit; two minutes by default.
 
     Raises:
         AccessDenied: A file needs a key; the message names its variable.
         Cancelled: The reader's budget was cancelled.
-        LoadError: As `plan_chip`, or the scenes have no data in the AOI.
+        LoadError: As `plan_chip`, or the scenes have no data in the AOI, or there is no such
+            speckle filter.
     """
+    check_filter(speckle)
     reader = reader or Reader()
     plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader)
     check_size(plan.grid, plan.aoi)
     lattice = lattice_of(plan.pair, plan.grid, reader)
-    layers = read_layers(plan, lattice, reader)
+    layers = read_layers(plan, lattice, reader, speckle)
     optical = [layer for layer in layers if layer.band in plan.bands]
     sar = [layer for layer in layers if layer.band in plan.polarisations]
     reflectance = np.stack([layer.values for layer in optical]) if optical else None
     backscatter = np.stack([layer.values for layer in sar]) if sar else None
+    made = {} if speckle is None else {"speckle": speckle}
     inside = inside_mask(plan.grid, plan.aoi.geometry)
     _check_data(plan, (("optical", reflectance), ("SAR", backscatter)), inside)
     shift = None
@@ -83,7 +90,7 @@ def load_chip(
         radiometry=_radiometry(plan.pair, optical, sar, shift),
         pair=plan.pair,
         aoi=plan.aoi,
-        provenance=provenance(plan, lattice, {layer.band: layer.inputs for layer in layers}),
+        provenance=made | provenance(plan, lattice, {layer.band: layer.inputs for layer in layers}),
     )
 
 
@@ -129,4 +136,6 @@ def _radiometry(
         details["quantity"], details["geometry"] = kinds.pop()
         details["noise_floor_db"] = {layer.band: SAR_FLOOR_DB for layer in sar}
         details |= sar_details(sar[0].first)
+        filters = (details["speckle_filter"], sar[0].inputs[0].get("speckle_filter"))
+        details["speckle_filter"] = "; then ".join(name for name in filters if name) or None
     return Radiometry(**details, **shift_details(pair, shift))
