@@ -124,7 +124,7 @@ def _radiometry(
             raise RadiometryUnknown(
                 "The optical bands declare different offsets.", found=str(sorted(offsets))
             )
-        details["level"] = optical_level(optical[0].scene, optical[0].first)
+        details["level"] = optical_level(optical[0].scene, optical[0].first) or "unknown"
         details["offset_applied"] = offsets.pop()
     if sar:
         kinds = {(layer.sar.quantity, layer.sar.geometry) for layer in sar if layer.sar}
