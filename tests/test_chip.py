@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from odc.geo.geobox import GeoBox
@@ -173,21 +173,17 @@ def test_radiometry_takes_known_words_and_numbers_only(fields: dict[str, Any]) -
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), one=st.booleans(), nodata=arrays(bool, (4, 6)))
-def test_any_single_contradiction_is_refused(
-    data: st.DataObject, one: bool, nodata: np.ndarray
-) -> None:
+@given(data=st.data(), nodata=arrays(bool, (4, 6)))
+def test_any_single_contradiction_is_refused(data: st.DataObject, nodata: np.ndarray) -> None:
     """A sound chip of any nodata exists; with one of its parts taken from elsewhere it doesn't."""
+    assume(nodata.sum() != 1)  # else a mask from elsewhere may happen to be its own
     optical = np.where(nodata, np.nan, pixels()).astype(np.float32)
-    sound = (ONE_SENSOR if one else {}) | {"optical": optical, "valid_optical": ~nodata}
+    sound = {"optical": optical, "valid_optical": ~nodata}
     make_chip(**sound)
-    broken = [
-        changes
-        for changes in (*OFF_THE_GRID.values(), *MEANINGLESS.values())
-        if len(changes) == 1 and not (one and {"sar", "valid_sar", "pair"} & set(changes))
-    ]
+    every = (*OFF_THE_GRID.values(), *MEANINGLESS.values())
+    changes = data.draw(st.sampled_from([each for each in every if len(each) == 1]))
     with pytest.raises((GridMismatch, RadiometryUnknown)):
-        make_chip(**(sound | data.draw(st.sampled_from(broken))))
+        make_chip(**(sound | changes))
 
 
 @settings(max_examples=40, deadline=None)
