@@ -15,6 +15,8 @@ Remove the Border Noise From Sentinel-1 GRD Data").
 from __future__ import annotations
 
 import datetime as dt
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -59,10 +61,10 @@ class CleanRaster(Raster):
     """How stored numbers become backscatter."""
     noisy: bool
     """Whether the product is of a kind that has border noise."""
-    masked: dict[str, int] = field(default_factory=dict)
+    masked: Counter[str] = field(default_factory=Counter)
     """Per rule, how many of the pixels read so far became NaN."""
-    clipped: list[int] = field(default_factory=list)
-    """Per window, how many pixels the source had clipped at 0 dB; they stay."""
+    kept: Counter[str] = field(default_factory=Counter)
+    """Per rule, how many stay although they are no plain measurement."""
 
     def read(
         self, window: Window | None = None, out_shape: Sequence[int] | None = None
@@ -73,10 +75,11 @@ class CleanRaster(Raster):
         zero = self._exact_0_db(stored)
         if zero.any():
             self._mask(values, zero & self._zero_is_fill, "fill_0_db")
-            self.clipped.append(int((zero & self._zero_is_ceiling).sum()))
+            if self._zero_is_ceiling:
+                self.kept["clipped_at_0_db"] += int(zero.sum())
         nothing = self._nothing(stored)
         if nothing.any():
-            values[nothing] = NO_POWER_DB if self._in_decibel else 0
+            values[nothing] = NO_POWER_DB / (self.numbers.scale or 1) if self._in_decibel else 0
             fill = nothing & self._spread(self._fill, window, stored.shape)
             self._mask(values, fill, "fill_no_power")
         if self.noisy:
@@ -93,7 +96,7 @@ class CleanRaster(Raster):
     def _mask(self, values: NDArray[Any], where: NDArray[np.bool_], rule: str) -> None:
         values[where] = np.nan
         if where.any():
-            self.masked[rule] = self.masked.get(rule, 0) + int(where.sum())
+            self.masked[rule] += int(where.sum())
 
     def _exact_0_db(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
         if not self._in_decibel or self.numbers.offset:
@@ -102,11 +105,10 @@ class CleanRaster(Raster):
 
     def _nothing(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
         """Pixels of no power at all that aren't declared nodata."""
-        if self._in_decibel:
-            nothing = np.isneginf(stored)
-        else:
-            nothing = (stored == 0) & (0 not in self.numbers.nodata)
-        return np.asarray(nothing, dtype=bool)
+        none = -math.inf if self._in_decibel else 0
+        if none in self.numbers.nodata:
+            return np.zeros(stored.shape, dtype=bool)
+        return np.asarray(stored == none, dtype=bool)
 
     def _dark(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
         """Pixels with data darker than an image of that time can be."""

@@ -184,7 +184,7 @@ def _read_sar(
     ):
         backscatter.refuse_floor(ref, sar)
     facts["pixels_masked"] = dict(source.masked)
-    facts["pixels_clipped_at_0_db"] = sum(source.clipped)
+    facts["pixels_clipped_at_0_db"] = source.kept["clipped_at_0_db"]
     facts["pixels_at_floor"] = int((decibel <= backscatter.SAR_FLOOR_DB).sum())
     return _Part(values=decibel, scaling=scaling, facts=facts, sar=sar)
 
