@@ -148,3 +148,11 @@ def test_mostly_nodata_tells_nothing() -> None:
     valid = np.zeros((200, 200), dtype=bool)
     valid[:90] = True
     assert measure_shift(stack, stack, ("red", "nir"), valid) is None
+
+
+def test_a_shift_beyond_reach_is_not_taken_for_a_small_one() -> None:
+    chip = load("tanzania")
+    optical, sar, bands, valid = cut(chip, 0, 0)
+    far = np.roll(sar, (30, -25), axis=(1, 2))
+    shift = measure_shift(optical, far, bands, valid)
+    assert shift is not None and not shift.measurable
