@@ -157,6 +157,11 @@ def resolve_href(href: str, where: Path | str) -> str:
     return resolved
 
 
+def shares_area(one: BaseGeometry, other: BaseGeometry) -> bool:
+    """Whether two outlines share more than a point or an edge."""
+    return bool(one.intersects(other) and one.intersection(other).area > 0)
+
+
 _ORBIT = {
     "state": ("sat:orbit_state",),
     "relative": ("sat:relative_orbit",),

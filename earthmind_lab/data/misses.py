@@ -14,7 +14,8 @@ from shapely.ops import nearest_points
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.apis import NEAR_DAYS
-from earthmind_lab.data.catalogs import Sources, shares_area
+from earthmind_lab.data.catalogs import Sources
+from earthmind_lab.data.items import shares_area
 from earthmind_lab.data.limits import Limits
 from earthmind_lab.data.pairing import Look, least_gap, length, look, make_pair
 from earthmind_lab.errors import NoPairFound, NoScenesFound, SearchError

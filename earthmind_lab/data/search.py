@@ -59,7 +59,7 @@ def search_pairs(
         aoi: Area of interest, in any form `AOI.from_any` takes.
         dates: ``"A/B"``, one day, or a pair of days: inclusive UTC days that hold both scenes.
         catalog: ``sample``, a path of a static catalog, the address of a STAC API or the name of
-            a known one (`earthmind_lab.data.apis.KNOWN`), an open catalog, ``{"optical": …,
+            a known one (`earthmind_lab.data.known.KNOWN`), an open catalog, ``{"optical": …,
             "sar": …}``, or a list to try in order; by default what the settings say.
         sensors: ``optical``, ``sar`` or both; with one, pairs hold that one scene.
         max_gap: Longest gap such as ``"6 days"`` or ``"36 hours"``; 6 days is half a Sentinel-1

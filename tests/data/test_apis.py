@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.apis import KNOWN, ApiCatalog
+from earthmind_lab.data.apis import ApiCatalog
 from earthmind_lab.data.catalogs import open_catalog
+from earthmind_lab.data.known import KNOWN
 from earthmind_lab.data.links import BUCKETS
 from earthmind_lab.data.load import load_chip
-from earthmind_lab.data.samples import catalog_path
 from earthmind_lab.data.search import search_pairs, search_scenes
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable, NoScenesFound
 from earthmind_lab.recording import pixel_hash
 from tests.range_server import serve
+from tests.sample_items import SAMPLES, sample_items
 from tests.stac_server import serve_stac
 
-SAMPLES = catalog_path().parent
 SPAIN = AOI.from_bbox(-0.775, 38.09, -0.745, 38.12)
 DATES = "2019-09-15/2019-09-20"
-
-
-def sample_items(url: str) -> list[dict]:
-    """The items of the embedded catalog as an API gives them: their files behind `url`."""
-    items = []
-    for scene in open_catalog("sample").search():
-        item = json.loads(json.dumps(scene.items[0]))
-        paths = {Path(href).name: href for href in scene.assets.values()}
-        for asset in item["assets"].values():
-            name = asset["href"].rpartition("/")[2]
-            folder = Path(next(iter(paths.values()))).parent
-            asset["href"] = f"{url}/{(folder / name).relative_to(SAMPLES).as_posix()}"
-        item["links"] = []
-        if item["id"] not in {each["id"] for each in items}:
-            items.append(item)
-    return items
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.catalogs import open_catalog, read_static
+from earthmind_lab.data.catalogs import open_catalog
 from earthmind_lab.data.items import resolve_href, scenes_of
+from earthmind_lab.data.static import read_static
 from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable
 
 WHERE = Path("/cat/items/item.json")
