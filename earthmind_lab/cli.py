@@ -90,12 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="name", metavar="VERB", required=True)
-    _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", _place)
+    _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", _place, _freeze)
     _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", _place, _pair, _out)
     _verb(verbs, "ask", ask, "ask a model about an area or a picture", _place, _pair, _ask, _out)
     _verb(verbs, "replay", replay, "ask again what a record asked and compare", _replay)
     _verb(verbs, "convert", convert, "write a checkpoint in our layout or as published", _convert)
-    _verb(verbs, "doctor", doctor, "check what an answer needs; exit code 1 when something lacks")
+    about = "check what an answer needs; exit code 1 when something lacks"
+    _verb(verbs, "doctor", doctor, about, _catalogs)
     _server(verbs, "lab", lab, "JupyterLab on the map notebook, on this machine only", _folder)
     _server(verbs, "demo", demo, "the demo page, on this machine only")
     return parser
@@ -105,9 +106,16 @@ def search(given: argparse.Namespace) -> Outcome:
     """``earthmind search``: the ranked pairs."""
     from earthmind_lab.recording import plain
 
-    pairs = _search(given, _aoi(given))
+    aoi = _aoi(given)
+    pairs = _search(given, aoi)
     lines = [line for number, pair in enumerate(pairs, start=1) for line in _about(pair, number)]
-    return Outcome(data=plain({"pairs": [pair.to_dict() for pair in pairs]}), lines=lines)
+    data: dict[str, Any] = {"pairs": [pair.to_dict() for pair in pairs]}
+    if given.freeze:
+        from earthmind_lab.data.frozen import freeze_search
+
+        path = str(freeze_search(given.freeze, pairs, aoi, terms=_limits(given)))
+        data, lines = {**data, "frozen": path}, [*lines, f"Wrote {path}"]
+    return Outcome(data=plain(data), lines=lines)
 
 
 def chip(given: argparse.Namespace) -> Outcome:
@@ -202,11 +210,11 @@ def convert(given: argparse.Namespace) -> Outcome:
     return Outcome(data={"folder": str(written), "files": files, "bytes": size}, lines=[line])
 
 
-def doctor(given: argparse.Namespace) -> Outcome:  # noqa: ARG001  every verb takes what was given
+def doctor(given: argparse.Namespace) -> Outcome:
     """``earthmind doctor``: what this machine lacks."""
     from earthmind_lab.checks import doctor as examine
 
-    health = examine()
+    health = examine(catalogs=given.catalogs)
     lines = []
     for check in health.checks:
         lines.append(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
@@ -265,13 +273,24 @@ def _place(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dates", metavar="A/B", help="first and last UTC day")
     group.add_argument(
         "--catalog", action="append",
-        help="sample, a catalog.json, or a STAC API by name or address; repeat to try in order",
+        help="sample, a catalog.json, a frozen search, a .parquet file, or a STAC API by name or "
+        "address; repeat to try in order",
     )  # fmt: skip
     group.add_argument("--sensors", default="optical,sar", help="optical, sar or both")
     group.add_argument("--max-gap", default="6 days", help="between the two scenes")
     group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
     group.add_argument("--gsd", type=_metres, help="pixel size in m; default: the optical scene's")
     group.add_argument("--purpose", default="default", help="flood, default or settlement")
+
+
+def _freeze(parser: argparse.ArgumentParser) -> None:
+    about = "write what was found to a file that is a catalog and needs no network"
+    parser.add_argument("--freeze", metavar="FILE", help=about)
+
+
+def _catalogs(parser: argparse.ArgumentParser) -> None:
+    about = "also ask the public catalogs, over the network"
+    parser.add_argument("--catalogs", action="store_true", help=about)
 
 
 def _metres(text: str) -> float:

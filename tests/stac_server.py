@@ -106,7 +106,7 @@ def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
                     "type": "Catalog", "id": "tiny", "description": "", "stac_version": "1.0.0",
                     "conformsTo": CONFORMS, "links": links,
                 })  # fmt: skip
-            if self.path == "/collections":
+            if self.path.startswith("/collections"):
                 names = sorted({str(i["collection"]) for i in state.items if i.get("collection")})
                 extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]},
                           "temporal": {"interval": [[None, None]]}}  # fmt: skip
@@ -115,7 +115,11 @@ def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
                      "description": "", "links": [], "extent": extent}
                     for name in names
                 ]  # fmt: skip
-                return self._json({"collections": rows, "links": []})
+                if self.path == "/collections":
+                    return self._json({"collections": rows, "links": []})
+                for row in rows:
+                    if self.path == f"/collections/{row['id']}":
+                        return self._json(row)
             return self._json({"code": "NotFound"}, 404)
 
         def do_POST(self) -> None:

@@ -172,9 +172,10 @@ class ApiCatalog:
         kind = error.kind if isinstance(error, WebError) else None
         found = f"{type(error).__name__}: {error}" if kind is None else str(error)
         if kind == "denied":
+            names = " and ".join(self.known.settings if self.known else ())
             return AccessDenied(
                 f"The catalog {self.name!r} wants an account.", found=found,
-                change="another catalog",
+                change=f"set {names}, or name another catalog" if names else "another catalog",
             )  # fmt: skip
         change = {"refused": "EARTHMIND_HOSTS with its host", "late": "a longer deadline"}
         return CatalogUnavailable(

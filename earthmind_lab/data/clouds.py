@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -25,6 +25,10 @@ from earthmind_lab.data.resample import whole_raster
 from earthmind_lab.errors import AssetUnavailable
 from earthmind_lab.grid import placeless
 from earthmind_lab.scene import Scene
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from rasterio.crs import CRS
 
 MASK_SIDE = 512
 """A mask is read with at most this many samples per side; shares need no more."""
@@ -68,6 +72,8 @@ class Mask:
     """(y, x) snow or ice."""
     rasterise: Callable[[BaseGeometry], NDArray[np.bool_]]
     """A lon/lat geometry as (y, x) on the same samples."""
+    place: tuple[Affine, CRS]
+    """From (column, row) of the samples to the map."""
     title: str = ""
     """How the catalog calls it; says when it was made by someone else than the data's source."""
 
@@ -111,12 +117,17 @@ def read_mask(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Mask | No
     Raises:
         AssetUnavailable: The raster is missing, broken or not on a map.
     """
+    from earthmind_lab.data.frozen_masks import frozen_mask  # which makes masks too
+
+    held = frozen_mask(scene, aoi)
+    if held is not None:
+        return held
     kind = "scl" if "scl" in scene.assets else "cloud" if "cloud" in scene.assets else None
     if kind is None:
         return None
     ref = assets_of(scene, kind)[0]
     classes = _classes(ref) if kind == "cloud" else []
-    values, inside, valid, rasterise, least = _sample(
+    values, inside, valid, rasterise, least, place = _sample(
         ref, aoi, kind == "cloud" and not classes, reader or Reader()
     )
     if kind == "scl":
@@ -131,16 +142,18 @@ def read_mask(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Mask | No
         cloud=cloud,
         snow=snow,
         rasterise=rasterise,
+        place=place,
         title=str(ref.asset.get("title") or kind),
     )
 
 
 def _sample(
     ref: AssetRef, aoi: AOI, judge: bool, reader: Reader
-) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any], float | None]:
+) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any], float | None, tuple[Affine, CRS]]:
     """Nearest samples of a raster over the AOI: values, inside, valid (y, x), rasteriser.
 
-    Where asked to `judge`, also the least value that is cloud; None = every one but 0.
+    Where asked to `judge`, also the least value that is cloud; None = every one but 0. And the
+    place of the samples on the map.
     """
     from rasterio.features import geometry_mask
     from rasterio.transform import Affine
@@ -149,7 +162,7 @@ def _sample(
     try:
         with reader.open(ref) as source:
             least = _least_cloud(ref, source) if judge else None
-            to_pixels = _to_pixels(source)
+            to_pixels, crs, to_map = _to_pixels(source), source.crs, source.transform
             west, north, east, south = to_pixels(aoi.geometry).bounds
             left, top = math.floor(west), math.floor(north)
             width, height = math.ceil(east) - left, math.ceil(south) - top
@@ -184,16 +197,31 @@ def _sample(
     inside = rasterise(aoi.geometry)
     # An AOI smaller than a pixel holds no pixel centre; then every touched one counts.
     inside = inside if inside.any() else rasterise(aoi.geometry, True)
-    return values, inside, valid, rasterise, least
+    return values, inside, valid, rasterise, least, (to_map @ place, crs)
 
 
 def _to_pixels(source: Any) -> Callable[[BaseGeometry], BaseGeometry]:
-    from pyproj import Transformer
-
     if source.crs is None or source.transform.is_identity:
         raise ValueError("the raster has no place on the map")
-    transformer = Transformer.from_crs(4326, source.crs.to_wkt(), always_xy=True)
-    inverse = ~source.transform
+    return pixels_of(source.transform, source.crs)
+
+
+def pixels_of(transform: Affine, crs: CRS) -> Callable[[BaseGeometry], BaseGeometry]:
+    """What brings lon/lat geometries into the pixel space of a raster.
+
+    Args:
+        transform: From (column, row) to the map.
+        crs: Of the map.
+
+    Raises:
+        ValueError: A transform without an inverse.
+    """
+    from pyproj import Transformer
+
+    if transform.is_degenerate:
+        raise ValueError("the raster has no place on the map: all its pixels lie on one line")
+    transformer = Transformer.from_crs(4326, crs.to_wkt(), always_xy=True)
+    inverse = ~transform
 
     def convert(points: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = transformer.transform(points[:, 0], points[:, 1])

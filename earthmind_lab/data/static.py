@@ -26,6 +26,8 @@ from earthmind_lab.scene import Scene
 logger = logging.getLogger(__name__)
 MAX_FILES = 100_000
 """A static catalog with more files than this is walked by a loop of links, or needs an API."""
+SEARCH = "earthmind:search"
+"""The member of an item collection that tells how it was found."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +110,9 @@ def read_static(path: Path, *, name: str | None = None) -> StaticCatalog:
         )
     scenes.sort(key=lambda scene: (scene.id, scene.sensor, scene.collection or ""))
     logger.debug("%s: %d items, %d scenes, %d problems", path, items, len(scenes), len(problems))
-    return StaticCatalog(name=name or str(path), scenes=tuple(scenes), problems=tuple(problems))
+    return StaticCatalog(
+        name=name or str(path), scenes=tuple(scenes), problems=tuple(problems), cuts=_cuts(root)
+    )
 
 
 _Node: TypeAlias = tuple[Mapping[str, Any], Path, Mapping[str, Any]]
@@ -147,6 +151,13 @@ def _walk(root: Mapping[str, Any], path: Path, problems: list[str]) -> Iterator[
                     waiting.append((_read_json(target), target, nearest))
             except (OSError, ValueError, RecursionError, EarthMindError) as error:
                 note(problems, f"The link {href[:200]!r} in {where.name} is broken: {error}")
+
+
+def _cuts(root: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a frozen search says of answers that came in part."""
+    search = root.get(SEARCH)
+    said = search.get("cuts") if isinstance(search, Mapping) else None
+    return tuple(map(str, said)) if isinstance(said, list) else ()
 
 
 def _links(node: Mapping[str, Any]) -> Iterator[str]:

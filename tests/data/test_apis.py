@@ -119,6 +119,15 @@ def test_an_api_that_refuses_says_so(api, status, error, match):
         search_pairs(SPAIN, DATES, catalog=api.url, deadline=2)
 
 
+def test_a_known_catalog_that_refuses_names_its_settings(api):
+    api.fault = lambda _number: 401
+    copernicus = next(known for known in KNOWN if known.name == "copernicus")
+    catalog = ApiCatalog(name="copernicus", url=api.url, known=copernicus)
+    with pytest.raises(AccessDenied, match="wants an account") as caught:
+        catalog.search(SPAIN)
+    assert "CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY" in caught.value.change
+
+
 def test_the_next_catalog_of_a_list_takes_over(api):
     api.fault = lambda _number: 400
     pairs = search_pairs(SPAIN, DATES, catalog=[api.url, "sample"])
