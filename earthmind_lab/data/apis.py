@@ -125,9 +125,9 @@ class ApiCatalog:
 
     def _scenes(self, query: Mapping[str, Any]) -> list[Scene]:
         scenes: list[Scene] = []
-        seen: set[tuple[Any, Any]] = set()
+        seen: set[tuple[str, str]] = set()
         for item in self._items(query):
-            key = (item.get("collection"), item.get("id"))
+            key = (str(item.get("collection")), str(item.get("id")))
             if key not in seen:  # pages overlap where scenes arrive meanwhile
                 seen.add(key)
                 scenes += scenes_or_problem(item, self.url, self.broken)
@@ -246,6 +246,11 @@ def _io(web: Web, reader: Reader) -> Any:
                 query = f"{'&' if '?' in href else '?'}{urlencode(plain)}" if plain else ""
                 answer = web.get(href + query, budget=reader.budget, headers=headers)
             return answer.body.decode("utf-8", errors="replace")
+
+        def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+            """Python's own reader: stricter ones lose a whole page over one NaN of one item."""
+            data: dict[str, Any] = json.loads(txt)
+            return data
 
         @staticmethod
         def _to_get(parameters: Mapping[str, Any]) -> dict[str, Any]:

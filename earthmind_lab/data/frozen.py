@@ -136,9 +136,9 @@ def _scene_key(scene: Scene) -> _SceneKey:
 
 def _items(scenes: Iterable[Scene], masks: Mapping[_SceneKey, Any]) -> list[dict[str, Any]]:
     """Every item once, in the order of its first scene; a mask goes with a scene's first item."""
-    items: dict[tuple[Any, Any], dict[str, Any]] = {}
+    items: dict[tuple[str, str], dict[str, Any]] = {}
     for scene in scenes:
-        keys = [(item.get("collection"), item.get("id")) for item in scene.items]
+        keys = [(str(item.get("collection")), str(item.get("id"))) for item in scene.items]
         for key, item in zip(keys, scene.items, strict=True):
             items.setdefault(key, _item(item, scene))
         row = masks.get(_scene_key(scene))

@@ -14,6 +14,7 @@ from earthmind_lab.data.known import KNOWN
 from earthmind_lab.data.links import BUCKETS
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.search import search_pairs, search_scenes
+from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable, NoScenesFound
 from earthmind_lab.recording import pixel_hash
 from tests.range_server import serve
@@ -58,6 +59,14 @@ def test_every_scene_comes_over_pages(api):
     assert len(api.searches) == len(found) // api.page + len(found) % api.page
 
 
+def test_what_is_no_item_costs_nothing_else(api):
+    """No number, half a character, an id that is none: stricter readers lose the whole page."""
+    sound = [scene.id for scene in open_catalog(api.url).search(SPAIN)]
+    api.hostile = [{"id": {"a": float("nan")}, "collection": []}, "\ud800", None, [1]]
+    catalog = open_catalog(api.url)
+    assert [scene.id for scene in catalog.search(SPAIN)] == sound
+
+
 def test_only_the_collections_of_the_modality_are_asked_for(api):
     search_scenes(SPAIN, DATES, catalog=api.url, sensors="sar")
     asked = {name for search in api.searches for name in search["collections"]}
@@ -81,6 +90,26 @@ def test_a_page_that_fails_is_asked_for_again(api, status):
     api.fault = lambda number: status if number == 2 else 200
     found = ApiCatalog.open(api.url).search(SPAIN)
     assert {s.id for s in found} == {s.id for s in open_catalog("sample").search(SPAIN)}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_page_waits_as_long_as_the_server_asks(api, monkeypatch, status):
+    """Retry-After of a POST, in seconds; without it the pauses are ours."""
+    slept = []
+    monkeypatch.setattr(Budget, "sleep", lambda _self, seconds: slept.append(seconds))
+    api.page, api.retry_after = 1, "7"
+    api.fault = lambda number: status if number in (2, 3) else 200
+    found = ApiCatalog.open(api.url).search(SPAIN)
+    assert {s.id for s in found} == {s.id for s in open_catalog("sample").search(SPAIN)}
+    assert slept == [7.0, 7.0]
+    assert api.searches[1] == api.searches[2] == api.searches[3]
+
+
+def test_a_server_that_asks_for_more_time_than_there_is_ends_the_search_at_once(api):
+    api.retry_after, api.fault = "3600", lambda _number: 429
+    with pytest.raises(CatalogUnavailable, match="not ended after 30 seconds; last: status 429"):
+        search_pairs(SPAIN, DATES, catalog=api.url, deadline=30)
+    assert len(api.searches) == 1
 
 
 def test_pages_that_never_come_leave_a_partial_answer_that_says_so(api, caplog):

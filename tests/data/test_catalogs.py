@@ -154,6 +154,7 @@ def test_a_self_crossing_outline_is_mended():
         ({"id": None}, "no id"),
         ({"geometry": None}, "no geometry"),
         ({"geometry": {"type": "Point", "coordinates": [1, 2]}}, "no area"),
+        ({"geometry": mapping(box(0, 0, 1, 1e308))}, "nowhere on the Earth"),
         ({"properties": {}}, "neither datetime"),
         ({"properties": None}, "neither datetime"),
         ({"properties": {"datetime": "soon"}}, "can't be read"),
@@ -206,6 +207,9 @@ def test_hrefs_start_at_the_folder_of_the_file_that_gives_them(href, path):
         "red\0.tif",
         "file://other-machine/red.tif",
         "javascript://x",
+        "http://[",
+        "https://℀.example/red.tif",
+        "s3://[",
     ],
 )
 def test_other_hrefs_are_refused(href):
