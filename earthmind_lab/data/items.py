@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
+import numpy as np
 import shapely
 from shapely.errors import ShapelyError
 from shapely.geometry import box, shape
@@ -224,14 +225,15 @@ def _id(item: Mapping[str, Any]) -> str:
 def _footprint(item: Mapping[str, Any]) -> BaseGeometry:
     """The outline as polygons; the bbox stands in where the geometry is missing."""
     outline, bbox = item.get("geometry"), item.get("bbox")
-    if isinstance(outline, Mapping):
-        geometry = shape(outline)
-    elif isinstance(bbox, list) and len(bbox) in (4, 6):
-        half = len(bbox) // 2
-        geometry = box(bbox[0], bbox[1], bbox[half], bbox[half + 1])
-    else:
-        raise CatalogUnavailable("It has no geometry.")
-    geometry = shapely.force_2d(geometry)
+    with np.errstate(all="ignore"):  # what is no number is refused below
+        if isinstance(outline, Mapping):
+            geometry = shape(outline)
+        elif isinstance(bbox, list) and len(bbox) in (4, 6):
+            half = len(bbox) // 2
+            geometry = box(bbox[0], bbox[1], bbox[half], bbox[half + 1])
+        else:
+            raise CatalogUnavailable("It has no geometry.")
+        geometry = shapely.force_2d(geometry)
     # Not a number fails too; across the antimeridian some catalogs count on beyond 180.
     if not all(abs(edge) <= _FARTHEST for edge in geometry.bounds):
         raise CatalogUnavailable("Its geometry lies nowhere on the Earth.")
