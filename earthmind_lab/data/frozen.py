@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -62,7 +63,7 @@ def freeze_search(
     Raises:
         AOIError: The area can't be used.
         LoadError: A cloud mask that the search read can't be read now.
-        SearchError: Nothing was found.
+        SearchError: Nothing was found, or there is no such folder.
         OSError: The file can't be written.
     """
     area, each = AOI.from_any(aoi), list(found)
@@ -70,6 +71,11 @@ def freeze_search(
     scenes = [s for one in each for s in (one.scenes if isinstance(one, ScenePair) else (one,))]
     if not scenes:
         raise SearchError("There is nothing to freeze.", change="a search that finds something")
+    target = Path(path).expanduser()
+    if not target.parent.is_dir():
+        raise SearchError(
+            f"There is no folder to write {target.name!r} into.", change="an existing folder"
+        )
     masks = _masks(scenes, _looked(pairs), area, Reader(budget=Budget(deadline)))
     data = {
         "type": "FeatureCollection",
@@ -82,7 +88,6 @@ def freeze_search(
         },
         "features": _items(scenes, masks),
     }
-    target = Path(path).expanduser()
     half = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         half.write_text(json.dumps(_plain(data), allow_nan=False), encoding="ascii")
@@ -150,13 +155,6 @@ def _items(scenes: Iterable[Scene], masks: Mapping[_SceneKey, Any]) -> list[dict
 
 def _item(item: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
     """An item that stands alone: absolute hrefs, no way back, no masks of an earlier freeze."""
-    bands = {key: band for band, key in bands_of(item).items()}
-    folder = _folder(item, scene)
-    assets = {}
-    for key, asset in item["assets"].items():
-        href = _absolute(asset, folder, scene.assets.get(bands.get(key, "")))
-        if href is not None:
-            assets[key] = {**asset, "href": href}
     links = item.get("links")
     kept = [
         link
@@ -167,32 +165,55 @@ def _item(item: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
     ]
     properties = {name: value for name, value in item["properties"].items() if name != MASKS}
     whole = {"stac_version": "1.0.0", "stac_extensions": [], **item, "links": kept}
-    return {**whole, "properties": properties, "assets": assets}
+    return {**whole, "properties": properties, "assets": _assets(item, scene)}
 
 
-def _absolute(asset: Any, folder: Path | str | None, known: str | None) -> str | None:
+def _assets(item: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
+    """Its assets with hrefs that open from anywhere, without those of which that can't be told."""
+    bands = {key: band for band, key in bands_of(item).items()}
+    where = _where(item, scene)
+    assets = {}
+    for key, asset in item["assets"].items():
+        stated = asset.get("href") if isinstance(asset, Mapping) else None
+        known = scene.assets.get(bands.get(key, ""), "")
+        # Of a scene of several items, a band's href is that of one of them.
+        if isinstance(stated, str) and len(scene.items) > 1 and not _ends(known, stated):
+            known = ""
+        href = _absolute(stated, known, where)
+        if href is not None:
+            assets[key] = {**asset, "href": href}
+    return assets
+
+
+def _absolute(stated: Any, known: str, where: Path | str | None) -> str | None:
     """The href of an asset as it opens from anywhere; None where that can't be told."""
-    stated = asset.get("href") if isinstance(asset, Mapping) else None
     if not isinstance(stated, str):
         return None
-    if known is not None and not stated.startswith(REMOTE):
+    if known and not stated.startswith(REMOTE):
         return known
     try:
-        return resolve_href(stated, folder or "") if folder or stated.startswith(REMOTE) else None
+        return resolve_href(stated, where or "") if where or stated.startswith(REMOTE) else None
     except AssetUnavailable:
         return None
 
 
-def _folder(item: Mapping[str, Any], scene: Scene) -> Path | str | None:
+def _where(item: Mapping[str, Any], scene: Scene) -> Path | str | None:
     """A file beside the item's own, told from an href whose end and whole are both known."""
     for asset in item["assets"].values():
-        stated = asset.get("href") if isinstance(asset, Mapping) else None
-        tail = str(stated or "/").removeprefix("./")
+        stated = str(asset.get("href") or "") if isinstance(asset, Mapping) else ""
+        if not stated or stated.startswith(("/", "..", *REMOTE)):
+            continue
         for href in scene.assets.values():
-            if not tail.startswith(("/", "../")) and href.endswith(f"/{tail}"):
-                base = f"{href.removesuffix(tail)}item.json"
+            if _ends(href, stated):
+                base = f"{href.removesuffix(stated.removeprefix('./'))}item.json"
                 return base if "://" in base else Path(base)
-    return None
+    # On this machine a full path says all; relative hrefs beside it would have matched.
+    return Path("/item.json") if any(h.startswith("/") for h in scene.assets.values()) else None
+
+
+def _ends(href: str, stated: str) -> bool:
+    """Whether an absolute href ends as a relative one says, or is the same."""
+    return href == stated or href.endswith("/" + re.sub(r"^(\.{1,2}/)+", "", stated))
 
 
 def _cuts(pairs: Iterable[ScenePair]) -> list[str]:

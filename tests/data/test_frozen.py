@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 from datetime import timedelta
 
 import pystac
@@ -163,6 +164,28 @@ def test_hrefs_of_a_catalog_on_disk_become_absolute(tmp_path):
     for item in json.loads(path.read_text())["features"]:
         for asset in item["assets"].values():
             assert asset["href"].startswith(str(SAMPLES))
+
+
+def test_every_item_of_a_scene_keeps_its_own_files(tmp_path):
+    """A scene of two items has one href per band; the other item's must not become it."""
+    (pair,) = search_pairs(SPAIN, DATES, catalog="sample")
+    (item,) = pair.optical.items
+    assets = {key: {**asset, "href": f"/other/{key}.tif"} for key, asset in item["assets"].items()}
+    other = {**item, "id": "other", "assets": assets}
+    both = replace(pair.optical, id=f"{item['id']}+other", items=(item, other))
+    path = freeze_search(tmp_path / "s.json", [replace(pair, optical=both)], SPAIN)
+    frozen = {each["id"]: each for each in json.loads(path.read_text())["features"]}
+    hrefs = {key: asset["href"] for key, asset in frozen["other"]["assets"].items()}
+    assert hrefs == {key: f"/other/{key}.tif" for key in assets}
+    hrefs = [asset["href"] for asset in frozen[item["id"]]["assets"].values()]
+    assert all(href.startswith(str(SAMPLES)) for href in hrefs)
+    assert frozen[item["id"]]["properties"]["earthmind:masks"][0]["scene"] == both.id
+
+
+def test_a_folder_that_is_not_there_is_said_before_anything_is_read(tmp_path):
+    found = search_pairs(SPAIN, DATES, catalog="sample")
+    with pytest.raises(SearchError, match="no folder"):
+        freeze_search(tmp_path / "nowhere" / "search.json", found, SPAIN)
 
 
 def test_a_partial_answer_stays_partial(api, tmp_path):
