@@ -24,7 +24,7 @@ from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.data.clouds import read_mask
 from earthmind_lab.data.files import REMOTE, Reader
 from earthmind_lab.data.frozen_masks import MASKS, about, packed
-from earthmind_lab.data.items import resolve_href
+from earthmind_lab.data.items import resolve_href, scenes_of
 from earthmind_lab.data.links import unsigned
 from earthmind_lab.data.recognise import bands_of
 from earthmind_lab.data.static import SEARCH
@@ -69,6 +69,7 @@ def freeze_search(
     area, each = AOI.from_any(aoi), list(found)
     pairs = [one for one in each if isinstance(one, ScenePair)]
     scenes = [s for one in each for s in (one.scenes if isinstance(one, ScenePair) else (one,))]
+    scenes += [single for scene in scenes for single in _singles(scene)]
     if not scenes:
         raise SearchError("There is nothing to freeze.", change="a search that finds something")
     target = Path(path).expanduser()
@@ -124,6 +125,12 @@ def _masks(
     finally:
         lanes.shutdown(cancel_futures=True)
     return {key: each for key, each in zip(optical, rows, strict=True) if each}
+
+
+def _singles(scene: Scene) -> list[Scene]:
+    """The scenes that the items of a scene are by themselves: a replay looks at them too."""
+    items = scene.items if len(scene.items) > 1 else ()
+    return [each for item in items for each in scenes_of(_item(item, scene), Path("/item.json"))]
 
 
 def _looked(pairs: Iterable[ScenePair]) -> set[str]:

@@ -89,7 +89,7 @@ class ParquetCatalog:
             aoi: Area that the footprint must share with, by more than an edge; None = anywhere.
             start: Earliest time, UTC, inclusive; None = open.
             end: Latest time, UTC, inclusive; None = open. An unknown time must meet the range.
-            modality: ``optical`` or ``sar``; None = both.
+            modality: ``optical``, ``sar``, or the key of one sensor; None = both.
 
         Raises:
             CatalogUnavailable: The file can't be read any more.
@@ -98,7 +98,7 @@ class ParquetCatalog:
         return [
             scene
             for scene in self._scenes(functools.reduce(operator.and_, tests) if tests else None)
-            if modality in (None, scene.modality)
+            if modality in (None, scene.modality, scene.sensor)
             and (start is None or scene.end >= start)
             and (end is None or scene.start <= end)
             and (aoi is None or shares_area(scene.footprint, aoi.geometry))

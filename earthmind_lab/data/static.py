@@ -58,12 +58,12 @@ class StaticCatalog:
             aoi: Area that the footprint must share with, by more than an edge; None = anywhere.
             start: Earliest time, UTC, inclusive; None = open.
             end: Latest time, UTC, inclusive; None = open. An unknown time must meet the range.
-            modality: ``optical`` or ``sar``; None = both.
+            modality: ``optical``, ``sar``, or the key of one sensor; None = both.
         """
         return [
             scene
             for scene in self.scenes
-            if modality in (None, scene.modality)
+            if modality in (None, scene.modality, scene.sensor)
             and (start is None or scene.end >= start)
             and (end is None or scene.start <= end)
             and (aoi is None or shares_area(scene.footprint, aoi.geometry))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pystac
 import pytest
@@ -170,16 +172,26 @@ def test_every_item_of_a_scene_keeps_its_own_files(tmp_path):
     """A scene of two items has one href per band; the other item's must not become it."""
     (pair,) = search_pairs(SPAIN, DATES, catalog="sample")
     (item,) = pair.optical.items
-    assets = {key: {**asset, "href": f"/other/{key}.tif"} for key, asset in item["assets"].items()}
+    folder = Path(pair.optical.assets["red"]).parent
+    for key, asset in item["assets"].items():
+        shutil.copy(folder / asset["href"], tmp_path / f"{key}.tif")
+    assets = {
+        key: {**asset, "href": f"{tmp_path}/{key}.tif"} for key, asset in item["assets"].items()
+    }
     other = {**item, "id": "other", "assets": assets}
     both = replace(pair.optical, id=f"{item['id']}+other", items=(item, other))
     path = freeze_search(tmp_path / "s.json", [replace(pair, optical=both)], SPAIN)
     frozen = {each["id"]: each for each in json.loads(path.read_text())["features"]}
     hrefs = {key: asset["href"] for key, asset in frozen["other"]["assets"].items()}
-    assert hrefs == {key: f"/other/{key}.tif" for key in assets}
+    assert hrefs == {key: f"{tmp_path}/{key}.tif" for key in assets}
     hrefs = [asset["href"] for asset in frozen[item["id"]]["assets"].values()]
     assert all(href.startswith(str(SAMPLES)) for href in hrefs)
-    assert frozen[item["id"]]["properties"]["earthmind:masks"][0]["scene"] == both.id
+    masks = {
+        mask["scene"]
+        for each in frozen.values()
+        for mask in each["properties"].get("earthmind:masks", ())
+    }
+    assert masks == {both.id, item["id"], "other"}  # of both together, and of each by itself
 
 
 def test_a_folder_that_is_not_there_is_said_before_anything_is_read(tmp_path):

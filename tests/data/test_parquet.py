@@ -38,7 +38,7 @@ def ids(scenes):
 @pytest.mark.parametrize("aoi", [None, SPAIN])
 @pytest.mark.parametrize("start", [None, datetime(2018, 1, 1, tzinfo=UTC)])
 @pytest.mark.parametrize("end", [None, datetime(2019, 12, 31, tzinfo=UTC)])
-@pytest.mark.parametrize("modality", [None, "sar"])
+@pytest.mark.parametrize("modality", [None, "sar", "sentinel-2-l2a"])
 def test_it_finds_what_the_catalog_on_disk_finds(file, aoi, start, end, modality):
     here = open_catalog("sample").search(aoi, start, end, modality)
     there = open_catalog(file).search(aoi, start, end, modality)
