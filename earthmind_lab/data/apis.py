@@ -104,7 +104,8 @@ class ApiCatalog:
         return [
             scene
             for scene in self._scenes(query)
-            if (start is None or scene.end >= start)
+            if modality in (None, scene.modality, scene.sensor)
+            and (start is None or scene.end >= start)
             and (end is None or scene.start <= end)
             and shares_area(scene.footprint, aoi.geometry)
         ]

@@ -171,7 +171,8 @@ def _item(item: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
         and str(link.get("href")).startswith(("http://", "https://"))
     ]
     properties = {name: value for name, value in item["properties"].items() if name != MASKS}
-    whole = {"stac_version": "1.0.0", "stac_extensions": [], **item, "links": kept}
+    base = {"stac_version": "1.0.0", "stac_extensions": []}
+    whole = {**base, **item, "type": "Feature", "links": kept}
     return {**whole, "properties": properties, "assets": _assets(item, scene)}
 
 

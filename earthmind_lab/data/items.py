@@ -235,7 +235,7 @@ def _footprint(item: Mapping[str, Any]) -> BaseGeometry:
             raise CatalogUnavailable("It has no geometry.")
         geometry = shapely.force_2d(geometry)
     # Not a number fails too; across the antimeridian some catalogs count on beyond 180.
-    if not all(abs(edge) <= _FARTHEST for edge in geometry.bounds):
+    if not (np.abs(shapely.get_coordinates(geometry)) <= _FARTHEST).all():
         raise CatalogUnavailable("Its geometry lies nowhere on the Earth.")
     if not geometry.is_valid:
         geometry = shapely.make_valid(geometry)

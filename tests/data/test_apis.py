@@ -74,6 +74,12 @@ def test_only_the_collections_of_the_modality_are_asked_for(api):
     assert all(name.startswith("sentinel-1") for name in asked)
 
 
+def test_an_api_that_ignores_collections_makes_no_sar_of_optical(api, monkeypatch):
+    monkeypatch.setattr(api, "found", lambda _query: api.items)
+    (pair,) = search_pairs(SPAIN, DATES, catalog=api.url)
+    assert (pair.optical.modality, pair.sar.modality) == ("optical", "sar")
+
+
 def test_an_empty_search_names_the_nearest_miss(api):
     with pytest.raises(NoScenesFound, match="2019-09") as caught:
         search_pairs(SPAIN, "2019-10-15/2019-10-20", catalog=api.url)

@@ -17,6 +17,7 @@ from earthmind_lab.data.static import read_static
 from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable
 
 WHERE = Path("/cat/items/item.json")
+HALF_NUMBERS = [[0, 0], [1, 0], [float("nan"), 1], [0, 1], [0, 0]]
 
 
 def item(**rest):
@@ -155,6 +156,7 @@ def test_a_self_crossing_outline_is_mended():
         ({"geometry": None}, "no geometry"),
         ({"geometry": {"type": "Point", "coordinates": [1, 2]}}, "no area"),
         ({"geometry": mapping(box(0, 0, 1, 1e308))}, "nowhere on the Earth"),
+        ({"geometry": {"type": "Polygon", "coordinates": [HALF_NUMBERS]}}, "nowhere on the Earth"),
         ({"properties": {}}, "neither datetime"),
         ({"properties": None}, "neither datetime"),
         ({"properties": {"datetime": "soon"}}, "can't be read"),

@@ -22,6 +22,7 @@ import pytest
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data import web
 from earthmind_lab.data.files import Reader
+from earthmind_lab.data.frozen import freeze_search
 from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.samples import place
 from earthmind_lab.data.search import search_pairs
@@ -171,7 +172,7 @@ def asked(monkeypatch):
     return seen
 
 
-def test_items_of_strangers(files, canary, secret, asked, monkeypatch):
+def test_items_of_strangers(files, canary, secret, asked, tmp_path, monkeypatch):
     monkeypatch.setattr(web, "PAUSE_S", 0.001)
     items = sample_items(files.url)
     recorded = [i for rows in RECORDED["items"].values() for each in rows.values() for i in each]
@@ -188,7 +189,8 @@ def test_items_of_strangers(files, canary, secret, asked, monkeypatch):
                 stranger.broken(stranger.one_of(sound if each % 4 else recorded), each)
                 for each in range(number * BATCH, (number + 1) * BATCH)
             ]
-            outcomes += one_batch(aoi, spot, api.url, {item["id"] for item in sound})
+            frozen = tmp_path / "search.json"
+            outcomes += one_batch(aoi, spot, api.url, {item["id"] for item in sound}, frozen)
     assert set(asked) <= {files.place, api.place}
     assert canary.requests == []
     assert outcomes["chip"] > COUNT / 50, outcomes
@@ -229,13 +231,16 @@ def search_and_load(name, url):
     return load_chip(pairs[0], aoi)
 
 
-def one_batch(aoi, spot, url, sound) -> Counter[str]:
-    """Search, and load what was found; the sound pairs are among it."""
+def one_batch(aoi, spot, url, sound, frozen) -> Counter[str]:
+    """Search, freeze and load what was found; the sound pairs are among it."""
     outcomes: Counter[str] = Counter()
     how = {"max_gap": spot.max_gap} if spot.max_gap else {}
     pairs = search_pairs(aoi, spot.dates, catalog=url, max_cloud=100, deadline=20, **how)
     ids = [{scene.id for scene in pair.scenes} for pair in pairs]
     assert any(each <= sound for each in ids)
+    freeze_search(frozen, pairs, aoi)
+    again = search_pairs(aoi, spot.dates, catalog=frozen, max_cloud=100, **how)
+    assert list(map(names, again)) == list(map(names, pairs))
     fresh = [pair for pair, each in zip(pairs, ids, strict=True) if not each <= sound]
     for pair in fresh[:5]:
         assert tags(pair) <= {"table", "tr", "th", "td"}
@@ -252,6 +257,10 @@ def one_batch(aoi, spot, url, sound) -> Counter[str]:
         except EarthMindError as error:
             outcomes[type(error).__name__] += 1
     return outcomes
+
+
+def names(pair) -> list[str]:
+    return [scene.id for scene in pair.scenes]
 
 
 def middle(bbox) -> AOI:
