@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -57,7 +58,7 @@ def test_the_cloud_method_is_what_the_pairing_went_by():
     scene, no = make_scene("optical"), np.zeros((4, 4), dtype=bool)
     mask = Mask(
         inside=~no, observed=~no, cloud=no, snow=no, rasterise=lambda _: ~no,
-        title="Classes, by Sen2Cor 2.8",
+        place=(Affine.identity(), "EPSG:4326"), title="Classes, by Sen2Cor 2.8",
     )  # fmt: skip
     looks = (
         Look(scene=scene, mask=mask, cloud=0.0),
