@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 REMOTE = ("http", "https", "s3")
 """Schemes that are read over the network."""
+HEADERS = 16
+"""Headers fetched at a time."""
 KEPT = 64
 """Remote files whose headers and last blocks stay in memory."""
 
@@ -92,9 +95,28 @@ class Reader:
     """The process's own by default, under what the settings allow."""
     budget: Budget = field(default_factory=Budget)
 
+    def start(self, refs: Iterable[AssetRef]) -> None:
+        """Fetch the headers of remote files together, which else come one after the other.
+
+        A failure is left to whoever opens the file, and can name it.
+        """
+        hrefs = {ref.href for ref in refs if urlsplit(ref.href).scheme in REMOTE}
+        if len(hrefs) > 1:
+            with ThreadPoolExecutor(min(HEADERS, len(hrefs))) as lanes:
+                list(lanes.map(self._start, hrefs))
+
+    def _start(self, href: str) -> None:
+        with suppress(WebError, AccessDenied, Cancelled):
+            self.files.remote(href, self.budget)
+
     @contextmanager
-    def open(self, ref: AssetRef) -> Iterator[Raster]:
+    def open(self, ref: AssetRef, overview: int | None = None) -> Iterator[Raster]:
         """An asset's band; every failure to open or read it names the asset.
+
+        Args:
+            ref: The asset.
+            overview: Number of one of the file's overviews, which says nothing but pixels, place
+                and nodata; None = the file itself.
 
         Raises:
             AccessDenied: A key is missing or refused.
@@ -109,7 +131,7 @@ class Reader:
         try:
             if path is None:
                 opener = Opener(self.files.remote(ref.href, self.budget), self.budget)
-            with _open_raster(path, opener, ref.href) as source:
+            with _open_raster(path, opener, ref.href, overview) as source:
                 _check_count(source, ref)
                 yield (
                     Raster(source, ref.index, opener.file.version, opener.read)
@@ -127,10 +149,14 @@ class Reader:
 
 
 @contextmanager
-def _open_raster(path: Path | None, opener: Opener | None, href: str) -> Iterator[DatasetReader]:
+def _open_raster(
+    path: Path | None, opener: Opener | None, href: str, overview: int | None
+) -> Iterator[DatasetReader]:
     import rasterio
 
     options: dict[str, Any] = {"driver": _driver(href)}
+    if overview is not None:
+        options["overview_level"] = overview
     with placeless():
         if opener is None:
             source = rasterio.open(path, **options)

@@ -59,21 +59,22 @@ def load_chip(
     plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader)
     check_size(plan.grid, plan.aoi)
     lattice = lattice_of(plan.pair, plan.grid, reader)
-    layers = read_layers(plan, lattice, reader)
-    optical = [layer for layer in layers if layer.band in plan.bands]
-    sar = [layer for layer in layers if layer.band in plan.polarisations]
-    reflectance = np.stack([layer.values for layer in optical]) if optical else None
-    backscatter = np.stack([layer.values for layer in sar]) if sar else None
+    layers, pixels = read_layers(plan, lattice, reader)
+    optical, sar = layers[: len(plan.bands)], layers[len(plan.bands) :]
+    reflectance = pixels[: len(optical)] if optical else None
+    backscatter = pixels[len(optical) :] if sar else None
+    valid_optical = None if reflectance is None else _valid(reflectance)
+    valid_sar = None if backscatter is None else _valid(backscatter)
     inside = inside_mask(plan.grid, plan.aoi.geometry)
-    _check_data(plan, (("optical", reflectance), ("SAR", backscatter)), inside)
+    _check_data(plan, (("optical", valid_optical), ("SAR", valid_sar)), inside)
     return Chip(
         grid=plan.grid,
         optical=reflectance,
         sar=backscatter,
         bands=plan.bands,
         polarisations=plan.polarisations,
-        valid_optical=None if reflectance is None else _valid(reflectance),
-        valid_sar=None if backscatter is None else _valid(backscatter),
+        valid_optical=valid_optical,
+        valid_sar=valid_sar,
         inside=inside,
         radiometry=_radiometry(plan.pair, optical, sar),
         pair=plan.pair,
@@ -84,12 +85,12 @@ def load_chip(
 
 def _check_data(
     plan: LoadPlan,
-    stacks: Iterable[tuple[str, NDArray[np.float32] | None]],
+    masks: Iterable[tuple[str, NDArray[np.bool_] | None]],
     inside: NDArray[np.bool_],
 ) -> None:
     """Refuse a chip without a single pixel of one of its sensors in the AOI."""
-    for name, stack in stacks:
-        if stack is not None and not _valid(stack)[inside].any():
+    for name, valid in masks:
+        if valid is not None and not valid[inside].any():
             raise LoadError(
                 f"The {name} scene has no data in the AOI {plan.aoi.name!r}.",
                 found="nodata only",

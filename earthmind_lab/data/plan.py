@@ -10,6 +10,7 @@ from earthmind_lab.chip import LoadPlan
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.chip_grid import BANDS, chip_grid, lattice_of
 from earthmind_lab.data.files import Reader
+from earthmind_lab.data.overviews import coarsest
 from earthmind_lab.data.resample import Lattice, window_pixels
 from earthmind_lab.errors import LoadError
 from earthmind_lab.grid import inside_mask
@@ -49,10 +50,11 @@ def plan_chip(
     names = _bands(pair.optical, bands)
     polarisations = _polarisations(pair.sar)
     _check_reach(pair, aoi)
+    refs = [(scene, ref) for scene, band in wanted(pair, names, polarisations)
+            for ref in assets_of(scene, band)]  # fmt: skip
+    reader.start(ref for _, ref in refs)
     grid = chip_grid(pair, aoi, gsd, reader)
     check_size(grid, aoi)
-    refs = [ref for scene, band in wanted(pair, names, polarisations)
-            for ref in assets_of(scene, band)]  # fmt: skip
     return LoadPlan(
         pair=pair,
         aoi=aoi,
@@ -126,13 +128,17 @@ def check_size(grid: GeoBox, aoi: AOI) -> None:
         )
 
 
-def _bytes(refs: Iterable[AssetRef], lattice: Lattice, grid: GeoBox, reader: Reader) -> int:
+def _bytes(
+    refs: Iterable[tuple[Scene, AssetRef]], lattice: Lattice, grid: GeoBox, reader: Reader
+) -> int:
     """What `load_chip` reads of these files, at most."""
     size = 0
-    for ref in refs:
+    for scene, ref in refs:
         with reader.open(ref) as source:
-            if source.crs is not None:
-                size += window_pixels(source, lattice, grid) * source.dtype.itemsize
+            if source.crs is None:
+                continue
+            with coarsest(scene, ref, source, lattice, reader) as seen:
+                size += window_pixels(seen, lattice, grid) * source.dtype.itemsize
     return size
 
 
