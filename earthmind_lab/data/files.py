@@ -11,8 +11,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -98,16 +98,31 @@ class Reader:
     def start(self, refs: Iterable[AssetRef]) -> None:
         """Fetch the headers of remote files together, which else come one after the other.
 
-        A failure is left to whoever opens the file, and can name it.
-        """
-        hrefs = {ref.href for ref in refs if urlsplit(ref.href).scheme in REMOTE}
-        if len(hrefs) > 1:
-            with ThreadPoolExecutor(min(HEADERS, len(hrefs))) as lanes:
-                list(lanes.map(self._start, hrefs))
+        The first failure stops the others.
 
-    def _start(self, href: str) -> None:
-        with suppress(WebError, AccessDenied, Cancelled):
-            self.files.remote(href, self.budget)
+        Raises:
+            AccessDenied: A key is missing or refused.
+            AssetUnavailable: One of the files can't be had.
+            Cancelled: The budget was cancelled.
+        """
+        remote = {ref.href: ref for ref in refs if urlsplit(ref.href).scheme in REMOTE}
+        if not remote:
+            return
+        lanes = ThreadPoolExecutor(min(HEADERS, len(remote)))
+        try:
+            for started in as_completed(lanes.submit(self._start, ref) for ref in remote.values()):
+                started.result()
+        except BaseException:
+            self.budget.cancel()
+            raise
+        finally:
+            lanes.shutdown(cancel_futures=True)
+
+    def _start(self, ref: AssetRef) -> None:
+        try:
+            self.files.remote(ref.href, self.budget)
+        except WebError as error:
+            raise _failed(ref, error) from error
 
     @contextmanager
     def open(self, ref: AssetRef, overview: int | None = None) -> Iterator[Raster]:
