@@ -144,6 +144,7 @@ class Reader:
 
         path, opener = local_file(ref), None
         try:
+            self.budget.check()
             if path is None:
                 opener = Opener(self.files.remote(ref.href, self.budget), self.budget)
             with _open_raster(path, opener, ref.href, overview) as source:

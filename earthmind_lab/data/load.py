@@ -76,7 +76,7 @@ def load_chip(
         valid_optical=valid_optical,
         valid_sar=valid_sar,
         inside=inside,
-        radiometry=_radiometry(plan.pair, optical, sar),
+        radiometry=radiometry_of(plan.pair, optical, sar),
         pair=plan.pair,
         aoi=plan.aoi,
         provenance=provenance(plan, lattice, {layer.band: layer.inputs for layer in layers}),
@@ -103,7 +103,12 @@ def _valid(stack: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(stack).all(axis=0), dtype=bool)
 
 
-def _radiometry(pair: ScenePair, optical: list[Layer], sar: list[Layer]) -> Radiometry:
+def radiometry_of(pair: ScenePair, optical: list[Layer], sar: list[Layer]) -> Radiometry:
+    """What the numbers of some layers mean.
+
+    Raises:
+        RadiometryUnknown: They don't mean the same.
+    """
     details: dict[str, Any] = {}
     if optical:
         offsets = {layer.inputs[0]["offset"] for layer in optical}

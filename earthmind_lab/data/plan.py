@@ -66,6 +66,42 @@ def plan_chip(
     )
 
 
+def plan_on_grids(
+    pair: ScenePair,
+    aoi: AOI,
+    grids: Sequence[GeoBox],
+    *,
+    bands: Sequence[str] | None = None,
+    reader: Reader | None = None,
+) -> list[LoadPlan]:
+    """As `plan_chip`, on grids of one lattice that are given; each file is opened once.
+
+    Args:
+        pair: The scenes.
+        aoi: The area.
+        grids: Where to.
+        bands: Optical bands, as `plan_chip`.
+        reader: Opens the files, within a time limit; two minutes by default.
+
+    Raises:
+        LoadError: As `plan_chip`, for each of the grids.
+    """
+    reader = reader or Reader()
+    names, polarisations = _bands(pair.optical, bands), _polarisations(pair.sar)
+    _check_reach(pair, aoi)
+    for grid in grids:
+        check_size(grid, aoi)
+    refs = [(scene, ref) for scene, band in wanted(pair, names, polarisations)
+            for ref in assets_of(scene, band)]  # fmt: skip
+    reader.start(ref for _, ref in refs)
+    sizes = _sizes(refs, lattice_of(pair, grids[0], reader), grids, reader)
+    return [
+        LoadPlan(pair=pair, aoi=aoi, grid=grid, bands=names, polarisations=polarisations,
+                 reads=len(refs), bytes=size)
+        for grid, size in zip(grids, sizes, strict=True)
+    ]  # fmt: skip
+
+
 def _bands(scene: Scene | None, asked: Sequence[str] | None) -> tuple[str, ...]:
     if scene is None:
         return ()
@@ -132,14 +168,25 @@ def _bytes(
     refs: Iterable[tuple[Scene, AssetRef]], lattice: Lattice, grid: GeoBox, reader: Reader
 ) -> int:
     """What `load_chip` reads of these files, at most."""
-    size = 0
+    return _sizes(refs, lattice, [grid], reader)[0]
+
+
+def _sizes(
+    refs: Iterable[tuple[Scene, AssetRef]],
+    lattice: Lattice,
+    grids: Sequence[GeoBox],
+    reader: Reader,
+) -> list[int]:
+    """Bytes that are read of these files for each of several grids, at most."""
+    sizes = [0] * len(grids)
     for scene, ref in refs:
         with reader.open(ref) as source:
             if source.crs is None:
                 continue
             with coarsest(scene, ref, source, lattice, reader) as seen:
-                size += window_pixels(seen, lattice, grid) * source.dtype.itemsize
-    return size
+                for index, grid in enumerate(grids):
+                    sizes[index] += window_pixels(seen, lattice, grid) * source.dtype.itemsize
+    return sizes
 
 
 def _box(bounds: Sequence[float]) -> str:

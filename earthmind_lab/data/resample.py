@@ -58,13 +58,15 @@ class Lattice:
 
         Args:
             grid: An upright, north-up grid.
-            anchor: A pixel corner that all grids of the lattice share; by default the
-                multiples of the pixel size when the grid lies on them.
+            anchor: A pixel corner that all grids of the lattice share; by default the one
+                nearest to the origin of the CRS, which is the same for every cut.
         """
         a = grid.affine
-        for x0, y0 in (anchor or (0.0, 0.0), (a.c, a.f)):
-            if _whole((a.c - x0) / a.a) and _whole((a.f - y0) / a.e):
-                break
+        x0, y0 = anchor or (0.0, 0.0)
+        if not (_whole((a.c - x0) / a.a) and _whole((a.f - y0) / a.e)):
+            # Rounded: what is left of a cut's corner carries the errors of its distance.
+            x0 = round(math.fmod(a.c / a.a, 1), 6) * a.a
+            y0 = round(math.fmod(a.f / a.e, 1), 6) * a.e
         return cls(str(grid.crs), x0, y0, a.a, -a.e)
 
     def affine(self, row: int, column: int) -> Affine:
