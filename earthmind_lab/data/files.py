@@ -38,7 +38,9 @@ REMOTE = ("http", "https", "s3")
 HEADERS = 16
 """Headers fetched at a time."""
 KEPT = 64
-"""Remote files whose headers and last blocks stay in memory."""
+"""Remote files whose headers stay in memory."""
+MOST = 512 * 2**20
+"""Bytes that all remote files together keep in memory."""
 
 
 class Files:
@@ -67,6 +69,7 @@ class Files:
             known = self._remote.get(href)
             if known is not None:
                 self._remote.move_to_end(href)
+                self._trim()
                 return known
         file = RemoteFile(href=href, links=self.links, web=self.web)
         file.start(budget)
@@ -74,7 +77,17 @@ class Files:
             self._remote[href] = file
             while len(self._remote) > KEPT:
                 self._remote.popitem(last=False)
+            self._trim()
         return file
+
+    def _trim(self) -> None:
+        """Drop the pixels of the files used longest ago, where there are too many in memory."""
+        held = sum(file.held for file in self._remote.values())
+        for file in self._remote.values():
+            if held <= MOST:
+                break
+            held -= file.held
+            file.trim()
 
     def forget(self, href: str) -> None:
         """Drop what is known of a remote file, which may have changed."""

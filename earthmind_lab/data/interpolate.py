@@ -82,6 +82,8 @@ def places_of(
         shape: (rows, columns) of the window.
         source: Pixel to map of the raster, and its CRS; None = the lattice's own.
     """
+    from odc.geo.crs import CRS
+
     to_map, crs = source
     if crs is None and not (to_map.b or to_map.d):
         x = lattice.x0 + (start[1] + 0.5 + np.arange(shape[1], dtype=np.float64)) * lattice.dx
@@ -93,6 +95,10 @@ def places_of(
     x, y = np.meshgrid(lattice.x0 + nodes[1] * lattice.dx, lattice.y0 - nodes[0] * lattice.dy)
     if crs is not None:
         x, y = move_points(x, y, lattice.crs, crs)
+        if CRS(crs).geographic:
+            # Beyond the antimeridian longitudes go on as the raster's do.
+            west = to_map.c
+            x = np.where(x < west - 90, x + 360, np.where(x >= west + 270, x - 360, x))
     inverse = ~to_map
     return Places(
         shape=shape,

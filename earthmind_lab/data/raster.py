@@ -99,11 +99,11 @@ class Raster:
         """Stored numbers (rows, columns) of a window, thinned to `out_shape`."""
         if self.fetch is None or window is None or out_shape is not None:
             return np.asarray(self.source.read(self.index, window=window, out_shape=out_shape))
-        strips = self._strips(window)
-        if len(strips) == 1:
-            self.fetch(self._ranges(window))
-            return np.asarray(self.source.read(self.index, window=window))
-        return np.concatenate([self.read(strip) for strip in strips])
+        parts = []
+        for strip in self._strips(window):
+            self.fetch(self._ranges(strip))
+            parts.append(np.asarray(self.source.read(self.index, window=strip)))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def prefetch(self, windows: Iterable[Window]) -> None:
         """Get the tiles of several windows of a remote file together, if memory holds them."""

@@ -51,6 +51,17 @@ class RemoteFile:
     _blocks: OrderedDict[int, bytes] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    @property
+    def held(self) -> int:
+        """Bytes of blocks in memory, about."""
+        return len(self._blocks) * BLOCK
+
+    def trim(self) -> None:
+        """Keep the header only."""
+        with self._lock:
+            for block in [block for block in self._blocks if block * BLOCK >= FIRST]:
+                del self._blocks[block]
+
     def start(self, budget: Budget) -> None:
         """Read the first blocks, and with them the size and the version.
 

@@ -282,3 +282,16 @@ def test_places_between_nodes_are_near_the_exact_ones() -> None:
         exact_x, exact_y = change.transform(*np.meshgrid(px, py))
         assert np.abs((exact_x - west) / step - 0.5 - columns).max() < 1e-3
         assert np.abs((north - exact_y) / step - 0.5 - rows).max() < 1e-3
+
+
+def test_places_go_on_beyond_the_antimeridian() -> None:
+    """A raster in degrees that ends at 180°, on the grid of the zone before it."""
+    from pyproj import Transformer
+
+    from earthmind_lab.data.resample import Lattice
+
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32660", always_xy=True).transform(179.9995, 5.0)
+    lattice = Lattice("EPSG:32660", 0.0, 0.0, 10.0, 10.0)
+    start, source = (int(-y // 10), int(x // 10)), upright(179.9, 5.01, 9e-5)
+    columns = interpolate.places_of(lattice, start, (8, 30), (source, "EPSG:4326")).part(0, 8)[1]
+    assert np.abs(np.diff(columns, axis=1) - 1).max() < 0.01
