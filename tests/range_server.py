@@ -32,6 +32,9 @@ class RangeServer:
     """Paths with queries in order of arrival."""
     seen: Counter[str] = field(default_factory=Counter)
     """Requests per path."""
+    waiting: int = 0
+    """Requests that wait for their delay."""
+    most_waiting: int = 0
     url: str = ""
     """``http://127.0.0.1:port``."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,8 +87,12 @@ def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
                 state.requests.append(self.path)
                 state.seen[path] += 1
                 number = len(state.requests)
+                state.waiting += 1
+                state.most_waiting = max(state.waiting, state.most_waiting)
             if state.delay:
                 time.sleep(state.delay)
+            with state.lock:
+                state.waiting -= 1
             fault = state.fault(self.path, number)
             if fault in ("429", "500", "expired", "redirect"):
                 return self._status(fault)
