@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from earthmind_lab.answer import Answer, Claim, Detection
     from earthmind_lab.aoi import AOI
     from earthmind_lab.checks import doctor
-    from earthmind_lab.chip import Chip, LoadPlan, Radiometry
+    from earthmind_lab.chip import Chip, ChipSeries, LoadPlan, Radiometry
     from earthmind_lab.conversation import Conversation, PendingAnswer, ask
+    from earthmind_lab.data.areas import AreaPlan, open_area, plan_area
     from earthmind_lab.data.bundle import open_bundle, save_bundle
     from earthmind_lab.data.change import search_change
     from earthmind_lab.data.frozen import freeze_search
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from earthmind_lab.data.own_files import open_chip
     from earthmind_lab.data.samples import places
     from earthmind_lab.data.search import search_candidates, search_pairs
+    from earthmind_lab.data.series import load_series, plan_series
     from earthmind_lab.engine.loading import load_engine
     from earthmind_lab.errors import EarthMindError
     from earthmind_lab.exchange import Options, Region, Reply, View
@@ -51,9 +53,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "AOI": "aoi",
     "Answer": "answer",
+    "AreaPlan": "data.areas",
     "Candidates": "scene",
     "ChangePair": "scene",
     "Chip": "chip",
+    "ChipSeries": "chip",
     "Claim": "answer",
     "Conversation": "conversation",
     "Detection": "answer",
@@ -77,10 +81,14 @@ _HOMES = {
     "freeze_search": "data.frozen",
     "load_chip": "data.load",
     "load_engine": "engine.loading",
+    "load_series": "data.series",
+    "open_area": "data.areas",
     "open_bundle": "data.bundle",
     "open_chip": "data.own_files",
     "places": "data.samples",
+    "plan_area": "data.areas",
     "plan_chip": "data.load",
+    "plan_series": "data.series",
     "replay_record": "replay:replay",
     "save_bundle": "data.bundle",
     "search_candidates": "data.search",
@@ -91,9 +99,11 @@ _HOMES = {
 __all__ = [
     "AOI",
     "Answer",
+    "AreaPlan",
     "Candidates",
     "ChangePair",
     "Chip",
+    "ChipSeries",
     "Claim",
     "Conversation",
     "Detection",
@@ -117,10 +127,14 @@ __all__ = [
     "freeze_search",
     "load_chip",
     "load_engine",
+    "load_series",
+    "open_area",
     "open_bundle",
     "open_chip",
     "places",
+    "plan_area",
     "plan_chip",
+    "plan_series",
     "replay_record",
     "save_bundle",
     "search_candidates",

@@ -6,7 +6,7 @@ A chip whose grid, arrays, masks, radiometry and scenes contradict each other ca
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.chip_checks import check_grid, check_mask, check_radiometry, check_stack
-from earthmind_lab.errors import GridMismatch, RadiometryUnknown
+from earthmind_lab.errors import GridMismatch, LoadError, RadiometryUnknown
 from earthmind_lab.scene import ScenePair
 from earthmind_lab.sensors import Quantity
 
@@ -183,10 +183,50 @@ class Chip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChipSeries:
-    """Chips on one grid, ordered by time."""
+    """Chips on one grid, ordered by time: held, or loaded one by one when they are asked for."""
 
-    chips: tuple[Chip, ...]
+    chips: tuple[Chip, ...] = ()
+    """Held in memory; or empty, and there are `plans`."""
+    plans: tuple[LoadPlan, ...] = ()
+    """What is loaded on demand, and what that will cost."""
+    load: Callable[[LoadPlan], Chip] | None = None
+    """Loads the chip of a plan."""
 
     def __post_init__(self) -> None:
-        if any(chip.grid != self.chips[0].grid for chip in self.chips):
+        members = self.chips or self.plans
+        if not members or (self.chips and self.plans) or (self.plans and self.load is None):
+            raise LoadError(
+                "A series is made of chips, or of plans and what loads them.",
+                found=f"{len(self.chips)} chips, {len(self.plans)} plans",
+            )
+        if any(member.grid != self.grid for member in members):
             raise GridMismatch("The chips of a series must share one grid.")
+
+    @property
+    def grid(self) -> GeoBox:
+        """Of every chip."""
+        return (self.chips or self.plans)[0].grid
+
+    @property
+    def bytes(self) -> int:
+        """Upper estimate of what all loads together read, uncompressed."""
+        return sum(plan.bytes for plan in self.plans)
+
+    def __len__(self) -> int:
+        return len(self.chips or self.plans)
+
+    def __getitem__(self, index: int) -> Chip:
+        """A chip; one that isn't held is loaded, each time."""
+        if self.chips or self.load is None:
+            return self.chips[index]
+        return self.load(self.plans[index])
+
+    def __iter__(self) -> Iterator[Chip]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def dataset(self) -> xarray.Dataset:
+        """As `Chip.dataset` with `time` in front; nothing is read before it is computed."""
+        from earthmind_lab.stack import series_dataset
+
+        return series_dataset(self)

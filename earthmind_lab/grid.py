@@ -144,6 +144,21 @@ def metres_at(crs: Any, x: float, y: float, across: float, down: float) -> tuple
     return float(east), float(north)
 
 
+def move_points(
+    x: NDArray[np.float64], y: NDArray[np.float64], source: str, target: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points in another CRS; infinite where it has no place for them.
+
+    Args:
+        x: Eastings or longitudes, any shape.
+        y: Northings or latitudes, same shape.
+        source: Names the CRS they are in.
+        target: Names the CRS they shall be in.
+    """
+    moved_x, moved_y = _transformer(source, target).transform(x, y)
+    return moved_x, moved_y
+
+
 @contextmanager
 def placeless() -> Iterator[None]:
     """Around calls of rasterio that warn of rasters without a place, one thread at a time.

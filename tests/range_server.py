@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -33,6 +32,9 @@ class RangeServer:
     """Paths with queries in order of arrival."""
     seen: Counter[str] = field(default_factory=Counter)
     """Requests per path."""
+    waiting: int = 0
+    """Requests that wait for their delay."""
+    most_waiting: int = 0
     url: str = ""
     """``http://127.0.0.1:port``."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -77,7 +79,7 @@ class _Quiet(ThreadingHTTPServer):
 def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # headers and body go out as two packets
+        disable_nagle_algorithm = True  # else a header waits 40 ms for its body's company
 
         def log_message(self, *_args: object) -> None:
             pass
@@ -98,8 +100,12 @@ def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
                 state.requests.append(self.path)
                 state.seen[path] += 1
                 number = len(state.requests)
+                state.waiting += 1
+                state.most_waiting = max(state.waiting, state.most_waiting)
             if state.delay:
                 time.sleep(state.delay)
+            with state.lock:
+                state.waiting -= 1
             fault = state.fault(self.path, number)
             if fault in ("429", "500", "expired", "redirect"):
                 return self._status(fault)
@@ -112,6 +118,9 @@ def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return None
             return self._file(path, fault)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def _status(self, fault: str) -> None:
             code = {"429": 429, "500": 500, "expired": 403, "redirect": 302}[fault]
@@ -127,25 +136,30 @@ def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
             file = (state.folder / path.lstrip("/")).resolve()
             if not file.is_file() or state.folder.resolve() not in file.parents:
                 return self._empty(404)
-            body = file.read_bytes()
-            tag = f'"{md5(body, usedforsecurity=False).hexdigest()}"'
+            about = file.stat()
+            size = about.st_size
+            tag = f'"{about.st_mtime_ns:x}-{size:x}"'  # as real servers make them
             if self.headers.get("If-Match", tag) != tag:
                 return self._empty(412)
             span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-            part = body
             if span and state.ranges:
-                first, last = int(span[1]), min(int(span[2]), len(body) - 1)
-                part = body[first : last + 1]
+                first, last = int(span[1]), min(int(span[2]), size - 1)
                 self.send_response(206)
-                self.send_header("Content-Range", f"bytes {first}-{last}/{len(body)}")
+                self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
             else:
+                first, last = 0, size - 1
                 self.send_response(200)
+            with file.open("rb") as opened:
+                opened.seek(first)
+                part = opened.read(last + 1 - first)
             self.send_header("ETag", tag)
             self.send_header("Content-Length", str(len(part)))
             self.end_headers()
             return self._send(part, fault)
 
         def _send(self, part: bytes, fault: str | None) -> None:
+            if self.command == "HEAD":
+                return
             if fault == "truncated":
                 self.wfile.write(part[: len(part) // 2])
                 self.close_connection = True
@@ -165,3 +179,13 @@ def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
 
     return Handler
+
+
+if __name__ == "__main__":
+    # A folder and a delay in seconds: prints the address and serves until it is stopped.
+    import sys
+
+    with serve(Path(sys.argv[1]), delay=float(sys.argv[2])) as running:
+        sys.stdout.write(f"{running.url}\n")
+        sys.stdout.flush()
+        threading.Event().wait()

@@ -17,7 +17,7 @@ from shapely.geometry import box
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, ChipSeries, LoadPlan, Radiometry
-from earthmind_lab.errors import GridMismatch, RadiometryUnknown
+from earthmind_lab.errors import GridMismatch, LoadError, RadiometryUnknown
 from earthmind_lab.scene import Scene, ScenePair
 
 UTM = GeoBox((4, 6), Affine(10, 0, 600000, 0, -10, 4200000), "EPSG:32630")
@@ -232,6 +232,21 @@ def test_series_share_one_grid() -> None:
     assert len(ChipSeries(chips=(make_chip(), make_chip())).chips) == 2
     with pytest.raises(GridMismatch):
         ChipSeries(chips=(make_chip(), make_chip(DEGREES)))
+
+
+def test_series_are_held_or_planned() -> None:
+    chip = make_chip()
+    series = ChipSeries(chips=(chip, chip))
+    assert list(series) == [chip, chip] and series[1] is chip and series.grid == UTM
+    assert series.bytes == 0
+    plan = LoadPlan(
+        pair=chip.pair, aoi=chip.aoi, grid=UTM, bands=("red",), polarisations=(), reads=1, bytes=48
+    )
+    lazy = ChipSeries(plans=(plan, plan), load=lambda asked: make_chip(grid=asked.grid))
+    assert (len(lazy), lazy.bytes, lazy[0].grid) == (2, 96, UTM)
+    for wrong in ({}, {"chips": (chip,), "plans": (plan,)}, {"plans": (plan,)}):
+        with pytest.raises(LoadError, match="plans"):
+            ChipSeries(**wrong)
 
 
 def test_radiometry_is_plain_data() -> None:

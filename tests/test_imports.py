@@ -11,6 +11,7 @@ import earthmind_lab
 
 HEAVY = (
     "anywidget",
+    "dask",
     "geopandas",
     "gradio",
     "ipyleaflet",

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -37,8 +38,12 @@ REMOTE = ("http", "https", "s3")
 """Schemes that are read over the network."""
 DRIVERS = {".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 """GDAL's name of the format by the end of a file's name; GeoTIFF has too many to list."""
+HEADERS = 16
+"""Headers fetched at a time."""
 KEPT = 64
-"""Remote files whose headers and last blocks stay in memory."""
+"""Remote files whose headers stay in memory."""
+MOST = 512 * 2**20
+"""Bytes that all remote files together keep in memory."""
 
 
 class Files:
@@ -67,6 +72,7 @@ class Files:
             known = self._remote.get(href)
             if known is not None:
                 self._remote.move_to_end(href)
+                self._trim()
                 return known
         file = RemoteFile(href=href, links=self.links, web=self.web)
         file.start(budget)
@@ -74,7 +80,17 @@ class Files:
             self._remote[href] = file
             while len(self._remote) > KEPT:
                 self._remote.popitem(last=False)
+            self._trim()
         return file
+
+    def _trim(self) -> None:
+        """Drop the pixels of the files used longest ago, where there are too many in memory."""
+        held = sum(file.held for file in self._remote.values())
+        for file in self._remote.values():
+            if held <= MOST:
+                break
+            held -= file.held
+            file.trim()
 
     def forget(self, href: str) -> None:
         """Drop what is known of a remote file, which may have changed."""
@@ -95,9 +111,43 @@ class Reader:
     """The process's own by default, under what the settings allow."""
     budget: Budget = field(default_factory=Budget)
 
+    def start(self, refs: Iterable[AssetRef]) -> None:
+        """Fetch the headers of remote files together, which else come one after the other.
+
+        The first failure stops the others.
+
+        Raises:
+            AccessDenied: A key is missing or refused.
+            AssetUnavailable: One of the files can't be had.
+            Cancelled: The budget was cancelled.
+        """
+        remote = {ref.href: ref for ref in refs if urlsplit(ref.href).scheme in REMOTE}
+        if not remote:
+            return
+        lanes = ThreadPoolExecutor(min(HEADERS, len(remote)))
+        try:
+            for started in as_completed(lanes.submit(self._start, ref) for ref in remote.values()):
+                started.result()
+        except BaseException:
+            self.budget.cancel()
+            raise
+        finally:
+            lanes.shutdown(cancel_futures=True)
+
+    def _start(self, ref: AssetRef) -> None:
+        try:
+            self.files.remote(ref.href, self.budget)
+        except WebError as error:
+            raise _failed(ref, error) from error
+
     @contextmanager
-    def open(self, ref: AssetRef) -> Iterator[Raster]:
+    def open(self, ref: AssetRef, overview: int | None = None) -> Iterator[Raster]:
         """An asset's band; every failure to open or read it names the asset.
+
+        Args:
+            ref: The asset.
+            overview: Number of one of the file's overviews, which says nothing but pixels, place
+                and nodata; None = the file itself.
 
         Raises:
             AccessDenied: A key is missing or refused.
@@ -110,9 +160,10 @@ class Reader:
 
         path, opener = local_file(ref), None
         try:
+            self.budget.check()
             if path is None:
                 opener = Opener(self.files.remote(ref.href, self.budget), self.budget)
-            with _open_raster(path, opener, ref.href) as source:
+            with _open_raster(path, opener, ref.href, overview) as source:
                 _check_count(source, ref)
                 yield (
                     Raster(source, ref.index, opener.file.version, opener.read)
@@ -160,10 +211,14 @@ class Reader:
 
 
 @contextmanager
-def _open_raster(path: Path | None, opener: Opener | None, href: str) -> Iterator[DatasetReader]:
+def _open_raster(
+    path: Path | None, opener: Opener | None, href: str, overview: int | None
+) -> Iterator[DatasetReader]:
     import rasterio
 
     options: dict[str, Any] = {"driver": _driver(href)}
+    if overview is not None:
+        options["overview_level"] = overview
     with placeless():
         if opener is None:
             source = rasterio.open(path, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from earthmind_lab.data.resample import Lattice
 from earthmind_lab.errors import RadiometryUnknown
 from earthmind_lab.scene import Scene
 
-if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
-
 REMOTE_LANES, LOCAL_LANES = 16, 2
 """Bands read at a time: the network waits, a disk computes."""
 
@@ -33,8 +30,6 @@ class Layer:
 
     band: str
     scene: Scene
-    values: NDArray[np.float32]
-    """(y, x) reflectance or dB."""
     first: AssetRef
     parts: tuple[Part, ...]
     """Per file: what was done to its numbers."""
@@ -42,29 +37,37 @@ class Layer:
     """Per file: what it is, for provenance."""
 
 
-def read_layers(plan: LoadPlan, lattice: Lattice, reader: Reader) -> list[Layer]:
+def read_layers(
+    plan: LoadPlan, lattice: Lattice, reader: Reader
+) -> tuple[list[Layer], NDArray[np.float32]]:
     """Every band, several at a time; the first failure, or an interrupt, stops the others.
 
     Args:
         plan: What to read.
         lattice: The lattice of its grid.
         reader: Opens the files.
+
+    Returns:
+        What each band is and where it came from, and the pixels of all, (band, y, x): optical
+        bands first, as reflectance, then the polarisations in dB.
     """
     from tqdm.auto import tqdm
 
     pairs = wanted(plan.pair, plan.bands, plan.polarisations)
+    # All bands lie in one array from the start, which saves the chip a copy.
+    pixels = np.empty((len(pairs), *plan.grid.shape), dtype=np.float32)
     remote = any(scene.assets[band].startswith(REMOTE) for scene, band in pairs)
     lanes = ThreadPoolExecutor(REMOTE_LANES if remote else LOCAL_LANES)
     try:
         reads = [
-            lanes.submit(_read_layer, scene, band, lattice, plan.grid, reader, plan.speckle)
-            for scene, band in pairs
+            lanes.submit(_read_layer, scene, band, lattice, plan, reader, into)
+            for (scene, band), into in zip(pairs, pixels, strict=True)
         ]
         done = as_completed(reads)
         bar = {"desc": "loading", "unit": "band", "delay": 1, "leave": False, "disable": None}
         for read in tqdm(done, total=len(reads), **bar):
             read.result()
-        return [read.result() for read in reads]
+        return [read.result() for read in reads], pixels
     except BaseException:
         reader.budget.cancel()
         raise
@@ -76,29 +79,27 @@ def _read_layer(
     scene: Scene,
     band: str,
     lattice: Lattice,
-    grid: GeoBox,
+    plan: LoadPlan,
     reader: Reader,
-    filtered: str | None,
+    values: NDArray[np.float32],
 ) -> Layer:
-    """One band; further items of the same acquisition fill what the first leaves empty."""
+    """One band into `values`; further items of the acquisition fill what the first leaves empty."""
     refs = assets_of(scene, band)
-    values = np.full(tuple(grid.shape), np.nan, dtype=np.float32)
     parts: list[Part] = []
     inputs: list[dict[str, Any]] = []
     for ref in refs:
         with reader.open(ref) as source:
-            pixels, part = read_part(scene, ref, source, lattice, grid, reader, filtered)
+            pixels, part = read_part(scene, ref, source, lattice, plan, reader)
             facts = input_facts(scene, ref, source, part.kernel, part.scaling)
         parts.append(part)
         inputs.append(facts | dict(part.facts))
-        values = np.where(np.isnan(values), pixels, values)
+        np.copyto(values, pixels, where=np.isnan(values) if ref is not refs[0] else True)
         if not np.isnan(values).any():
             break
     _check_alike(scene, band, parts)
     return Layer(
         band=band,
         scene=scene,
-        values=values,
         first=refs[0],
         parts=tuple(parts),
         inputs=tuple(inputs),

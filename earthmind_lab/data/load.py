@@ -9,29 +9,25 @@ the scene's own. Every other chip lies on `AOI.grid`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.chip import Chip, LoadPlan, Radiometry
-from earthmind_lab.data import plausible
-from earthmind_lab.data.backscatter import SAR_FLOOR_DB, sar_details
+from earthmind_lab.chip import Chip, LoadPlan
 from earthmind_lab.data.cache import ChipCache
 from earthmind_lab.data.cache_key import chip_key
 from earthmind_lab.data.chip_grid import lattice_of
 from earthmind_lab.data.files import Reader
-from earthmind_lab.data.grd import grd_radiometry
-from earthmind_lab.data.layers import Layer, read_layers
-from earthmind_lab.data.plan import check_size, plan_chip
+from earthmind_lab.data.layers import read_layers
+from earthmind_lab.data.plan import check_size, plan_chip, plan_files
 from earthmind_lab.data.provenance import provenance
-from earthmind_lab.data.reflectance import optical_level
-from earthmind_lab.data.shift import Shift, measure_shift, shift_details
+from earthmind_lab.data.shift import measure_shift
 from earthmind_lab.data.speckle import Speckle, check_filter
-from earthmind_lab.errors import LoadError, RadiometryUnknown
+from earthmind_lab.data.together import check_pixels, radiometry_of
+from earthmind_lab.errors import LoadError
 from earthmind_lab.grid import inside_mask
 from earthmind_lab.scene import ScenePair
 
@@ -87,94 +83,48 @@ def load_chip(
 def _read(plan: LoadPlan, reader: Reader) -> Chip:
     """The chip of a plan, from the files of its scenes."""
     check_size(plan.grid, plan.aoi)
+    reader.start(plan_files(plan))
     lattice = lattice_of(plan.pair, plan.grid, reader)
-    layers = read_layers(plan, lattice, reader)
-    optical = [layer for layer in layers if layer.band in plan.bands]
-    sar = [layer for layer in layers if layer.band in plan.polarisations]
-    reflectance = np.stack([layer.values for layer in optical]) if optical else None
-    backscatter = np.stack([layer.values for layer in sar]) if sar else None
-    _check_pixels(optical, sar)
+    layers, pixels = read_layers(plan, lattice, reader)
+    split = len(plan.bands)
+    check_pixels(layers, pixels)
+    optical, sar = pixels[:split] if split else None, pixels[split:] if plan.polarisations else None
+    valid_optical = None if optical is None else _valid(optical)
+    valid_sar = None if sar is None else _valid(sar)
     inside = inside_mask(plan.grid, plan.aoi.geometry)
-    _check_data(plan, (("optical", reflectance), ("SAR", backscatter)), inside)
+    for name, valid in (("optical", valid_optical), ("SAR", valid_sar)):
+        _check_data(plan, name, valid, inside)
     shift = None
-    if reflectance is not None and backscatter is not None:
-        both = _valid(reflectance) & _valid(backscatter)
-        shift = measure_shift(reflectance, backscatter, plan.bands, both)
+    if optical is not None and sar is not None:
+        shift = measure_shift(optical, sar, plan.bands, _valid(pixels))
     return Chip(
         grid=plan.grid,
-        optical=reflectance,
-        sar=backscatter,
+        optical=optical,
+        sar=sar,
         bands=plan.bands,
         polarisations=plan.polarisations,
-        valid_optical=None if reflectance is None else _valid(reflectance),
-        valid_sar=None if backscatter is None else _valid(backscatter),
+        valid_optical=valid_optical,
+        valid_sar=valid_sar,
         inside=inside,
-        radiometry=_radiometry(plan.pair, optical, sar, shift),
+        radiometry=radiometry_of(plan.pair, layers, shift),
         pair=plan.pair,
         aoi=plan.aoi,
         provenance=provenance(plan, lattice, {layer.band: layer.inputs for layer in layers}),
     )
 
 
-def _check_pixels(*kinds: Sequence[Layer]) -> None:
-    """Refuse scenes whose bands, seen together, contradict what was declared."""
-    for layers in filter(None, kinds):
-        scene = layers[0].scene
-        title, bands = f"the scene {scene.id!r}", {layer.band: layer.values for layer in layers}
-        plausible.check_bands(bands, title)
-        if scene.modality == "optical":
-            plausible.check_scaled(bands, title)
-            doubts = [(each.band, part) for each in layers for part in each.parts if part.in_doubt]
-            plausible.check_offset({band: part.darkest for band, part in doubts}, title)
-
-
 def _check_data(
-    plan: LoadPlan,
-    stacks: Iterable[tuple[str, NDArray[np.float32] | None]],
-    inside: NDArray[np.bool_],
+    plan: LoadPlan, name: str, valid: NDArray[np.bool_] | None, inside: NDArray[np.bool_]
 ) -> None:
     """Refuse a chip without a single pixel of one of its sensors in the AOI."""
-    for name, stack in stacks:
-        if stack is not None and not _valid(stack)[inside].any():
-            raise LoadError(
-                f"The {name} scene has no data in the AOI {plan.aoi.name!r}.",
-                found="nodata only",
-                change="another scene of the search, or another AOI",
-            )
+    if valid is not None and not valid[inside].any():
+        raise LoadError(
+            f"The {name} scene has no data in the AOI {plan.aoi.name!r}.",
+            found="nodata only",
+            change="another scene of the search, or another AOI",
+        )
 
 
 def _valid(stack: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(y, x) True where every band has data."""
     return np.asarray(np.isfinite(stack).all(axis=0), dtype=bool)
-
-
-def _radiometry(
-    pair: ScenePair, optical: list[Layer], sar: list[Layer], shift: Shift | None
-) -> Radiometry:
-    details: dict[str, Any] = {}
-    if optical:
-        offsets = {facts["offset"] for layer in optical for facts in layer.inputs}
-        if len(offsets) > 1:
-            raise RadiometryUnknown(
-                "The optical bands or items declare different offsets.", found=str(sorted(offsets))
-            )
-        details["level"] = optical_level(optical[0].scene, optical[0].first) or "unknown"
-        details["offset_applied"] = offsets.pop()
-    if sar:
-        meanings = [part.sar for layer in sar for part in layer.parts if part.sar]
-        kinds = {(each.quantity, each.geometry) for each in meanings}
-        if len(kinds) > 1:
-            raise RadiometryUnknown(
-                "The polarisations declare different backscatter.",
-                found=", ".join(sorted(map(str, kinds))),
-            )
-        details["quantity"], details["geometry"] = kinds.pop()
-        details["noise_floor_db"] = {layer.band: SAR_FLOOR_DB for layer in sar}
-        details |= sar_details(sar[0].first)
-        filters = (details["speckle_filter"], sar[0].inputs[0].get("speckle_filter"))
-        details["speckle_filter"] = "; then ".join(name for name in filters if name) or None
-    tables = [part.details for layer in sar for part in layer.parts if part.details]
-    if tables:
-        details |= grd_radiometry(tables)
-    terrain = max((found["residual_shift_px"] for found in tables), default=None)
-    return Radiometry(**details, **shift_details(pair, shift, terrain))

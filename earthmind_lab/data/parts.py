@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from earthmind_lab.chip import LoadPlan
 from earthmind_lab.data import backscatter, borders, plausible, reflectance, speckle
 from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.backscatter import SarMeaning
 from earthmind_lab.data.chip_grid import check_place
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.grd import read_grd
-from earthmind_lab.data.radiometry import Scaling, physical
+from earthmind_lab.data.overviews import coarsest
+from earthmind_lab.data.radiometry import Scaling, physical, row_by_row
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Kernel, Lattice, kernel_for, read_on_grid, whole_raster
 from earthmind_lab.errors import LoadError
 from earthmind_lab.scene import Scene
-
-if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
 
 CHECK_SIDE = 1024
 """Side of the thinned raster that tells a calm sea from numbers that were misdeclared."""
@@ -56,9 +56,8 @@ def read_part(
     ref: AssetRef,
     source: Raster,
     lattice: Lattice,
-    grid: GeoBox,
+    plan: LoadPlan,
     reader: Reader,
-    filtered: str | None,
 ) -> tuple[Pixels, Part]:
     """One file on a grid, NaN where it has no data.
 
@@ -66,27 +65,33 @@ def read_part(
         scene: Its scene.
         ref: The asset.
         source: The open file.
-        lattice: The lattice that `grid` is a window of.
-        grid: Rows and columns of the result.
-        reader: Opens further files that give the numbers a meaning.
-        filtered: Speckle filter for SAR; None = none.
+        lattice: The lattice of the plan's grid.
+        plan: Its grid, and how SAR is filtered.
+        reader: Opens further files that give the numbers a meaning, and overviews.
 
     Raises:
         LoadError: It has no place, no meaning, or contradicts what is declared about it.
     """
-    if scene.modality == "optical":
-        check_place(source, ref, scene)
-        return _read_optical(scene, ref, source, lattice, grid)
-    ref = _with_file_fields(ref, source)
-    if backscatter.grd_counts(scene, ref):
-        return _read_grd(scene, ref, source, lattice, grid, reader, filtered)
+    if scene.modality == "sar":
+        ref = _with_file_fields(ref, source)
+        if backscatter.grd_counts(scene, ref):
+            return _read_grd(scene, ref, source, lattice, plan, reader)
     check_place(source, ref, scene)
-    return _read_sar(scene, ref, source, lattice, grid, filtered)
+    read = _read_sar if scene.modality == "sar" else _read_optical
+    # Speckle is that of the file's own pixels: an overview has less.
+    overview = coarsest(scene, ref, source, lattice, reader)
+    with nullcontext(source) if plan.speckle else overview as seen:
+        pixels, part = read(scene, ref, (source, seen), lattice, plan)
+        factor = round(source.width / seen.width)
+    facts = {**part.facts, "overview": factor if factor > 1 else None}
+    return pixels, replace(part, facts=facts)
 
 
 def _read_optical(
-    scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox
+    scene: Scene, ref: AssetRef, rasters: tuple[Raster, Raster], lattice: Lattice, plan: LoadPlan
 ) -> tuple[Pixels, Part]:
+    """Reflectance; `rasters` are the file, and what its pixels are read from."""
+    source, seen = rasters
     scaling = reflectance.optical_scaling(
         scene,
         ref,
@@ -95,7 +100,7 @@ def _read_optical(
         file_nodata=source.nodata,
     )
     decode = partial(physical, scaling=scaling)
-    values = read_on_grid(source, lattice, grid, decode)
+    values = read_on_grid(seen, lattice, plan.grid, decode)
     reflectance.check_reflectance(values, ref)
     plausible.check_reflectance_range(values, ref)
     in_doubt = plausible.offset_in_doubt(scene, ref, scaling)
@@ -112,17 +117,16 @@ def _read_grd(
     ref: AssetRef,
     source: Raster,
     lattice: Lattice,
-    grid: GeoBox,
+    plan: LoadPlan,
     reader: Reader,
-    filtered: str | None,
 ) -> tuple[Pixels, Part]:
-    if filtered is not None:
+    if plan.speckle is not None:
         raise LoadError(
-            f"The speckle filter {filtered!r} works on backscatter in map geometry.",
+            f"The speckle filter {plan.speckle!r} works on backscatter in map geometry.",
             found=f"{ref.name} in radar geometry",
             change="speckle=None, or a scene of the collection sentinel-1-rtc",
         )
-    found = read_grd(scene, ref, source, lattice, grid, reader)
+    found = read_grd(scene, ref, source, lattice, plan.grid, reader)
     return found.values, Part(
         scaling=Scaling(nodata=(0.0,), reason=found.meaning.reason),
         kernel=found.kernel,
@@ -133,14 +137,10 @@ def _read_grd(
 
 
 def _read_sar(
-    scene: Scene,
-    ref: AssetRef,
-    source: Raster,
-    lattice: Lattice,
-    grid: GeoBox,
-    filtered: str | None,
+    scene: Scene, ref: AssetRef, rasters: tuple[Raster, Raster], lattice: Lattice, plan: LoadPlan
 ) -> tuple[Pixels, Part]:
     """Backscatter in dB; resampled as linear power, because power adds up and dB don't."""
+    source, seen = rasters
     sar = backscatter.sar_meaning(scene, ref)
     scaling = backscatter.sar_scaling(
         scene,
@@ -154,21 +154,21 @@ def _read_sar(
     def decode(stored: NDArray[Any]) -> Pixels:
         return backscatter.to_power(physical(stored, scaling), sar.convention)
 
-    clean = borders.clean(source, scene, ref.band, sar, scaling)
+    clean = borders.clean(seen, scene, ref.band, sar, scaling)
     facts: dict[str, Any] = {}
-    if filtered is None:
-        power = read_on_grid(clean, lattice, grid, decode)
+    if plan.speckle is None:
+        power = read_on_grid(clean, lattice, plan.grid, decode)
     else:
         looks = speckle.looks_of(scene, ref)
         calm = speckle.filtered(clean, decode, looks)
-        power = read_on_grid(calm, lattice, grid, lambda values: values)
+        power = read_on_grid(calm, lattice, plan.grid, lambda values: values)
         facts["speckle_filter"] = speckle.named(looks)
-    decibel = backscatter.to_db(power)
+    decibel = row_by_row(backscatter.to_db, power)
     _check_backscatter(decibel, lambda: decode(whole_raster(clean, CHECK_SIDE)), ref, sar)
     facts["pixels_masked"] = dict(clean.masked)
     facts["pixels_clipped_at_0_db"] = clean.kept["clipped_at_0_db"]
     facts["pixels_at_floor"] = int((decibel <= backscatter.SAR_FLOOR_DB).sum())
-    return decibel, Part(scaling=scaling, kernel=kernel_for(clean, lattice), facts=facts, sar=sar)
+    return decibel, Part(scaling=scaling, kernel=kernel_for(source, lattice), facts=facts, sar=sar)
 
 
 def _check_backscatter(

@@ -13,6 +13,7 @@ from earthmind_lab.data.cache_key import plan_key
 from earthmind_lab.data.chip_grid import BANDS, chip_grid, lattice_of
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.grd import read_pixels
+from earthmind_lab.data.overviews import coarsest
 from earthmind_lab.data.resample import Lattice, window_pixels
 from earthmind_lab.errors import LoadError
 from earthmind_lab.grid import inside_mask
@@ -56,12 +57,13 @@ def plan_chip(
     names = _bands(pair.optical, bands)
     polarisations = _polarisations(pair.sar)
     _check_reach(pair, aoi)
-    refs = [ref for scene, band in wanted(pair, names, polarisations)
+    refs = [(scene, ref) for scene, band in wanted(pair, names, polarisations)
             for ref in assets_of(scene, band)]  # fmt: skip
     kept = ChipCache.from_settings() if cache else None
     key = plan_key(pair, aoi, gsd=gsd, names=(names, polarisations)) if kept else None
     held = kept.get_plan(key) if kept else None
     if held is None:
+        reader.start(ref for _, ref in refs)
         grid = chip_grid(pair, aoi, gsd, reader)
         check_size(grid, aoi)
         held = grid, _bytes(refs, lattice_of(pair, grid, reader), grid, reader)
@@ -77,6 +79,48 @@ def plan_chip(
         reads=len(refs),
         bytes=size,
     )
+
+
+def plan_files(plan: LoadPlan) -> list[AssetRef]:
+    """Every file that a plan reads."""
+    asked = wanted(plan.pair, plan.bands, plan.polarisations)
+    return [ref for scene, band in asked for ref in assets_of(scene, band)]
+
+
+def plan_on_grids(
+    pair: ScenePair,
+    aoi: AOI,
+    grids: Sequence[GeoBox],
+    *,
+    bands: Sequence[str] | None = None,
+    reader: Reader | None = None,
+) -> list[LoadPlan]:
+    """As `plan_chip`, on grids of one lattice that are given; each file is opened once.
+
+    Args:
+        pair: The scenes.
+        aoi: The area.
+        grids: Where to.
+        bands: Optical bands, as `plan_chip`.
+        reader: Opens the files, within a time limit; two minutes by default.
+
+    Raises:
+        LoadError: As `plan_chip`, for each of the grids.
+    """
+    reader = reader or Reader()
+    names, polarisations = _bands(pair.optical, bands), _polarisations(pair.sar)
+    _check_reach(pair, aoi)
+    for grid in grids:
+        check_size(grid, aoi)
+    refs = [(scene, ref) for scene, band in wanted(pair, names, polarisations)
+            for ref in assets_of(scene, band)]  # fmt: skip
+    reader.start(ref for _, ref in refs)
+    sizes = _sizes(refs, lattice_of(pair, grids[0], reader), grids, reader)
+    return [
+        LoadPlan(pair=pair, aoi=aoi, grid=grid, bands=names, polarisations=polarisations,
+                 reads=len(refs), bytes=size)
+        for grid, size in zip(grids, sizes, strict=True)
+    ]  # fmt: skip
 
 
 def _bands(scene: Scene | None, asked: Sequence[str] | None) -> tuple[str, ...]:
@@ -141,16 +185,32 @@ def check_size(grid: GeoBox, aoi: AOI) -> None:
         )
 
 
-def _bytes(refs: Iterable[AssetRef], lattice: Lattice, grid: GeoBox, reader: Reader) -> int:
+def _bytes(
+    refs: Iterable[tuple[Scene, AssetRef]], lattice: Lattice, grid: GeoBox, reader: Reader
+) -> int:
     """What `load_chip` reads of these files, at most."""
-    size = 0
-    for ref in refs:
+    return _sizes(refs, lattice, [grid], reader)[0]
+
+
+def _sizes(
+    refs: Iterable[tuple[Scene, AssetRef]],
+    lattice: Lattice,
+    grids: Sequence[GeoBox],
+    reader: Reader,
+) -> list[int]:
+    """Bytes that are read of these files for each of several grids, at most."""
+    sizes = [0] * len(grids)
+    for scene, ref in refs:
         with reader.open(ref) as source:
-            if source.crs is not None:
-                size += window_pixels(source, lattice, grid) * source.dtype.itemsize
-            elif source.has_gcps:
-                size += read_pixels(ref, source, lattice, grid) * source.dtype.itemsize
-    return size
+            if source.crs is None:
+                for index, grid in enumerate(grids if source.has_gcps else ()):
+                    read = read_pixels(ref, source, lattice, grid)
+                    sizes[index] += read * source.dtype.itemsize
+                continue
+            with coarsest(scene, ref, source, lattice, reader) as seen:
+                for index, grid in enumerate(grids):
+                    sizes[index] += window_pixels(seen, lattice, grid) * source.dtype.itemsize
+    return sizes
 
 
 def _box(bounds: Sequence[float]) -> str:

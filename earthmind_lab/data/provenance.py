@@ -17,6 +17,11 @@ from earthmind_lab.data.resample import Kernel, Lattice
 from earthmind_lab.record import unsigned
 from earthmind_lab.scene import Scene
 
+WHOLE = 4 * 2**20
+"""Larger files have no checksum: a load reads windows, and a checksum would read every byte."""
+END = 2**20
+"""Bytes of each end in a fingerprint; the header and the index of tiles lie in the first one."""
+
 
 def input_facts(
     scene: Scene, ref: AssetRef, source: Raster, kernel: Kernel, scaling: Scaling
@@ -34,6 +39,7 @@ def input_facts(
         "href": unsigned(ref.href),
         "band_in_file": source.index,
         "sha256": None if path is None else sha256(path),
+        "fingerprint": None if path is None else fingerprint(path),
         "etag": source.version,
         "updated": properties.get("updated"),
         "licence": properties.get("license") or "unknown",
@@ -82,10 +88,25 @@ def provenance(
     }
 
 
-def sha256(path: Path) -> str:
-    """Checksum of a file; read once as long as the file doesn't change."""
+def sha256(path: Path) -> str | None:
+    """Checksum of a file, None for a large one; read once as long as the file doesn't change."""
     status = path.stat()
+    if status.st_size > WHOLE:
+        return None
     return _sha256_of(path, status.st_mtime_ns, status.st_size)
+
+
+def fingerprint(path: Path) -> str | None:
+    """What tells a large file from another: the checksum of its size and its ends."""
+    size = path.stat().st_size
+    if size <= WHOLE:
+        return None
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in (0, size - END):
+            file.seek(start)
+            digest.update(file.read(END))
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1024)

@@ -7,12 +7,14 @@ kept. Nothing is read off the pixels; what nobody declares is refused, with what
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,24 @@ def physical(stored: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
     values = stored.astype(np.float64) * scaling.scale + scaling.offset
     values[missing] = np.nan
     return values.astype(np.float32)
+
+
+def row_by_row(
+    convert: Callable[[NDArray[Any]], NDArray[np.float32]],
+    values: NDArray[Any],
+    into: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Convert pixel by pixel, some rows at a time: what is between never leaves the cache.
+
+    Args:
+        convert: Gives each pixel what it gives it alone.
+        values: (rows, columns).
+        into: Takes the result, same shape; None = a new array.
+    """
+    result = np.empty(values.shape, dtype=np.float32) if into is None else into
+    for start in range(0, len(values), ROWS):
+        result[start : start + ROWS] = convert(values[start : start + ROWS])
+    return result
 
 
 def number(value: Any, default: float) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader
     from rasterio.windows import Window
+
+
+HELD = 32 * 2**20
+"""Bytes of pixels that are fetched as one; `remote` keeps twice as many of a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +90,11 @@ class Raster:
         return value
 
     @property
+    def overviews(self) -> list[int]:
+        """How many pixels a side one of each overview stands for, finest first."""
+        return [int(factor) for factor in self.source.overviews(self.index)]
+
+    @property
     def unit(self) -> str | None:
         """As the file declares it."""
         unit: str | None = self.source.units[self.index - 1]
@@ -100,17 +110,40 @@ class Raster:
         self, window: Window | None = None, out_shape: Sequence[int] | None = None
     ) -> NDArray[Any]:
         """Stored numbers (rows, columns) of a window, thinned to `out_shape`."""
-        if self.fetch is not None and window is not None and out_shape is None:
-            self.fetch(self._ranges(window))
-        return np.asarray(self.source.read(self.index, window=window, out_shape=out_shape))
+        if self.fetch is None or window is None or out_shape is not None:
+            return np.asarray(self.source.read(self.index, window=window, out_shape=out_shape))
+        parts = []
+        for strip in self._strips(window):
+            self.fetch(self._ranges(strip))
+            parts.append(np.asarray(self.source.read(self.index, window=strip)))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def prefetch(self, windows: Iterable[Window]) -> None:
+        """Get the tiles of several windows of a remote file together, if memory holds them."""
+        if self.fetch is None:
+            return
+        ranges = sorted({part for window in windows for part in self._ranges(window)})
+        if sum(size for _, size in ranges) <= HELD:
+            self.fetch(ranges)
+
+    def _strips(self, window: Window) -> list[Window]:
+        """A window in parts so small that the tiles of one are held in memory together."""
+        from rasterio.windows import Window
+
+        rows = int(self.source.block_shapes[self.index - 1][0])
+        (top, bottom), (left, right) = window.toranges()
+        most = max(1, HELD // (rows * max(1, int(right - left)) * self.dtype.itemsize)) * rows
+        edges = [int(top), *range((int(top) // most + 1) * most, int(bottom), most), int(bottom)]
+        return [Window(left, a, right - left, b - a) for a, b in pairwise(edges)]
 
     def _ranges(self, window: Window) -> list[tuple[int, int]]:
         """Where the tiles of a window lie in the file: GDAL would fetch them one by one."""
         rows, columns = self.source.block_shapes[self.index - 1]
         (top, bottom), (left, right) = window.toranges()
+        bottom, right = min(int(bottom), self.height), min(int(right), self.width)
         ranges = []
-        for row in range(int(top) // rows, -(-int(bottom) // rows)):
-            for column in range(int(left) // columns, -(-int(right) // columns)):
+        for row in range(max(0, int(top)) // rows, -(-bottom // rows)):
+            for column in range(max(0, int(left)) // columns, -(-right // columns)):
                 offset, size = (
                     self.source.get_tag_item(f"{name}_{column}_{row}", "TIFF", bidx=self.index)
                     for name in ("BLOCK_OFFSET", "BLOCK_SIZE")

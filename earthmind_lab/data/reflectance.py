@@ -77,8 +77,11 @@ def check_reflectance(values: NDArray[np.float32], ref: AssetRef) -> None:
     Raises:
         RadiometryUnknown: The median is beyond anything a surface reflects.
     """
+    beyond = np.count_nonzero(values > DN_MEDIAN)
+    if not beyond or 2 * beyond < np.count_nonzero(np.isfinite(values)):
+        return
     seen = values[np.isfinite(values)]
-    if seen.size and float(np.median(seen)) > DN_MEDIAN:
+    if float(np.median(seen)) > DN_MEDIAN:
         raise RadiometryUnknown(
             f"The numbers in {ref.name} can't be reflectance.",
             found=f"a median of {float(np.median(seen)):.4g}",

@@ -48,8 +48,19 @@ class RemoteFile:
     """ETag that all parts must share; None = the server gives none."""
     fetched: int = 0
     """Bytes that came over the wire."""
-    _blocks: OrderedDict[int, bytes] = field(default_factory=OrderedDict, repr=False)
+    _blocks: OrderedDict[int, memoryview] = field(default_factory=OrderedDict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def held(self) -> int:
+        """Bytes of blocks in memory, about."""
+        return len(self._blocks) * BLOCK
+
+    def trim(self) -> None:
+        """Keep the header only."""
+        with self._lock:
+            for block in [block for block in self._blocks if block * BLOCK >= FIRST]:
+                del self._blocks[block]
 
     def start(self, budget: Budget) -> None:
         """Read the first blocks, and with them the size and the version.
@@ -131,7 +142,7 @@ class RemoteFile:
             return response
         raise AssertionError("unreachable")
 
-    def _held(self, spans: Sequence[tuple[int, int]]) -> dict[int, bytes]:
+    def _held(self, spans: Sequence[tuple[int, int]]) -> dict[int, memoryview]:
         with self._lock:
             wanted = {b for start, end in spans for b in _blocks(start, end)}
             held = {block: self._blocks[block] for block in wanted if block in self._blocks}
@@ -139,9 +150,10 @@ class RemoteFile:
                 self._blocks.move_to_end(block)
             return held
 
-    def _keep(self, first: int, body: bytes) -> dict[int, bytes]:
+    def _keep(self, first: int, body: bytes) -> dict[int, memoryview]:
         count = -(-len(body) // BLOCK)
-        new = {first + i: body[i * BLOCK : (i + 1) * BLOCK] for i in range(count)}
+        view = memoryview(body)  # a copy of each block would cost as much as the transfer
+        new = {first + i: view[i * BLOCK : (i + 1) * BLOCK] for i in range(count)}
         with self._lock:
             self._blocks.update(new)
             while len(self._blocks) > KEPT:
@@ -259,7 +271,6 @@ def _runs(blocks: Sequence[int]) -> Iterable[tuple[int, int]]:
         yield first, last
 
 
-def _cut(blocks: dict[int, bytes], start: int, end: int) -> bytes:
-    body = b"".join(blocks[block] for block in _blocks(start, end))
-    skip = start - (start // BLOCK) * BLOCK
-    return body[skip : skip + max(0, end - start)]
+def _cut(blocks: dict[int, memoryview], start: int, end: int) -> bytes:
+    parts = ((block * BLOCK, blocks[block]) for block in _blocks(start, end))
+    return b"".join(part[max(0, start - at) : end - at] for at, part in parts)

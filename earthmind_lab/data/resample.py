@@ -1,9 +1,9 @@
 """Reading one band onto a grid, so that a pixel has one value however the AOI is cut.
 
-Pixels are computed in blocks that are fixed to the lattice, not to the AOI: a block is always
-computed from the same source window with the same arithmetic, and the AOI only chooses which
-blocks and which part of them. Where the source already lies on the lattice, pixels are
-copied.
+Where the source already lies on the lattice, pixels are copied; finer pixels are interpolated one
+by one. Averages are computed in blocks that are fixed to the lattice, not to the AOI: a block is
+always computed from the same source window with the same arithmetic, and the AOI only chooses
+which blocks and which part of them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from earthmind_lab.data.interpolate import Places, interpolate, places_of
+from earthmind_lab.data.radiometry import row_by_row
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.grid import placeless
 
@@ -56,13 +58,15 @@ class Lattice:
 
         Args:
             grid: An upright, north-up grid.
-            anchor: A pixel corner that all grids of the lattice share; by default the
-                multiples of the pixel size when the grid lies on them.
+            anchor: A pixel corner that all grids of the lattice share; by default the one
+                nearest to the origin of the CRS, which is the same for every cut.
         """
         a = grid.affine
-        for x0, y0 in (anchor or (0.0, 0.0), (a.c, a.f)):
-            if _whole((a.c - x0) / a.a) and _whole((a.f - y0) / a.e):
-                break
+        x0, y0 = anchor or (0.0, 0.0)
+        if not (_whole((a.c - x0) / a.a) and _whole((a.f - y0) / a.e)):
+            # Rounded: what is left of a cut's corner carries the errors of its distance.
+            x0 = round(math.fmod(a.c / a.a, 1), 6) * a.a
+            y0 = round(math.fmod(a.f / a.e, 1), 6) * a.e
         return cls(str(grid.crs), x0, y0, a.a, -a.e)
 
     def affine(self, row: int, column: int) -> Affine:
@@ -92,7 +96,7 @@ def kernel_for(source: Raster, lattice: Lattice) -> Kernel:
     """How the source gets onto the lattice; decided from the whole raster, never from the AOI."""
     if _offset(source, lattice) is not None:
         return "none"
-    return "average" if _ratio(source, lattice) > DOWN else "bilinear"
+    return "average" if pixel_ratio(source, lattice) > DOWN else "bilinear"
 
 
 def read_on_grid(
@@ -115,10 +119,14 @@ def read_on_grid(
     if offset is not None:
         window = (row0 - offset[0], column0 - offset[1], rows, columns)
         return _read(source, window, decode)
-    kernel = kernel_for(source, lattice)
-    return by_blocks(
-        lattice, grid, lambda start: _warp_block(source, lattice, start, decode, kernel)
-    )
+    if kernel_for(source, lattice) == "bilinear":
+        places = _places(source, lattice, grid)
+        needed = places.window()
+        if needed is None:
+            return np.full((rows, columns), np.nan, dtype=np.float32)
+        return interpolate(_read(source, needed, decode), needed[:2], places)
+    _prefetch(source, lattice, (row0, column0), (rows, columns))
+    return by_blocks(lattice, grid, lambda start: _warp_block(source, lattice, start, decode))
 
 
 def by_blocks(
@@ -145,13 +153,37 @@ def by_blocks(
     return result
 
 
+def _prefetch(
+    source: Raster, lattice: Lattice, start: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    """Get what the blocks of a window need of a remote file in one go, not block by block."""
+    if source.fetch is None:
+        return
+    from rasterio.windows import Window
+
+    ends = [range(s // BLOCK, (s + n - 1) // BLOCK + 1) for s, n in zip(start, shape, strict=True)]
+    found = [_source_window(source, lattice, (row * BLOCK, column * BLOCK))
+             for row in ends[0] for column in ends[1]]  # fmt: skip
+    source.prefetch(Window(w[1], w[0], w[3], w[2]) for w in found if w is not None)
+
+
 def window_pixels(source: Raster, lattice: Lattice, grid: GeoBox) -> int:
     """Upper estimate of the source pixels that `read_on_grid` reads."""
     rows, columns = int(grid.shape[0]), int(grid.shape[1])
-    if _offset(source, lattice) is None:
-        rows, columns = rows + 2 * BLOCK, columns + 2 * BLOCK
-    wanted = math.ceil(rows * columns * max(1.0, _ratio(source, lattice) ** 2))
-    return min(wanted, int(source.width) * int(source.height))
+    kernel = kernel_for(source, lattice)
+    if kernel == "bilinear":
+        _, _, rows, columns = _places(source, lattice, grid).window() or (0, 0, 0, 0)
+    if kernel == "average":
+        ratio = pixel_ratio(source, lattice)
+        rows, columns = (math.ceil((side + 2 * BLOCK) * ratio) for side in (rows, columns))
+    return min(rows * columns, int(source.width) * int(source.height))
+
+
+def _places(source: Raster, lattice: Lattice, grid: GeoBox) -> Places:
+    """Where the pixels of a grid lie in a source."""
+    crs = None if _same_crs(source, lattice) else str(source.crs)
+    shape = (int(grid.shape[0]), int(grid.shape[1]))
+    return places_of(lattice, lattice.start(grid), shape, (source.transform, crs))
 
 
 def _warp_block(
@@ -159,7 +191,6 @@ def _warp_block(
     lattice: Lattice,
     start: tuple[int, int],
     decode: Decode,
-    kernel: Kernel,
 ) -> NDArray[np.float32]:
     """One block of the lattice, (BLOCK, BLOCK), from the part of the source around it."""
     from affine import Affine
@@ -181,10 +212,10 @@ def _warp_block(
     }
     nan = {"src_nodata": np.nan, "dst_nodata": np.nan}
     with placeless():
-        reproject(values, result, resampling=Resampling[kernel], **nan, **places)
-    if kernel == "average" and not valid.all():
+        reproject(values, result, resampling=Resampling.average, **nan, **places)
+    if not valid.all():
         # An average needs one valid pixel only, but validity is a mask, and masks shrink by
-        # majority (mode). Bilinear takes the validity of the nearest pixel as it is.
+        # majority (mode).
         share = np.zeros((BLOCK, BLOCK), dtype=np.float32)
         with placeless():
             reproject(valid.astype(np.float32), share, resampling=Resampling.average, **places)
@@ -206,7 +237,7 @@ def _source_window(
     west, south, east, north = transform_bounds(lattice.crs, source.crs, *bounds, densify_pts=21)
     inverse = ~source.transform
     corners = [inverse @ (x, y) for x in (west, east) for y in (south, north)]
-    pad = 2 + 2 * math.ceil(max(1.0, _ratio(source, lattice)))
+    pad = 2 + 2 * math.ceil(max(1.0, pixel_ratio(source, lattice)))
     if not np.isfinite(corners).all():
         return None
     column0 = max(math.floor(min(c for c, _ in corners)) - pad, -pad)
@@ -228,24 +259,28 @@ def _read(source: Raster, window: tuple[int, int, int, int], decode: Decode) -> 
     bottom, right = min(row + rows, source.height), min(column + columns, source.width)
     if bottom > top and right > left:
         stored = source.read(window=Window(left, top, right - left, bottom - top))
-        result[top - row : bottom - row, left - column : right - column] = decode(stored)
+        row_by_row(decode, stored, result[top - row : bottom - row, left - column : right - column])
     return result
 
 
 def _offset(source: Raster, lattice: Lattice) -> tuple[int, int] | None:
     """(row, column) on the lattice of the source's first pixel, when it lies on the lattice."""
-    from odc.geo.crs import CRS
-
     a = source.transform
     square = math.isclose(a.a, lattice.dx, rel_tol=1e-9)
     square = square and math.isclose(-a.e, lattice.dy, rel_tol=1e-9) and not (a.b or a.d)
-    if not square or CRS(str(source.crs)) != CRS(lattice.crs):
+    if not square or not _same_crs(source, lattice):
         return None
     row, column = (lattice.y0 - a.f) / lattice.dy, (a.c - lattice.x0) / lattice.dx
     return (round(row), round(column)) if _whole(row) and _whole(column) else None
 
 
-def _ratio(source: Raster, lattice: Lattice) -> float:
+def _same_crs(source: Raster, lattice: Lattice) -> bool:
+    from odc.geo.crs import CRS
+
+    return bool(CRS(str(source.crs)) == CRS(lattice.crs))
+
+
+def pixel_ratio(source: Raster, lattice: Lattice) -> float:
     """Side of a lattice pixel in source pixels, where the source's centre is."""
     from earthmind_lab.grid import metres_at
 

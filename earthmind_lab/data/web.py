@@ -145,7 +145,7 @@ class Web:
         self.access = access
         self._random = random.Random(seed)  # noqa: S311 - spreads pauses, guards nothing
         self._pools = urllib3.PoolManager(
-            num_pools=16, maxsize=16, headers={"User-Agent": "earthmind-lab"}
+            num_pools=16, maxsize=64, headers={"User-Agent": "earthmind-lab"}
         )
         self._pools.pool_classes_by_scheme = _checked_pools(access)
 

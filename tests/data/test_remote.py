@@ -19,7 +19,7 @@ from earthmind_lab.data import web
 from earthmind_lab.data.access import Access
 from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.links import Link, Links, presign
-from earthmind_lab.data.load import load_chip
+from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.remote import BLOCK
 from earthmind_lab.data.samples import catalog_path
 from earthmind_lab.data.search import search_pairs
@@ -89,6 +89,54 @@ def test_only_the_window_is_fetched(tmp_path):
         assert len(server.requests) == 3  # neighbours come as one
 
 
+def test_all_bands_come_in_two_round_trips(spain, server):
+    """The headers of all files together, and then the tiles of all bands."""
+    pair, chip = spain
+    server.delay = 0.5
+    there, asked = moved(pair, server), reader(server)
+    plan = plan_chip(there, SPAIN, reader=asked)
+    files = len(plan.bands) + len(plan.polarisations)
+    assert server.most_waiting == len(server.requests) == files
+    server.most_waiting = 0
+    remote = load_chip(there, SPAIN, plan=plan, reader=asked)
+    assert np.array_equal(remote.optical, chip.optical, equal_nan=True)
+    assert server.most_waiting > files / 2
+    assert max(server.seen.values()) <= 3
+
+
+def test_large_windows_come_in_strips(tmp_path, monkeypatch):
+    """No more is fetched at a time than memory keeps, and each byte once."""
+    path = tmp_path / "big.tif"
+    write_tiled(path, 1024)
+    with serve(tmp_path) as server:
+        ref = ref_of(server.href(path))
+        window = Window(100, 30, 800, 900)
+        with Reader(files=Files(Access(hosts=(server.place,)))).open(ref) as raster:
+            whole = raster.read(window=window)
+        monkeypatch.setattr("earthmind_lab.data.raster.HELD", 800 * 600 * 2)
+        files = Files(Access(hosts=(server.place,)))
+        with Reader(files=files).open(ref) as raster:
+            assert len(raster._strips(window)) > 1
+            assert np.array_equal(raster.read(window=window), whole)
+        assert files.remote(ref.href, Budget()).fetched <= path.stat().st_size
+
+
+def test_files_used_long_ago_leave_the_memory(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        write_tiled(tmp_path / f"{name}.tif", 1024)
+    with serve(tmp_path) as server:
+        files = Files(Access(hosts=(server.place,)))
+        hrefs = [server.href(tmp_path / f"{name}.tif") for name in ("one", "two")]
+        for href in hrefs:
+            with Reader(files=files).open(ref_of(href)) as raster:
+                raster.read(window=Window(0, 0, 1024, 1024))
+        one, two = (files.remote(href, Budget()) for href in hrefs)
+        before = two.held
+        monkeypatch.setattr("earthmind_lab.data.files.MOST", before)
+        files.remote(hrefs[1], Budget())
+        assert one.held <= 2 * BLOCK and two.held == before
+
+
 def test_a_server_without_ranges_sends_small_files_whole(spain, server):
     server.ranges = False
     pair, chip = spain
@@ -142,7 +190,7 @@ def test_refusals_are_not_tried_again(spain, server, fault, error, match):
     server.fault = lambda _path, _number: fault
     with pytest.raises(error, match=match):
         load_chip(moved(spain[0], server), SPAIN, reader=reader(server))
-    assert len(server.requests) == 1
+    assert set(server.seen.values()) == {1}
 
 
 def test_a_missing_file_says_so(spain, server):

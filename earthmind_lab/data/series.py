@@ -1,0 +1,84 @@
+"""Several dates of one place as chips on one grid, loaded when they are asked for.
+
+series = load_series(pairs, aoi)   # headers only
+series.bytes, series[0], series.dataset.sar.mean("time")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from earthmind_lab.aoi import AOI
+from earthmind_lab.chip import Chip, ChipSeries, LoadPlan
+from earthmind_lab.data.files import Reader
+from earthmind_lab.data.load import load_chip
+from earthmind_lab.data.plan import plan_chip, plan_on_grids
+from earthmind_lab.errors import LoadError
+from earthmind_lab.scene import ScenePair
+
+
+def plan_series(
+    pairs: Sequence[ScenePair],
+    aoi: AOI,
+    *,
+    gsd: float | None = None,
+    bands: Sequence[str] | None = None,
+    reader: Reader | None = None,
+) -> tuple[LoadPlan, ...]:
+    """What loading the chips of a series will cost, ordered by time.
+
+    Args:
+        pairs: The scenes of each date.
+        aoi: The area.
+        gsd: Pixel size in metres; None = that of the first pair with an optical scene.
+        bands: Optical bands of every chip; None = those of the first pair with an optical scene.
+        reader: Opens the files, within a time limit; two minutes by default.
+
+    Returns:
+        A plan per pair; all on the grid of the first pair with an optical scene.
+
+    Raises:
+        LoadError: As `plan_chip`, or there are no pairs.
+    """
+    if not pairs:
+        raise LoadError("A series needs at least one pair.", change="search other dates")
+    reader = reader or Reader()
+    ordered = sorted(pairs, key=lambda pair: min(scene.start for scene in pair.scenes))
+    first = next((pair for pair in ordered if pair.optical is not None), ordered[0])
+    leading = plan_chip(first, aoi, gsd=gsd, bands=bands, reader=reader)
+    return tuple(
+        plan
+        for pair in ordered
+        for plan in plan_on_grids(
+            pair, aoi, [leading.grid], bands=leading.bands or None, reader=reader
+        )
+    )
+
+
+def load_series(
+    pairs: Sequence[ScenePair],
+    aoi: AOI,
+    *,
+    gsd: float | None = None,
+    bands: Sequence[str] | None = None,
+    reader: Reader | None = None,
+) -> ChipSeries:
+    """The chips of several dates on one grid; only headers are read before a chip is asked for.
+
+    Args:
+        pairs: The scenes of each date.
+        aoi: The area.
+        gsd: As `plan_series`.
+        bands: As `plan_series`.
+        reader: Opens the files, within one time limit for everything; None = two minutes for the
+            plans and for each chip.
+
+    Raises:
+        LoadError: As `plan_series`.
+    """
+
+    def load(plan: LoadPlan) -> Chip:
+        return load_chip(plan.pair, plan.aoi, plan=plan, reader=reader)
+
+    plans = plan_series(pairs, aoi, gsd=gsd, bands=bands, reader=reader)
+    return ChipSeries(plans=plans, load=load)
