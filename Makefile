@@ -6,7 +6,7 @@
 #   make check   style, types and direction of imports
 #   make notebooks  the notebooks, run from top to bottom
 #   make bench   ratios of running times, measured side by side; full size: 16 GB of memory, 8 of disk
-#   make soak    2,000 generated prompts and 1,000 broken STAC items through the whole path
+#   make soak    long campaigns: generated prompts and items, loads that fail and are killed
 #   make .venv   the environment alone
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -67,9 +67,13 @@ notebooks: .venv
 soak: .venv
 	EARTHMIND_FUZZ=2000 $(BIN)/python -m pytest --quiet -s tests/model/test_fuzz.py
 	EARTHMIND_FUZZ_ITEMS=1000 $(BIN)/python -m pytest --quiet tests/data/test_fuzz_items.py
+	EARTHMIND_FAULTY_LOADS=500 $(BIN)/python -m pytest --quiet tests/data/test_remote.py -k fifty
+	EARTHMIND_KILLS=50 $(BIN)/python -m pytest --quiet tests/data/test_cache.py -k kill
 
 bench: .venv
 	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python -m tests.benchmarks.bench_search
+	$(BIN)/python -m tests.benchmarks.bench_load
 	$(BIN)/python -m tests.benchmarks.bench_bfloat16
 	$(BIN)/python -m tests.benchmarks.bench_loading
 	$(BIN)/python -m tests.benchmarks.bench_model
