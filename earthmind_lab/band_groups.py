@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from earthmind_lab.bands import OPTICAL_BANDS
 from earthmind_lab.chip import Chip
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import View
-from earthmind_lab.sensors import OPTICAL_BANDS
 
 Order = Literal["june", "benchmark", "training"]
 TOLERANCE_NM = 40.0

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class Radiometry:
     """What the numbers of a chip mean, and how sure that is."""
 
-    level: Literal["TOA", "SR"] | None = None
-    """Optical reflectance at the top of the atmosphere or at the surface; None without optical."""
+    level: Literal["TOA", "SR", "DN"] | None = None
+    """Optical reflectance at the top of the atmosphere or at the surface; ``DN``: brightness as a
+    share of what the file can hold, 0 to 1, which is no reflectance; None without optical, or
+    where nothing tells."""
     offset_applied: float | None = None
-    """Offset added to DN x scale (reflectance); None without optical."""
+    """Offset added to DN x scale; None without optical."""
     quantity: Literal["sigma0", "gamma0", "gamma0_rtc"] | None = None
     """SAR backscatter; None without SAR."""
     geometry: Literal["ellipsoid", "terrain_corrected", "unknown"] | None = None
@@ -80,7 +82,8 @@ class Chip:
     grid: GeoBox
     """Rows, columns, affine and CRS of every array in here."""
     optical: NDArray[np.float32] | None
-    """(band, y, x) reflectance, unclipped; NaN = nodata or border only."""
+    """(band, y, x) reflectance, unclipped (or brightness: `Radiometry.level`); NaN = nodata or
+    border only."""
     sar: NDArray[np.float32] | None
     """(polarisation, y, x) dB; NaN = nodata or border only."""
     bands: tuple[str, ...] = ()

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from earthmind_lab.bands import OPTICAL_BANDS
 from earthmind_lab.errors import SearchError
 from earthmind_lab.sensors import (
-    OPTICAL_BANDS,
     SENSORS,
     boa_offset,
 )
@@ -22,7 +22,6 @@ def test_the_table_is_whole():
     }
     for key, sensor in SENSORS.items():
         assert sensor.key == key
-        assert sensor.gsd == 10.0
         assert len({band.name for band in sensor.bands}) == len(sensor.bands)
     assert SENSORS["sentinel-2-l2a"].level == "SR"
     assert SENSORS["sentinel-2-l1c"].level == "TOA"
