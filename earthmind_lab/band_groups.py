@@ -7,15 +7,15 @@ so that another optical sensor fills them as far as its bands reach.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.bands import OPTICAL_BANDS
-from earthmind_lab.chip import Chip
+from earthmind_lab.bands import WAVELENGTHS
+from earthmind_lab.chip import BRIGHTNESS, Chip
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import View
 
@@ -23,7 +23,7 @@ Order = Literal["june", "benchmark", "training"]
 TOLERANCE_NM = 40.0
 """A band stands for a wavelength of Sentinel-2 when its centre is at most this far off."""
 FIXED = (0.0, 0.3)
-"""The June stretch in reflectance: 0 to 3000 DN."""
+"""The June stretch in reflectance: 0 to 3000 DN of Sentinel-2."""
 PERCENTILES = (2.0, 98.0)
 """The newer stretch, per band."""
 
@@ -83,7 +83,7 @@ def band_groups(chip: Chip, order: Order = "benchmark") -> tuple[View, ...]:
     if order not in ORDERS:
         raise PromptError(f"There is no band order {order!r}.", change=", ".join(ORDERS))
     rule = ORDERS[order]
-    groups = group_names(chip.bands, order)
+    groups = group_names(chip.wavelengths, order)
     if not groups or chip.pair.optical is None:
         raise PromptError(
             f"The chip has too few optical bands for the order {order!r}.",
@@ -98,11 +98,14 @@ def band_groups(chip: Chip, order: Order = "benchmark") -> tuple[View, ...]:
     )
 
 
-def group_names(bands: Sequence[str], order: Order) -> list[tuple[str, str, str]]:
+def group_names(
+    bands: Iterable[str] | Mapping[str, float | None], order: Order
+) -> list[tuple[str, str, str]]:
     """Names of the bands of each group.
 
     Args:
-        bands: Names of the bands at hand.
+        bands: Names of the bands at hand, with or without their centres in nm; by default those
+            of Sentinel-2.
         order: See `band_groups`.
 
     Example:
@@ -124,12 +127,13 @@ def group_names(bands: Sequence[str], order: Order) -> list[tuple[str, str, str]
     return [(group[0], group[1], group[2]) for group in groups]
 
 
-def _by_wavelength(bands: Sequence[str]) -> dict[float, str]:
+def _by_wavelength(bands: Iterable[str] | Mapping[str, float | None]) -> dict[float, str]:
     """Wavelength of Sentinel-2 -> the nearest band at hand; each band stands for one only."""
-    centres = {band.name: band.wavelength_nm for band in OPTICAL_BANDS if band.name in bands}
+    if not isinstance(bands, Mapping):
+        bands = {name: WAVELENGTHS.get(name) for name in bands}
     distances = sorted(
         (abs(centre - wave), wave, name)
-        for name, centre in centres.items()
+        for name, centre in bands.items()
         if centre is not None
         for wave in _ALL
     )
@@ -144,7 +148,7 @@ def _view(chip: Chip, name: str, group: tuple[str, str, str], *, fixed: bool) ->
     channels, limits = [], []
     for band in group:
         values = chip.band(band)
-        low, high = FIXED if fixed else _percentiles(values)
+        low, high = _fixed(chip) if fixed else _percentiles(values)
         share = np.clip((values.astype(np.float64) - low) / max(high - low, 1e-6), 0, 1)
         # Truncated, not rounded, as both published builders convert to 8 bit.
         channels.append((np.nan_to_num(share) * 255).astype(np.uint8))
@@ -159,6 +163,10 @@ def _view(chip: Chip, name: str, group: tuple[str, str, str], *, fixed: bool) ->
         gsd=chip.gsd,
         stretch=tuple(limits),
     )
+
+
+def _fixed(chip: Chip) -> tuple[float, float]:
+    return BRIGHTNESS if chip.radiometry.level == "DN" else FIXED
 
 
 def _percentiles(values: NDArray[np.float32]) -> tuple[float, float]:

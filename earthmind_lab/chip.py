@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from earthmind_lab.aoi import AOI
 
+BRIGHTNESS = (0.0, 1.0)
+"""Least and greatest number of optical chips without reflectance (`Radiometry.level` DN), and
+their stretch in pictures: whoever made such files has stretched them already."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Radiometry:
@@ -127,6 +131,16 @@ class Chip:
         from earthmind_lab.grid import gsd_of
 
         return gsd_of(self.grid)
+
+    @property
+    def wavelengths(self) -> dict[str, float | None]:
+        """Optical bands and their centres in nm: the sensor's own, else those of the name."""
+        from earthmind_lab.bands import WAVELENGTHS
+        from earthmind_lab.sensors import SENSORS
+
+        sensor = SENSORS.get(self.pair.optical.sensor) if self.pair.optical else None
+        own = {band.name: band.wavelength_nm for band in sensor.bands} if sensor else {}
+        return {name: own.get(name) or WAVELENGTHS.get(name) for name in self.bands}
 
     def band(self, name: str) -> NDArray[np.float32]:
         """One band or polarisation, (y, x).

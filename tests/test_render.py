@@ -102,7 +102,7 @@ def test_nodata_is_black() -> None:
         (OPTICAL, (), ["swir_nir_red", "true_colour"]),
         ((), ("vv", "vh"), ["vv_vh_ratio"]),
         (("red", "green", "blue"), ("vv",), ["true_colour", "vv"]),
-        (("red", "nir08", "swir16"), ("hh", "hv"), ["swir_nir_red", "hh"]),
+        (("red", "nir08", "swir16"), ("hh", "hv"), ["hh_hv_ratio", "swir_nir_red"]),
         (("red", "nir"), (), ["nir"]),
     ],
 )
@@ -114,7 +114,7 @@ def test_defaults_follow_the_bands(
 
 @pytest.mark.parametrize(
     ("polarisations", "names"),
-    [(("vv", "vh"), ["vv", "true_colour"]), (("hh",), ["true_colour", "hh"])],
+    [(("vv", "vh"), ["vv", "true_colour"]), (("hh",), ["hh", "true_colour"])],
 )
 def test_a_model_may_prefer_other_pictures(
     polarisations: tuple[str, ...], names: list[str]

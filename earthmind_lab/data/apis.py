@@ -23,6 +23,7 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.data.access import Access
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.items import scenes_or_problem
+from earthmind_lab.data.limits import MODALITIES
 from earthmind_lab.data.web import Web, WebError
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable
 from earthmind_lab.scene import Scene
@@ -52,6 +53,8 @@ class Known:
     """Collections that are searched for optical scenes."""
     sar: tuple[str, ...] = ()
     """Collections that are searched for SAR scenes."""
+    more: tuple[str, ...] = ()
+    """Collections that are searched where their sensor is asked for by its key."""
     access: Literal["open", "key", "requester-pays"] = "open"
     """What its pixels cost; searching is free everywhere."""
     settings: tuple[str, ...] = ()
@@ -64,23 +67,25 @@ KNOWN = (
         name="earth-search", title="Element 84 Earth Search (optical open, SAR requester-pays)",
         url="https://earth-search.aws.element84.com/v1",
         optical=("sentinel-2-l2a",), sar=("sentinel-1-grd",),
+        more=("sentinel-2-l1c", "landsat-c2-l2", "naip"),
         access="requester-pays", settings=_AWS_KEYS,
     ),
     Known(
         name="planetary-computer", title="Microsoft Planetary Computer",
         url="https://planetarycomputer.microsoft.com/api/stac/v1",
         optical=("sentinel-2-l2a",), sar=("sentinel-1-rtc",),
+        more=("hls2-l30", "hls2-s30", "landsat-c2-l2", "naip", "sentinel-1-grd"),
     ),
     Known(
         name="copernicus", title="Copernicus Data Space Ecosystem",
         url="https://stac.dataspace.copernicus.eu/v1",
-        optical=("sentinel-2-l2a",), sar=("sentinel-1-grd",),
+        optical=("sentinel-2-l2a",), sar=("sentinel-1-grd",), more=("sentinel-2-l1c",),
         access="key", settings=("CDSE_S3_ACCESS_KEY", "CDSE_S3_SECRET_KEY"),
     ),
     Known(
         name="digital-earth-africa", title="Digital Earth Africa",
         url="https://explorer.digitalearth.africa/stac",
-        optical=("s2_l2a",), sar=("s1_rtc",),
+        optical=("s2_l2a",), sar=("s1_rtc",), more=("ls5_sr", "ls7_sr", "ls8_sr", "ls9_sr"),
     ),
     Known(
         name="opera", title="OPERA RTC-S1 at NASA's Alaska Satellite Facility (SAR)",
@@ -135,7 +140,8 @@ class ApiCatalog:
                 of its scenes.
             start: Earliest time, UTC, inclusive; None = open.
             end: Latest time, UTC, inclusive; None = open.
-            modality: ``optical`` or ``sar`` asks for these collections only.
+            modality: ``optical`` or ``sar`` asks for these collections only, the key of a sensor
+                for those that hold its product.
 
         Raises:
             AccessDenied: The API wants an account.
@@ -155,7 +161,8 @@ class ApiCatalog:
         return [
             scene
             for scene in self._scenes(query)
-            if (start is None or scene.end >= start)
+            if modality in (None, scene.modality, scene.sensor)
+            and (start is None or scene.end >= start)
             and (end is None or scene.start <= end)
             and shares_area(scene.footprint, aoi.geometry)
         ]
@@ -236,18 +243,20 @@ class ApiCatalog:
 
     def _collections(self, modality: str | None) -> tuple[str, ...] | None:
         """To ask for: () = it has none of this kind, None = whatever it has."""
-        if self.known is not None and modality is not None:
-            return self.known.optical if modality == "optical" else self.known.sar
-        if self.known is not None:
-            return (*self.known.optical, *self.known.sar)
-        offered = self._offered
+        known = self.known
+        if known is not None and modality in MODALITIES:
+            return known.optical if modality == "optical" else known.sar
+        if known is not None and modality is None:
+            return (*known.optical, *known.sar)
         wanted = {
             name
             for sensor in SENSORS.values()
-            if modality in (None, sensor.modality)
+            if modality in (None, sensor.modality, sensor.key)
             for name in sensor.collections
         }
-        return tuple(sorted(offered & wanted)) or None
+        offered = self._offered if known is None else {*known.optical, *known.sar, *known.more}
+        found = tuple(sorted(name for name in offered if name.lower() in wanted))
+        return found or (None if known is None else ())
 
     @cached_property
     def _offered(self) -> set[str]:

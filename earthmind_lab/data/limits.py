@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, TypeAlias
 
 from earthmind_lab.errors import SearchError
+from earthmind_lab.scene import Scene
+from earthmind_lab.sensors import SENSORS
 
 Day: TypeAlias = str | date | datetime
 
@@ -31,6 +33,22 @@ class Limits:
     """Per cent of cloud and shadow inside the AOI."""
     modalities: tuple[str, ...]
     """``optical``, ``sar`` or both, in this order."""
+    sensors: tuple[str, ...] = ()
+    """Keys of `SENSORS` that alone will do; where a modality has none in here, any of it."""
+
+    def kinds(self, modality: str) -> tuple[str, ...]:
+        """What to ask a catalog for: the sensors of a modality, or the modality itself."""
+        keys = tuple(key for key in self.sensors if SENSORS[key].modality == modality)
+        return keys or (modality,)
+
+    def takes(self, scene: Scene) -> bool:
+        """Whether a scene is of a sensor that was asked for."""
+        return bool({scene.modality, scene.sensor} & set(self.kinds(scene.modality)))
+
+    def name(self, modality: str) -> str:
+        """What was asked for of a modality, for messages."""
+        words = {"sar": "SAR", "optical": "optical"}
+        return " or ".join(words.get(kind) or SENSORS[kind].title for kind in self.kinds(modality))
 
     @property
     def start(self) -> datetime:
@@ -45,7 +63,7 @@ class Limits:
     @property
     def asked(self) -> str:
         """For messages."""
-        kinds = " and ".join("SAR" if kind == "sar" else kind for kind in self.modalities)
+        kinds = " and ".join(self.name(kind) for kind in self.modalities)
         when = f"from {self.first} to {self.last}" if self.first < self.last else f"on {self.first}"
         return f"{kinds} scenes {when}"
 
@@ -101,20 +119,29 @@ def parse_gap(gap: str | timedelta) -> timedelta:
 
 
 def parse_sensors(sensors: str | Iterable[str]) -> tuple[str, ...]:
-    """``optical``, ``sar`` or both, in this order.
+    """What was asked for, optical before SAR: modalities, or keys of `SENSORS` in their place.
 
     Raises:
         SearchError: Anything else.
 
-    >>> parse_sensors("sar,optical")
-    ('optical', 'sar')
+    >>> parse_sensors("sar,optical"), parse_sensors(["sentinel-1-rtc", "hls-l30", "hls-s30"])
+    (('optical', 'sar'), ('hls-l30', 'hls-s30', 'sentinel-1-rtc'))
     """
-    change = "sensors='optical,sar', 'optical' or 'sar'"
     parts = re.split(r"[,+\s]+", sensors.strip()) if isinstance(sensors, str) else list(sensors)
     asked = {str(part).strip().lower() for part in parts}
-    if not asked or asked - set(MODALITIES):
-        raise SearchError(f"The sensors {sensors!r} are not known.", change=change)
-    return tuple(kind for kind in MODALITIES if kind in asked)
+    found: list[str] = []
+    for modality in MODALITIES:
+        keys = [key for key, sensor in SENSORS.items() if sensor.modality == modality]
+        named = [key for key in keys if key in asked - set(MODALITIES)]
+        found += named or ([modality] if modality in asked else [])
+        asked -= {modality, *named}
+    if asked or not found:
+        raise SearchError(
+            f"The sensors {sensors!r} are not known.",
+            found=", ".join(sorted(asked)) or None,
+            change=f"sensors='optical,sar', 'optical' or 'sar', or keys: {', '.join(SENSORS)}",
+        )
+    return tuple(found)
 
 
 def limits_of(
@@ -126,6 +153,7 @@ def limits_of(
         SearchError: One of them makes no sense; the message says which.
     """
     first, last = parse_dates(dates)
+    asked = parse_sensors(sensors)
     number = isinstance(max_cloud, int | float) and not isinstance(max_cloud, bool)
     if not number or not 0 <= max_cloud <= 100:
         raise SearchError(f"max_cloud={max_cloud!r} is not a percentage.", change="max_cloud=20")
@@ -134,8 +162,13 @@ def limits_of(
         last=last,
         max_gap=parse_gap(max_gap),
         max_cloud=float(max_cloud),
-        modalities=parse_sensors(sensors),
+        modalities=tuple(k for k in MODALITIES if k in {_modality(each) for each in asked}),
+        sensors=tuple(each for each in asked if each not in MODALITIES),
     )
+
+
+def _modality(asked: str) -> str:
+    return asked if asked in MODALITIES else SENSORS[asked].modality
 
 
 def _day(value: Any) -> date:
