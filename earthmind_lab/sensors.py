@@ -59,6 +59,9 @@ class Sensor:
     """Ids of STAC collections known to hold this product, lower case."""
     scale: float = 1.0
     """Value per DN where item and file declare none; 1.0 = there is no rule."""
+    scale_tag: str | None = None
+    """Where a TIFF's own description, as JSON, holds the scale of a SAR product: keys joined by
+    dots; None = nowhere."""
     offset: float | None = 0.0
     """Added to DN x scale where nothing declares it; None = depends on the baseline."""
     nodata: float | None = None

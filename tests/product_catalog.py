@@ -54,13 +54,15 @@ class Product:
     def add(self, key: str, values: NDArray[Any], gsd: float, epsg: int, **asset: Any) -> None:
         """An asset and its file."""
         stack = values if values.ndim == 3 else values[None]
-        nodata = asset.pop("file_nodata", None)
+        nodata, described = asset.pop("file_nodata", None), asset.pop("described", None)
         with rasterio.open(
             self.folder / f"{key}.tif", "w", driver="GTiff", dtype=stack.dtype.name,
             count=len(stack), height=stack.shape[1], width=stack.shape[2], crs=f"EPSG:{epsg}",
             transform=Affine(gsd, 0, EAST, 0, -gsd, NORTH), nodata=nodata, compress="deflate",
         ) as target:  # fmt: skip
             target.write(stack)
+            if described is not None:
+                target.update_tags(TIFFTAG_IMAGEDESCRIPTION=described)
         kind = "image/tiff; application=geotiff; profile=cloud-optimized"
         self.assets[key] = {"href": f"./{key}.tif", "type": kind, **asset}
 

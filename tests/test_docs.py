@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -32,17 +33,17 @@ def page():
     sensors._TABLE.update(before)
 
 
-def capella(folder, **declared):
+def capella(folder, described=None, dtype=np.uint16, **declared):
     """A GEO item as Capella's open data give it, over 120 m."""
     made = Product(
         folder, "CAPELLA_C02_SM_GEO_HH", "capella-open-data", platform="capella-2",
         constellation="capella", instruments=["capella-radar-2"],
         **{"sar:frequency_band": "X", "sar:polarizations": ["HH"], "sar:product_type": "GEO"},
     )  # fmt: skip
-    dn = np.full((240, 240), 200, np.uint16)
+    dn = np.full((240, 240), 200, dtype)
     dn[:, ::2], dn[0, 0] = 600, 0
     about = {"sar:polarizations": ["HH"], "raster:bands": [{"data_type": "uint16", **declared}]}
-    made.add("HH", dn, 0.5, 32611, roles=["data"], **about)
+    made.add("HH", dn, 0.5, 32611, roles=["data"], described=described, **about)
     return write_catalog(folder, made)
 
 
@@ -51,8 +52,12 @@ def port(path):
     return pair
 
 
-def test_capella_is_calibrated_by_its_scale_factor(page, tmp_path):
-    pair = port(capella(tmp_path, scale=0.0005, nodata=0))
+SAID = json.dumps({"collect": {"image": {"scale_factor": 0.0005}}})
+
+
+@pytest.mark.parametrize("where", [{"scale": 0.0005, "nodata": 0}, {"described": SAID}])
+def test_capella_is_calibrated_by_its_scale_factor(page, tmp_path, where):
+    pair = port(capella(tmp_path, **where))
     assert pair.sar.sensor == "capella-geo"
     chip = load_chip(pair, AOI_PORT, gsd=0.5)
     found = sorted(set(chip.band("hh").ravel().round(3).tolist()))
@@ -63,11 +68,23 @@ def test_capella_is_calibrated_by_its_scale_factor(page, tmp_path):
     assert [view.name for view in render(chip)] == ["hh"]
 
 
-def test_without_the_scale_factor_it_is_refused_in_the_words_of_the_page(page, tmp_path):
+@pytest.mark.parametrize(
+    "described",
+    [None, "GEO", "[]", "{}", SAID.replace("0.0005", "null"), SAID.replace("0.0005", "-1"),
+     SAID.replace("0.0005", "NaN")],
+)  # fmt: skip
+def test_without_the_scale_factor_it_is_refused_in_the_words_of_the_page(
+    page, tmp_path, described
+):  # fmt: skip
     with pytest.raises(RadiometryUnknown) as refused:
-        load_chip(port(capella(tmp_path)), AOI_PORT)
+        load_chip(port(capella(tmp_path, described)), AOI_PORT)
     shown = re.search(r"```text\nRadiometryUnknown: (.*?)```", page, re.DOTALL)
     assert " ".join(shown[1].split()) == str(refused.value)
+
+
+def test_complex_numbers_are_refused(page, tmp_path):
+    with pytest.raises(RadiometryUnknown, match="complex"):
+        load_chip(port(capella(tmp_path, SAID, np.complex64)), AOI_PORT)
 
 
 def test_an_x_band_product_of_which_nothing_is_known_is_refused(tmp_path):

@@ -101,8 +101,14 @@ def sar_scaling(
         file_nodata: Nodata value of the file.
 
     Raises:
-        RadiometryUnknown: Whole numbers and nothing that declares their scale.
+        RadiometryUnknown: Whole numbers and nothing that declares their scale, or complex ones.
     """
+    if np.dtype(dtype).kind == "c":
+        raise RadiometryUnknown(
+            f"The numbers in {ref.name} are complex: waves, not yet backscatter.",
+            found=dtype,
+            change="a detected product of the same scene, such as GRD, RTC or GEO",
+        )
     fields = ref.fields
     in_item = fields.get("scale") is not None
     in_file = file_scaling is not None and file_scaling != (1.0, 0.0)

@@ -22,6 +22,7 @@ from earthmind_lab.data.radiometry import Scaling, physical
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Lattice, kernel_for, read_on_grid, whole_raster
 from earthmind_lab.scene import Scene
+from earthmind_lab.sensors import SENSORS
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -126,13 +127,14 @@ def _read_optical(
 def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox) -> _Part:
     """Backscatter in dB; resampled as linear power, because power adds up and dB don't."""
     ref = _with_file_fields(ref, source)
+    sensor = SENSORS.get(scene.sensor)
     sar = backscatter.sar_meaning(scene, ref)
     scaling = backscatter.sar_scaling(
         scene,
         ref,
         sar,
         dtype=str(source.dtype),
-        file_scaling=source.scaling,
+        file_scaling=source.scaling_at(sensor.scale_tag if sensor else None),
         file_nodata=source.nodata,
     )
 
