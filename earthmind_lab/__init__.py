@@ -26,16 +26,19 @@ if TYPE_CHECKING:
     from earthmind_lab.checks import doctor
     from earthmind_lab.chip import Chip, LoadPlan, Radiometry
     from earthmind_lab.conversation import Conversation, PendingAnswer, ask
+    from earthmind_lab.data.bundle import open_bundle, save_bundle
+    from earthmind_lab.data.change import search_change
     from earthmind_lab.data.load import load_chip, plan_chip
+    from earthmind_lab.data.own_files import open_chip
     from earthmind_lab.data.samples import places
-    from earthmind_lab.data.search import search_pairs
+    from earthmind_lab.data.search import search_candidates, search_pairs
     from earthmind_lab.engine.loading import load_engine
     from earthmind_lab.errors import EarthMindError
     from earthmind_lab.exchange import Options, Region, Reply, View
     from earthmind_lab.record import Record
     from earthmind_lab.replay import Replay
     from earthmind_lab.replay import replay as replay_record
-    from earthmind_lab.scene import Scene, ScenePair
+    from earthmind_lab.scene import Candidates, ChangePair, Scene, ScenePair
     from earthmind_lab.session import Session
     from earthmind_lab.settings import Settings
     from earthmind_lab.widgets.map import EarthMap
@@ -47,6 +50,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "AOI": "aoi",
     "Answer": "answer",
+    "Candidates": "scene",
+    "ChangePair": "scene",
     "Chip": "chip",
     "Claim": "answer",
     "Conversation": "conversation",
@@ -70,15 +75,22 @@ _HOMES = {
     "doctor": "checks",
     "load_chip": "data.load",
     "load_engine": "engine.loading",
+    "open_bundle": "data.bundle",
+    "open_chip": "data.own_files",
     "places": "data.samples",
     "plan_chip": "data.load",
     "replay_record": "replay:replay",
+    "save_bundle": "data.bundle",
+    "search_candidates": "data.search",
+    "search_change": "data.change",
     "search_pairs": "data.search",
 }
 
 __all__ = [
     "AOI",
     "Answer",
+    "Candidates",
+    "ChangePair",
     "Chip",
     "Claim",
     "Conversation",
@@ -102,9 +114,14 @@ __all__ = [
     "doctor",
     "load_chip",
     "load_engine",
+    "open_bundle",
+    "open_chip",
     "places",
     "plan_chip",
     "replay_record",
+    "save_bundle",
+    "search_candidates",
+    "search_change",
     "search_pairs",
 ]
 

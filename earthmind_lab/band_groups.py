@@ -158,7 +158,7 @@ def _view(chip: Chip, name: str, group: tuple[str, str, str], *, fixed: bool) ->
         image=np.stack(channels, axis=-1),
         name=name,
         modality="optical",
-        time=chip.pair.optical.observed,
+        time=chip.pair.optical.observed if chip.pair.optical.told else None,
         bands=group,
         gsd=chip.gsd,
         stretch=tuple(limits),

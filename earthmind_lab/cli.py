@@ -1,4 +1,4 @@
-"""The command line: ``earthmind search | chip | ask | replay | convert | doctor | lab | demo``.
+"""The command line: ``earthmind search | chip | ask | replay | cache | convert | …``.
 
 Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
 logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
@@ -11,20 +11,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from earthmind_lab import cli_options as options
 from earthmind_lab.errors import EarthMindError, PromptError, SearchError
 
 if TYPE_CHECKING:
     from earthmind_lab.aoi import AOI
+    from earthmind_lab.chip import Chip
     from earthmind_lab.scene import ScenePair
 
+T = TypeVar("T")
 ERROR, STOPPED, UNWELL = 2, 130, 1
 """Exit codes; 130 is what shells give a command that Ctrl-C ended."""
 _NEGATIVE = re.compile(r"-[\d.]")
@@ -90,39 +93,70 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="name", metavar="VERB", required=True)
-    _verb(verbs, "search", search, "optical/SAR pairs of an area, best first", _place)
-    _verb(verbs, "chip", chip, "load the pixels of a pair on one grid", _place, _pair, _out)
-    _verb(verbs, "ask", ask, "ask a model about an area or a picture", _place, _pair, _ask, _out)
-    _verb(verbs, "replay", replay, "ask again what a record asked and compare", _replay)
-    _verb(verbs, "convert", convert, "write a checkpoint in our layout or as published", _convert)
+    about = "optical/SAR pairs of an area, best first"
+    _verb(verbs, "search", search, about, options.place, options.every)
+    pixels = (options.place, options.pair, options.own, options.out)
+    about = "load the pixels of a pair on one grid"
+    _verb(verbs, "chip", chip, about, *pixels, options.bundle)
+    _verb(verbs, "ask", ask, "ask a model about an area or a picture", *pixels, options.ask)
+    _verb(verbs, "replay", replay, "ask again what a record asked and compare", options.replay)
+    about = "the chips kept on disk: count, check or remove them"
+    _verb(verbs, "cache", cache, about, options.cache)
+    about = "write a checkpoint in our layout or as published"
+    _verb(verbs, "convert", convert, about, options.convert)
     _verb(verbs, "doctor", doctor, "check what an answer needs; exit code 1 when something lacks")
-    _server(verbs, "lab", lab, "JupyterLab on the map notebook, on this machine only", _folder)
+    _server(
+        verbs, "lab", lab, "JupyterLab on the map notebook, on this machine only", options.folder
+    )
     _server(verbs, "demo", demo, "the demo page, on this machine only")
     return parser
 
 
 def search(given: argparse.Namespace) -> Outcome:
     """``earthmind search``: the ranked pairs."""
+    from earthmind_lab.data.search import search_candidates
     from earthmind_lab.recording import plain
 
-    pairs = _search(given, _aoi(given))
+    aoi, rejected = _aoi(given), []
+    if given.all:
+        found = search_candidates(aoi, catalog=given.catalog, **_limits(given))
+        pairs, rejected = list(found.pairs), list(found.rejected)
+    else:
+        pairs = _search(given, aoi)
     lines = [line for number, pair in enumerate(pairs, start=1) for line in _about(pair, number)]
-    return Outcome(data=plain({"pairs": [pair.to_dict() for pair in pairs]}), lines=lines)
+    lines += [
+        f"Rejected: {' + '.join(scene.id for scene in each.scenes)}: {each.reason}"
+        for each in rejected
+    ]
+    data = {"pairs": [pair.to_dict() for pair in pairs]}
+    if given.all:
+        data["rejected"] = [each.to_dict() for each in rejected]
+    return Outcome(data=plain(data), lines=lines)
 
 
 def chip(given: argparse.Namespace) -> Outcome:
     """``earthmind chip``: what a load gives; with --out its GeoTIFFs."""
+    from earthmind_lab.data.bundle import save_bundle
     from earthmind_lab.data.load import load_chip, plan_chip
     from earthmind_lab.export import CHIP_FILES, check_folder, save_chip
     from earthmind_lab.recording import grid_dict, plain
 
     if given.out:
         check_folder(given.out, CHIP_FILES)
-    aoi = _aoi(given)
-    pair = _chosen(given, aoi)
-    plan = plan_chip(pair, aoi, gsd=given.gsd)
-    loaded = load_chip(pair, aoi, plan=plan)
+    if given.bundle:
+        check_folder(Path(given.bundle).parent)
+    loaded = _own(given)
+    if loaded is None:
+        aoi = _aoi(given)
+        pair = _chosen(given, aoi)
+        plan = plan_chip(pair, aoi, gsd=given.gsd)
+        loaded = load_chip(pair, aoi, plan=plan)
+    else:
+        pair = loaded.pair
+        plan = plan_chip(pair, loaded.aoi, gsd=loaded.gsd, bands=loaded.bands)
     files = save_chip(loaded, given.out) if given.out else {}
+    if given.bundle:
+        files["bundle"] = save_bundle([loaded], given.bundle)
     data = {
         "pair": pair.to_dict(),
         "grid": grid_dict(loaded.grid),
@@ -178,9 +212,27 @@ def replay(given: argparse.Namespace) -> Outcome:
     from earthmind_lab.replay import replay as again
 
     record = read_record(given.record)
-    found = again(record, engine=load_engine(given.model) if given.model else None)
+    engine = load_engine(given.model) if given.model else None
+    found = again(record, engine=engine, chips=_bundled(given.bundle))
     head = "The same answer." if found.same else "Not the same answer."
     return Outcome(data=found.to_dict(), lines=[head, *found.differences])
+
+
+def cache(given: argparse.Namespace) -> Outcome:
+    """``earthmind cache``: what is kept on disk."""
+    from earthmind_lab.data.cache import ChipCache
+
+    kept = ChipCache.from_settings()
+    data: dict[str, Any] = {"removed": kept.clear()} if given.clear else {}
+    data |= {"damaged": kept.verify()} if given.verify else {}
+    entries = kept.entries()
+    size = sum(entry.bytes for entry in entries)
+    data |= {"folder": str(kept.folder), "entries": len(entries), "bytes": size}
+    lines = [f"Removed {data['removed']} chips"] if given.clear else []
+    lines += [f"Damaged, removed: {key}" for key in data.get("damaged", ())]
+    lines.append(f"{len(entries)} chips in {kept.folder}")
+    lines.append(f"{size / 1e9:.2f} GB of at most {kept.limit / 1e9:.2f} GB")
+    return Outcome(data={**data, "limit": kept.limit}, lines=lines)
 
 
 def convert(given: argparse.Namespace) -> Outcome:
@@ -233,91 +285,26 @@ def demo(given: argparse.Namespace) -> Outcome:
 
 def _server(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], Outcome], about: str,
-    *options: Callable[[argparse.ArgumentParser], None],
+    *groups: Callable[[argparse.ArgumentParser], None],
 ) -> None:  # fmt: skip
     """A verb that serves until it is stopped: nothing to print as JSON."""
     parser = verbs.add_parser(name, help=about, description=about, allow_abbrev=False)
-    for add in options:
+    for add in groups:
         add(parser)
     parser.add_argument("--port", type=int, help="on 127.0.0.1")
     parser.add_argument("--no-browser", action="store_true", help="only serve")
     parser.set_defaults(verb=run, json=False)
 
 
-def _folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", metavar="DIR", help="where to work; gets the notebook")
-
-
 def _verb(
     verbs: Any, name: str, run: Callable[[argparse.Namespace], Outcome], about: str,
-    *options: Callable[[argparse.ArgumentParser], None],
+    *groups: Callable[[argparse.ArgumentParser], None],
 ) -> None:  # fmt: skip
     parser = verbs.add_parser(name, help=about, description=about, allow_abbrev=False)
-    for add in options:
+    for add in groups:
         add(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.set_defaults(verb=run)
-
-
-def _place(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("place and time")
-    group.add_argument("--aoi", help="W,S,E,N in degrees, or a GeoJSON or GeoPackage file")
-    group.add_argument("--dates", metavar="A/B", help="first and last UTC day")
-    group.add_argument(
-        "--catalog", action="append",
-        help="sample, a catalog.json, or a STAC API by name or address; repeat to try in order",
-    )  # fmt: skip
-    group.add_argument("--sensors", default="optical,sar", help="optical, sar or both")
-    group.add_argument("--max-gap", default="6 days", help="between the two scenes")
-    group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
-    group.add_argument("--gsd", type=_metres, help="pixel size in m; default: the optical scene's")
-    group.add_argument("--purpose", default="default", help="flood, default or settlement")
-
-
-def _metres(text: str) -> float:
-    """A pixel size."""
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text} is no pixel size in metres")
-    return value
-
-
-def _pair(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pair", type=int, default=1, metavar="N", help="rank of the pair")
-
-
-def _out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", help="folder to write files into")
-
-
-def _ask(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("question", metavar="QUESTION")
-    parser.add_argument(
-        "--model",
-        default="nano",
-        help="nano, EarthMind-4B, EarthMind-4B-multi, or the folder of a model",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="for sampling")
-    parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
-
-
-def _convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SRC", help="folder of a checkpoint, alias or hub id")
-    parser.add_argument("target", metavar="DST", help="folder to write; must not exist yet")
-    parser.add_argument("--to", choices=("ours", "published"), default="ours", help="layout")
-    parser.add_argument(
-        "--fusion", choices=("concatenate", "weighted"), help="how it was trained to join sensors"
-    )
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="default: as in SRC"
-    )
-    about = "read .bin files, tensors only, in a process of its own"
-    parser.add_argument("--unsafe-bin", action="store_true", help=about)
-
-
-def _replay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("record", metavar="RECORD", help="path of a record.json")
-    parser.add_argument("--model", help="folder of the model; default: the one in the record")
 
 
 def _joined(words: Sequence[str]) -> list[str]:
@@ -341,14 +328,16 @@ def _aoi(given: argparse.Namespace) -> AOI:
 
 
 def _limits(given: argparse.Namespace) -> dict[str, Any]:
-    if given.dates is None:
+    if given.dates is None and given.around is None:
         raise SearchError("No dates were given.", change="--dates 2019-09-15/2019-09-20")
+    wishes = {"around": given.around, "pin": given.pin, "exclude": given.exclude}
     return {
         "dates": given.dates,
         "sensors": given.sensors,
         "max_gap": given.max_gap,
         "max_cloud": given.max_cloud,
         "purpose": given.purpose,
+        **{name: wish for name, wish in wishes.items() if wish is not None},
     }
 
 
@@ -359,28 +348,69 @@ def _search(given: argparse.Namespace, aoi: AOI) -> list[ScenePair]:
 
 
 def _chosen(given: argparse.Namespace, aoi: AOI) -> ScenePair:
-    pairs, rank = _search(given, aoi), int(given.pair)
-    if not 1 <= rank <= len(pairs):
+    return _ranked(_search(given, aoi), given.pair, "pair")
+
+
+def _ranked(held: Sequence[T], rank: int, what: str) -> T:
+    if not 1 <= rank <= len(held):
         raise SearchError(
-            f"There is no pair number {rank}.",
-            found=f"{len(pairs)} pairs",
-            change=f"--pair 1 to --pair {len(pairs)}",
+            f"There is no {what} number {rank}.",
+            found=f"{len(held)} {what}s",
+            change=f"--pair 1 to --pair {len(held)}",
         )
-    return pairs[rank - 1]
+    return held[rank - 1]
+
+
+def _bundled(path: str | None) -> tuple[Chip, ...]:
+    """The chips of a bundle."""
+    from earthmind_lab.data.bundle import open_bundle
+
+    return () if path is None else open_bundle(path).chips
 
 
 def _subject(given: argparse.Namespace) -> tuple[Any, ScenePair | None, dict[str, Any] | None]:
     """What is asked about, its pair, and how that was found."""
     if given.image is not None:
-        if given.aoi is not None:
-            raise PromptError("A picture has no AOI.", change="either --image or --aoi")
+        if given.aoi is not None or given.bundle is not None:
+            raise PromptError("A picture has no AOI.", change="only --image, --aoi or --bundle")
+        if given.optical is not None or given.sar is not None:
+            change = "either --image or --optical and --sar"
+            raise PromptError("A plain picture has no place beside other files.", change=change)
         return given.image, None, None
+    if given.bundle is not None:
+        if given.aoi is not None:
+            raise PromptError("A bundle has its own AOI.", change="either --bundle or --aoi")
+        chip = _ranked(_bundled(given.bundle), given.pair, "chip")
+        return chip, chip.pair, None
     from earthmind_lab.data.load import load_chip
 
+    own = _own(given)
+    if own is not None:
+        return own, own.pair, None
     aoi = _aoi(given)
     pair = _chosen(given, aoi)
     how = {**_limits(given), "gsd": given.gsd, "rank": given.pair}
     return load_chip(pair, aoi, gsd=given.gsd), pair, how
+
+
+def _own(given: argparse.Namespace) -> Chip | None:
+    """The chip of own files; None where a catalog is asked for scenes."""
+    words = {name: getattr(given, name) for name in options.OWN}
+    if all(value is None for value in words.values()) and given.time is None:
+        return None
+    from earthmind_lab.data.own_files import open_chip
+
+    if given.dates is not None or given.catalog is not None:
+        raise SearchError(
+            "Own files aren't searched for in a catalog.",
+            change="--time for when they were taken, without --dates and --catalog",
+        )
+    times: Any = given.time
+    if times and (len(times) > 1 or times[0].startswith(("optical=", "sar="))):
+        times = dict(text.partition("=")[::2] for text in times)
+    elif times:
+        (times,) = times
+    return open_chip(aoi=given.aoi, gsd=given.gsd, datetime=times, **words)
 
 
 def _about(pair: ScenePair, number: int | None = None) -> list[str]:

@@ -8,11 +8,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from earthmind_lab.errors import EarthMindError
 
 FORMAT = 1
 """Version of the file format."""
+_REMOTE = ("http", "https", "s3", "gs", "az")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +85,55 @@ class Record:
             raise EarthMindError(
                 f"The record {str(path)!r} can't be read.", found=str(error)
             ) from error
+        return cls.from_dict(data, name=str(path))
+
+    @classmethod
+    def from_dict(cls, data: Any, *, name: str = "record") -> Record:
+        """The record that `to_dict` gave.
+
+        Args:
+            data: What JSON made of it.
+            name: Where it comes from, for messages.
+
+        Raises:
+            EarthMindError: Not a record, or of a newer format.
+        """
         known = set(cls.__dataclass_fields__)
         needed = {"question", "text", "answer_hash", "format"}
         if not isinstance(data, dict) or not needed <= set(data):
-            raise EarthMindError(f"{str(path)!r} is not a record of an answer.")
+            raise EarthMindError(f"{name!r} is not a record of an answer.")
         if data["format"] != FORMAT or set(data) - known:
             raise EarthMindError(
-                f"The record {str(path)!r} was written by another version.",
+                f"The record {name!r} was written by another version.",
                 found=f"format {data['format']}",
                 change="the version of earthmind_lab that the record names",
             )
-        data["inputs"] = tuple(data.get("inputs", ()))
-        data["evidence"] = tuple(data.get("evidence", ()))
-        return cls(**data)
+        listed = {key: tuple(data.get(key, ())) for key in ("inputs", "evidence")}
+        return cls(**{**data, **listed})
+
+
+def unsigned(href: str) -> str:
+    """An address without query, fragment, user name and password.
+
+    >>> unsigned("https://me:secret@host/a.tif?sig=abc")
+    'https://host/a.tif'
+    """
+    if "://" not in href or href.lower().startswith("file:"):
+        return href
+    try:
+        parts = urlsplit(href)
+    except ValueError:  # no address after all: whatever it holds stays out
+        return f"{href.partition('://')[0]}://"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def unsigned_deep(value: Any) -> Any:
+    """Plain data in which every address is `unsigned`."""
+    if isinstance(value, dict):
+        return {key: unsigned_deep(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [unsigned_deep(part) for part in value]
+    if isinstance(value, str) and value.partition("://")[0].lower() in _REMOTE:
+        return unsigned(value)
+    return value

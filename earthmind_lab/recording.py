@@ -21,7 +21,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from earthmind_lab.answer import Claim, Mapped, answer_hash, mask_of
 from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Options, Prompt, Region, Reply, View
-from earthmind_lab.record import Record
+from earthmind_lab.record import Record, unsigned, unsigned_deep
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
@@ -116,19 +115,6 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)
-
-
-def unsigned(href: str) -> str:
-    """An address without query, fragment, user name and password.
-
-    >>> unsigned("https://me:secret@host/a.tif?sig=abc")
-    'https://host/a.tif'
-    """
-    parts = urlsplit(href)
-    if "://" not in href or parts.scheme == "file":
-        return href
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def pixel_hash(chip: Chip) -> str:
@@ -234,18 +220,8 @@ def _input(scene: Scene, provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(part: Mapping[str, Any]) -> dict[str, Any]:
     """One file that was read: its facts with an unsigned address."""
-    facts: dict[str, Any] = _unsigned_deep(plain(part))
+    facts: dict[str, Any] = unsigned_deep(plain(part))
     return facts
-
-
-def _unsigned_deep(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _unsigned_deep(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_unsigned_deep(part) for part in value]
-    if isinstance(value, str) and value.split("://")[0] in ("http", "https", "s3", "gs", "az"):
-        return unsigned(value)
-    return value
 
 
 def _item(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,6 +244,7 @@ def _search(chip: Chip | None) -> dict[str, Any]:
         "catalog": catalog_names(pair.catalog),
         "ids": {scene.modality: scene.id for scene in pair.scenes},
         "pair": pair.to_dict(),
+        **({"overrides": dict(pair.overrides)} if pair.overrides else {}),
     }
 
 
@@ -325,7 +302,7 @@ def _chip(chip: Chip) -> dict[str, Any]:
         "radiometry": chip.radiometry.to_dict(),
         "cloud_method": cloud_method(chip.pair),
         "pixel_hash": pixel_hash(chip),
-        "provenance": _unsigned_deep(plain(rest)),
+        "provenance": unsigned_deep(plain(rest)),
     }
 
 

@@ -269,7 +269,7 @@ def _view(chip: Chip, name: str) -> View:
         image=np.stack(channels, axis=-1),
         name=name,
         modality=composite.modality,
-        time=scene.observed if scene is not None else None,
+        time=scene.observed if scene is not None and scene.told else None,
         bands=bands,
         gsd=chip.gsd,
         stretch=stretch,

@@ -3,12 +3,13 @@
     catalog → scenes → files → grid → pixels → views → model → tokens → masks → answer
 
 Every link is compared with the record in this order. `Replay.differences` begins with the
-first one that differs: what comes after it may differ only because of it.
+first one that differs: what comes after it may differ only because of it. Without a network the
+very pixels of a record may still lie in the disk cache; then the chain goes on with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip
 from earthmind_lab.conversation import Conversation
 from earthmind_lab.errors import (
+    AssetUnavailable,
+    CatalogUnavailable,
     EarthMindError,
     GridMismatch,
     ModelNotFound,
@@ -37,6 +40,8 @@ EMBEDDED = "earthmind-nano"
 """What the model that comes with the package calls itself."""
 ANY_GAP = timedelta(days=36500)
 """The pair is known: no limit of the search may lose it now."""
+_IDENTITY = ("id", "modality", "collection")
+"""What a scene is found again by: an id is unique within its collection only."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,19 +61,23 @@ class Replay:
         return {"same": self.same, "differences": list(self.differences)}
 
 
-def replay(record: Record | str | Path, *, engine: Engine | None = None) -> Replay:
+def replay(
+    record: Record | str | Path, *, engine: Engine | None = None, chips: Sequence[Chip] = ()
+) -> Replay:
     """Ask again what a record asked, on the same pixels.
 
     Args:
         record: A record or the path of one.
         engine: Who answers; default: the model that the record names.
+        chips: At hand, such as those of a bundle: with the record's own among them, neither
+            catalog nor file is asked for.
 
     Raises:
         EarthMindError: The record can't be read.
     """
     record = record if isinstance(record, Record) else read_record(record)
     try:
-        return _replay(record, engine)
+        return _replay(record, engine, chips)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise _damaged("The record", error) from error
 
@@ -94,11 +103,11 @@ def _damaged(what: str, error: Exception) -> EarthMindError:
     )
 
 
-def _replay(record: Record, engine: Engine | None) -> Replay:
+def _replay(record: Record, engine: Engine | None, chips: Sequence[Chip]) -> Replay:
     """Follow the chain link by link."""
     found: list[str] = []
     try:
-        subject = _subject(record)
+        subject = _own(record, chips) or _subject(record, found)
         if isinstance(subject, Chip):
             found += _chip_differences(record, subject)
         else:
@@ -118,8 +127,13 @@ def _replay(record: Record, engine: Engine | None) -> Replay:
     return Replay(same=same, differences=tuple(found), answer=answer)
 
 
-def _subject(record: Record) -> Chip | Path:
-    """The chip of the record, loaded again, or the path of its picture."""
+def _subject(record: Record, found: list[str]) -> Chip | Path:
+    """The chip of the record, loaded again, or the path of its picture.
+
+    Args:
+        record: What was asked.
+        found: Takes the sentence that a server was out of reach, and that the chip is a kept one.
+    """
     if record.aoi is None:
         path = record.inputs[0].get("path") if record.inputs else None
         if path is None:
@@ -128,9 +142,52 @@ def _subject(record: Record) -> Chip | Path:
                 change="ask again with the picture at hand",
             )
         return Path(str(path))
+    try:
+        return _loaded(record, record.aoi)
+    except (CatalogUnavailable, AssetUnavailable) as error:
+        from earthmind_lab.data.cache import ChipCache
+
+        if not _remote(record):
+            raise  # a file of this machine that is gone is a broken link, not a network
+        ids = _ids(record)
+        chip = _own(record, ChipCache.from_settings().chips(lambda pair, _: _ids_of(pair) == ids))
+        if chip is None:
+            raise
+        found.append(f"{_sentence(error)} The chip is the one kept on disk.")
+        return chip
+
+
+def _remote(record: Record) -> bool:
+    """Whether its files are on a server."""
+    hrefs = [str(href) for each in record.inputs for href in each.get("assets", {}).values()]
+    return any(href.startswith(("http://", "https://", "s3://")) for href in hrefs)
+
+
+def _own(record: Record, chips: Iterable[Chip]) -> Chip | None:
+    """The chip that the record was made of: the same scenes, grid and pixels."""
+    wanted, ids = record.chip.get("grid", {}), _ids(record)
+    for chip in chips:
+        same = _ids_of(chip.pair) == ids and _same_grid(grid_dict(chip.grid), wanted)
+        if same and pixel_hash(chip) == record.chip.get("pixel_hash"):
+            return chip
+    return None
+
+
+def _ids(record: Record) -> set[tuple[Any, ...]]:
+    return {tuple(each.get(key) for key in _IDENTITY) for each in record.inputs}
+
+
+def _ids_of(pair: ScenePair) -> set[tuple[Any, ...]]:
+    return {tuple(getattr(scene, key) for key in _IDENTITY) for scene in pair.scenes}
+
+
+def _loaded(record: Record, area: Mapping[str, Any]) -> Chip:
     from earthmind_lab.data.load import load_chip, plan_chip
 
-    aoi = AOI.from_geojson(record.aoi["geometry"], name=str(record.aoi.get("name", "AOI")))
+    aoi = AOI.from_geojson(area["geometry"], name=str(area.get("name", "AOI")))
+    own = record.chip.get("provenance", {}).get("own_files")
+    if own is not None:
+        return _own_chip(record, own, aoi)
     pair = _pair(record, aoi)
     wanted = record.chip.get("grid", {})
     bands = record.chip.get("bands") or None
@@ -141,6 +198,19 @@ def _subject(record: Record) -> Chip | Path:
         if _same_grid(grid_dict(plan.grid), wanted):
             return load_chip(pair, aoi, plan=plan)
         grids.append(grid_dict(plan.grid))
+    raise GridMismatch("grid: the chip's grid can't be had again.", found=str(grids[0]))
+
+
+def _own_chip(record: Record, arguments: Mapping[str, Any], aoi: AOI) -> Chip:
+    """The files that the caller had given, opened again as they were declared then."""
+    from earthmind_lab.data.own_files import open_chip
+
+    grids = []
+    for gsd in (record.chip.get("gsd"), None):
+        chip = open_chip(aoi=aoi, gsd=gsd, **arguments)
+        if _same_grid(grid_dict(chip.grid), record.chip.get("grid", {})):
+            return chip
+        grids.append(grid_dict(chip.grid))
     raise GridMismatch("grid: the chip's grid can't be had again.", found=str(grids[0]))
 
 
@@ -172,13 +242,20 @@ def _input_of(record: Record, modality: str) -> Mapping[str, Any] | None:
 def _scene(catalogs: Sequence[str], wanted: Mapping[str, Any] | None) -> Scene | None:
     if wanted is None:
         return None
+    from earthmind_lab.data.mosaics import join
+
+    items = wanted.get("items", ())
+    parts = [wanted] if len(items) < 2 else [{**wanted, "id": item["id"]} for item in items]
+    found = [_find(catalogs, part) for part in parts]
+    return found[0] if len(found) == 1 else join(found)
+
+
+def _find(catalogs: Sequence[str], wanted: Mapping[str, Any]) -> Scene:
     from earthmind_lab.data.catalogs import open_catalog
 
-    # An id is unique within its collection only.
-    keys = ("id", "modality", "collection")
     for name in catalogs:
         for scene in open_catalog(name).find(str(wanted["id"])):
-            if all(getattr(scene, key) == wanted[key] for key in keys):
+            if all(getattr(scene, key) == wanted[key] for key in _IDENTITY):
                 return scene
     raise NoScenesFound(
         f"scenes: the {wanted['modality']} scene {wanted['id']!r} of the collection "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from html import escape
@@ -13,6 +13,13 @@ from earthmind_lab.errors import SearchError
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
+
+
+ANY_TIME = (
+    dt.datetime.min.replace(tzinfo=dt.UTC),
+    dt.datetime.max.replace(tzinfo=dt.UTC),
+)
+"""Start and end of a scene of which nothing tells the time: a file of the user's own."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +33,8 @@ class Scene:
     modality: str
     """``optical`` or ``sar``."""
     datetime: dt.datetime | None
-    """Acquisition time in UTC; None when the source only gives an interval."""
+    """Acquisition time in UTC, of several items the middle of the pass; None when the source only
+    gives an interval."""
     start: dt.datetime
     """Earliest possible acquisition time in UTC (= `datetime` when that is known)."""
     end: dt.datetime
@@ -52,10 +60,17 @@ class Scene:
         return self.datetime is not None
 
     @property
+    def told(self) -> bool:
+        """Whether anything tells the time, be it an interval."""
+        return (self.start, self.end) != ANY_TIME
+
+    @property
     def observed(self) -> str:
-        """The time as text: an instant, or start/end."""
+        """The time as text: an instant, start/end, or ``unknown``."""
         if self.datetime is not None:
             return _iso(self.datetime)
+        if not self.told:
+            return "unknown"
         return f"{_iso(self.start)}/{_iso(self.end)}"
 
 
@@ -68,19 +83,24 @@ class ScenePair:
     sar: Scene | None
     """None only where SAR wasn't asked for."""
     gap: timedelta | tuple[timedelta, timedelta] | None
-    """SAR minus optical; (least, greatest) when a time is unknown; None for one sensor."""
+    """SAR minus optical; (least, greatest) when a time is unknown; None for one sensor, or
+    where nothing at all tells a time."""
     overlap: float
     """Share of the AOI inside both footprints, 0 to 1."""
     cloud_in_aoi: float | None
     """Cloud and shadow inside the AOI in per cent; None when nothing tells."""
     score: float
-    """100 x V x T x Q, see `factors`."""
+    """100 x V x T x Q, and x A where a date was named; see `factors`."""
     factors: Mapping[str, float]
-    """V (valid and clear share), T (time), Q (product of penalties), and each penalty."""
+    """V (valid and clear share), T (time), Q (product of penalties), A (nearness to a date that
+    was named), and each penalty."""
     reasons: tuple[str, ...] = ()
     """Sentences: why this rank, what is unknown."""
     catalog: str = ""
     """Where it was found, for the record."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """What the user decided in place of the ranking, for the record: ids under ``pin`` and
+    ``exclude``."""
 
     def __post_init__(self) -> None:
         if self.optical is None and self.sar is None:
@@ -114,12 +134,84 @@ class ScenePair:
         }
 
     def _repr_html_(self) -> str:
-        # Ids and reasons carry text from a catalog: escaped, never HTML.
         rows = [("score", f"{self.score:.1f}"), ("gap (h)", str(self.gap_hours))]
         rows += [(scene.modality, f"{scene.id}, {scene.observed}") for scene in self.scenes]
         rows += [("why", reason) for reason in self.reasons]
-        cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
-        return f"<table>{cells}</table>"
+        return _table(rows)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rejected:
+    """A candidate of a search that is no pair of it."""
+
+    optical: Scene | None
+    sar: Scene | None
+    reason: str
+    """The first limit that it breaks, as a sentence."""
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """The scenes there are, optical first."""
+        return tuple(scene for scene in (self.optical, self.sar) if scene is not None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, the shape of the command line's ``rejected``."""
+        return {
+            "optical": self.optical.id if self.optical else None,
+            "sar": self.sar.id if self.sar else None,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidates:
+    """Every candidate of a search: each is in one of the two."""
+
+    pairs: tuple[ScenePair, ...]
+    """Admitted, best first."""
+    rejected: tuple[Rejected, ...]
+    """The others, by time."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: ``pairs`` and ``rejected``."""
+        return {
+            "pairs": [pair.to_dict() for pair in self.pairs],
+            "rejected": [each.to_dict() for each in self.rejected],
+        }
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (f"{number}.", f"{_named(pair.scenes)}: score {pair.score:.1f}")
+            for number, pair in enumerate(self.pairs, start=1)
+        ]
+        return _table(rows + [("–", f"{_named(r.scenes)}: {r.reason}") for r in self.rejected])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChangePair:
+    """Two pairs of one place that can be compared: before and after."""
+
+    before: ScenePair
+    after: ScenePair
+    score: float
+    """The lower of the two scores: a comparison is as good as its worse side."""
+    reasons: tuple[str, ...] = ()
+    """Sentences: what is the same, what differs and who allowed it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: two pairs, score and reasons."""
+        return {
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+            "score": round(self.score, 2),
+            "reasons": list(self.reasons),
+        }
+
+    def _repr_html_(self) -> str:
+        rows = [("score", f"{self.score:.1f}")]
+        sides = (("before", self.before), ("after", self.after))
+        rows += [(name, f"{_named(pair.scenes)}, {pair.score:.1f}") for name, pair in sides]
+        return _table(rows + [("why", reason) for reason in self.reasons])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,6 +224,16 @@ class SceneSeries:
         starts = [min(scene.start for scene in pair.scenes) for pair in self.pairs]
         if starts != sorted(starts):
             raise SearchError("The pairs of a series must be ordered by time.")
+
+
+def _named(scenes: Iterable[Scene]) -> str:
+    return " + ".join(scene.id for scene in scenes)
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    # Ids and reasons carry text from a catalog: escaped, never HTML.
+    cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
+    return f"<table>{cells}</table>"
 
 
 def _hours(gap: timedelta) -> float:

@@ -96,7 +96,7 @@ class Sensor:
         return min(band.gsd for band in self.bands)
 
     @cached_property
-    def words(self) -> Mapping[str, str]:
+    def words(self) -> dict[str, str]:
         """What items call its bands (`plain`), to their names."""
         return {plain(word): b.name for b in self.bands for word in (b.name, *b.aliases)}
 

@@ -6,6 +6,7 @@
 | ``EARTHMIND_DEVICE`` | torch device of local engines; default: cuda when there is one, else cpu |
 | ``EARTHMIND_CATALOG`` | catalog used when none is named; default ``sample`` |
 | ``EARTHMIND_HOSTS`` | the only hosts to fetch from, ``*.org,10.0.0.7:80``; default: all public |
+| ``EARTHMIND_CACHE_BYTES`` | most bytes of chips on disk, ``500MB``, 0 = none; default ``10GB`` |
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earthmind_lab.errors import EarthMindError
+
+_CACHE_BYTES = 10_000_000_000
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,8 @@ class Settings:
     """Catalog used when none is named."""
     hosts: tuple[str, ...] = ()
     """The only hosts that scenes may be fetched from; empty = every public one."""
+    cache_bytes: int = _CACHE_BYTES
+    """Most bytes of chips kept under `home`; 0 = keep none."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -40,7 +46,8 @@ class Settings:
             env: Variables to read; the process's own by default.
 
         Raises:
-            EarthMindError: ``EARTHMIND_HOME`` names a user who does not exist.
+            EarthMindError: ``EARTHMIND_HOME`` names a user who does not exist, or
+                ``EARTHMIND_CACHE_BYTES`` is no size.
 
         >>> Settings.from_env({"EARTHMIND_HOME": "/data/lab"}).catalog
         'sample'
@@ -51,6 +58,7 @@ class Settings:
             device=env.get("EARTHMIND_DEVICE") or None,
             catalog=env.get("EARTHMIND_CATALOG") or "sample",
             hosts=tuple(filter(None, re.split(r"[\s,]+", env.get("EARTHMIND_HOSTS", "")))),
+            cache_bytes=_bytes(env.get("EARTHMIND_CACHE_BYTES", "")),
         )
 
 
@@ -63,3 +71,15 @@ def _home(text: str) -> Path:
             found=str(error),
             change="EARTHMIND_HOME with an absolute path",
         ) from error
+
+
+def _bytes(text: str) -> int:
+    if not text.strip():
+        return _CACHE_BYTES
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT]?B)?", text.strip().upper())
+    if found is None:
+        raise EarthMindError(
+            f"The limit of kept chips {text!r} is no size.",
+            change="EARTHMIND_CACHE_BYTES=10GB, or 0 to keep none",
+        )
+    return int(float(found[1]) * _UNITS[found[2] or ""])

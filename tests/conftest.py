@@ -75,5 +75,6 @@ def _no_network() -> Any:
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep caches and records of a test away from the user's."""
+    """Keep records of a test away from the user's, and no chip from one test to another."""
     monkeypatch.setenv("EARTHMIND_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+    monkeypatch.setenv("EARTHMIND_CACHE_BYTES", "0")

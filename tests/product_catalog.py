@@ -164,6 +164,13 @@ def rtc(folder: Path) -> Product:
     made.item["properties"]["datetime"] = "2021-06-02T01:50:00Z"
     power = np.full((192, 192), 0.01, np.float32)
     power[:, 1::2] = 0.03
-    for key in ("vv", "vh"):
-        made.add(key, power, 10, 32611, roles=["data"], **{"raster:bands": [{"nodata": -32768}]})
+    for key, strength in (("vv", 1.0), ("vh", 0.2)):
+        made.add(
+            key,
+            (power * strength).astype(np.float32),
+            10,
+            32611,
+            roles=["data"],
+            **{"raster:bands": [{"nodata": -32768}]},
+        )
     return made

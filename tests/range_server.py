@@ -36,6 +36,9 @@ class RangeServer:
     url: str = ""
     """``http://127.0.0.1:port``."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    serving: int = 0
+    most_at_once: int = 0
+    """Greatest number of requests that were open together."""
     closing: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -79,6 +82,16 @@ def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_GET(self) -> None:
+            with state.lock:
+                state.serving += 1
+                state.most_at_once = max(state.most_at_once, state.serving)
+            try:
+                self._get()
+            finally:
+                with state.lock:
+                    state.serving -= 1
+
+        def _get(self) -> None:
             path = self.path.partition("?")[0]
             with state.lock:
                 state.requests.append(self.path)

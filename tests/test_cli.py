@@ -92,6 +92,37 @@ def test_search_for_one_sensor(run, catalog, sensors, other):
     assert pair["gap_hours"] is None
 
 
+def test_search_shows_rejected_candidates_where_asked(run, catalog):
+    _, out, _ = run("search", *place(catalog), "--sensors", "optical,sar", "--json", "--all")
+    data = json.loads(out)
+    assert list(data) == ["pairs", "rejected"] and data["rejected"] == []
+    words = [*place(catalog), "--sensors", "optical", "--all"]
+    _, out, _ = run("search", *words, "--max-cloud", "2", "--pin", "opt", "--json")
+    reasons = json.loads(out)["pairs"][0]["reasons"]
+    assert any("Pinned by the user: opt, although cloud is 3 %" in reason for reason in reasons)
+    _, plain, _ = run("search", *place(catalog), "--json")
+    assert list(json.loads(plain)) == ["pairs"]
+
+
+def test_search_around_a_date_needs_no_dates(run, catalog, fails):
+    words = ["--aoi", AOI, "--catalog", catalog]
+    _, out, _ = run("search", *words, "--around", "2020-06-04", "--json")
+    (pair,) = json.loads(out)["pairs"]
+    assert pair["factors"]["A"] < 1
+    assert "before 2020-06-04" in pair["reasons"][0]
+    assert "2020-06-02" in fails("search", *words, "--around", "2020-06-20", "--json")
+    assert "'opr'" in fails("search", *words, "--around", "2020-06-04", "--exclude", "opr")
+
+
+def test_what_the_user_decided_is_in_the_record(run, catalog, engine, tmp_path):
+    words = [*place(catalog), "--pin", "opt", "--out", tmp_path / "out", "--json"]
+    assert run("ask", "Segment the water.", *words)[0] == 0
+    kept = json.loads((tmp_path / "out" / "record.json").read_text())["search"]
+    assert kept["overrides"] == {"pin": ["opt"]}
+    assert kept["pin"] == ["opt"]
+    assert "Pinned by the user: opt." in kept["pair"]["reasons"]
+
+
 def test_aoi_files(run, catalog, tmp_path):
     path = tmp_path / "aoi.geojson"
     path.write_text(json.dumps({"type": "Polygon", "coordinates": [SQUARE]}))
@@ -445,6 +476,100 @@ def test_bad_record(fails, tmp_path):
         fails("replay", tmp_path / "record.json", "--json")
 
 
+# --- own files -----------------------------------------------------------------------------------
+
+UNITS = [
+    "--optical-scale", "0.0001", "--optical-offset", "-0.05", "--sar-quantity", "gamma0",
+    "--sar-scale", "power",
+]  # fmt: skip
+
+
+@pytest.fixture
+def own(catalog, tmp_path):
+    """Words that name two own files of several bands, made from those of the catalog."""
+    words = []
+    for option, names in (("--optical", ("blue", "green", "red", "nir")), ("--sar", ("vv", "vh"))):
+        with rasterio.open(tmp_path / "catalog" / f"{names[0]}.tif") as first:
+            profile = {**first.profile, "count": len(names)}
+        path = tmp_path / f"{option[2:]}.tif"
+        with rasterio.open(path, "w", **profile) as target:
+            for number, name in enumerate(names, start=1):
+                with rasterio.open(tmp_path / "catalog" / f"{name}.tif") as source:
+                    target.write(source.read(1), number)
+        words += [option, path]
+    return words
+
+
+BANDS = ["--bands", "blue,green,red,nir,vv,vh"]
+
+
+def test_chip_of_own_files(run, catalog, own, tmp_path):
+    code, out, err = run("chip", *own, *UNITS, *BANDS, "--out", tmp_path / "chip", "--json")
+    assert code == 0, err
+    data = json.loads(out)
+    assert (data["bands"], data["polarisations"]) == (["blue", "green", "red", "nir"], ["vv", "vh"])
+    assert (data["grid"]["shape"], data["gsd"]) == ([64, 64], 10)
+    assert data["reads"] == 6
+    assert data["radiometry"]["offset_applied"] == -0.05
+    assert data["pair"]["optical"] == "optical.tif"
+    with rasterio.open(tmp_path / "chip" / "sar.tif") as source:
+        assert source.tags()["unit"] == "gamma0 dB"
+    _, out, _ = run("chip", *own, *UNITS, *BANDS, "--aoi", AOI, "--gsd", "20", "--json")
+    other = json.loads(run("chip", *place(catalog), "--gsd", "20", "--json")[1])
+    assert json.loads(out)["grid"] == other["grid"]
+
+
+def test_ask_about_own_files_and_replay(run, own, engine, tmp_path):
+    words = [*own, *UNITS, *BANDS, "--time", "2020-06-01", "--out", tmp_path / "out"]
+    code, out, err = run("ask", "Segment the water.", *words, "--json")
+    assert code == 0, err
+    data = json.loads(out)
+    (feature,) = data["detections"]["features"]
+    assert feature["properties"]["observed"].startswith("2020-06-01")
+    assert set(data["pair"]) == PAIR_KEYS
+    code, out, _ = run("replay", data["record"], "--model", "stand-in", "--json")
+    assert (code, json.loads(out)) == (0, {"same": True, "differences": []})
+
+
+def test_times_of_own_files(run, own):
+    times = ["--time", "optical=2020-06-01T10:50:00Z", "--time", "sar=2020-06-02T18:00:00Z"]
+    _, out, _ = run("chip", *own, *UNITS, *BANDS, *times, "--json")
+    assert json.loads(out)["pair"]["gap_hours"] == pytest.approx(31.17)
+    _, out, _ = run("chip", *own, *UNITS, *BANDS)
+    assert "optical: optical.tif, unknown" in out
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ([*UNITS], "bands="),
+        ([*BANDS], "optical_scale="),
+        ([*BANDS, *UNITS[:4]], "sar_quantity="),
+        ([*BANDS, *UNITS, "--time", "soon"], "is no time"),
+        ([*BANDS, *UNITS, "--time", "2020", "--time", "2021"], "names neither"),
+        ([*BANDS, *UNITS, "--dates", DATES], "--time"),
+        ([*BANDS, *UNITS, "--catalog", "sample"], "catalog"),
+        ([*BANDS, *UNITS, "--aoi", "10,45,10.02,45.02"], "does not reach"),
+        ([*BANDS, *UNITS, "--sar-scale", "decibel"], "decibel"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["chip"], ["ask", "Is there water?"]])
+def test_bad_own_files(fails, own, engine, verb, more, says):
+    assert says in fails(*verb, *own, *more, "--json")
+
+
+@pytest.mark.parametrize("words", [[*UNITS], ["--time", "2020-06-01"], [*BANDS]])
+def test_declarations_without_a_file(fails, words):
+    assert "No file was given" in fails("chip", *words)
+
+
+def test_a_picture_beside_own_files(fails, own, engine):
+    assert "--image" in fails("ask", "Hello?", *own, "--image", "picture.png")
+
+
+# --- as users run it ----------------------------------------------------------------------------
+
+
 def test_a_process_keeps_the_contract(tmp_path):
     """Once as users run it: a real process, nothing patched."""
     base = [sys.executable, "-m", "earthmind_lab.cli", "search", "--json", "--dates", DATES]
@@ -464,5 +589,5 @@ def test_every_variable_is_in_the_readme():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     read = re.findall(r"^\| ``(EARTHMIND_\w+)``", settings.__doc__, flags=re.M)
     told = re.findall(r"^\| `(EARTHMIND_\w+)` \|", readme, flags=re.M)
-    assert len(read) == 4
+    assert len(read) == 5
     assert told == read

@@ -7,13 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from earthmind_lab.conversation import ask
 from earthmind_lab.data.clouds import Mask
-from earthmind_lab.data.pairing import Look, look, make_pair
+from earthmind_lab.data.looks import Look, look
+from earthmind_lab.data.pairing import make_pair
+from earthmind_lab.data.sides import Terms, side_of
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Region
 from earthmind_lab.record import Record
@@ -57,22 +60,23 @@ def test_the_cloud_method_is_what_the_pairing_went_by():
     scene, no = make_scene("optical"), np.zeros((4, 4), dtype=bool)
     mask = Mask(
         inside=~no, observed=~no, cloud=no, snow=no, rasterise=lambda _: ~no,
-        title="Classes, by Sen2Cor 2.8",
+        place=(Affine.identity(), "EPSG:4326"), title="Classes, by Sen2Cor 2.8",
     )  # fmt: skip
     looks = (
         Look(scene=scene, mask=mask, cloud=0.0),
         look(replace(scene, cloud_cover=12.0), CHIP.aoi),
         look(scene, CHIP.aoi),
     )
-    said = {
-        each.cloud: cloud_method(
-            make_pair(each, None, CHIP.aoi, purpose="default", catalog="sample")
-        )
-        for each in looks
-    }
+    terms = Terms(aoi=CHIP.aoi, catalog="sample")
+
+    def alone(scene, view=None):
+        side = side_of(scene, view, terms)
+        both = (side, None) if view else (None, side)
+        return make_pair(*both, (side.share, side.part), terms)
+
+    said = {each.cloud: cloud_method(alone(each.scene, each)) for each in looks}
     assert said == {0.0: mask.title, 12.0: "scene percentage", None: "unknown"}
-    alone = make_pair(None, make_scene("sar"), CHIP.aoi, purpose="default", catalog="sample")
-    assert cloud_method(alone) is None
+    assert cloud_method(alone(make_scene("sar"))) is None
 
 
 def test_catalogs_are_a_list_of_names_that_work_from_any_folder(tmp_path, monkeypatch):

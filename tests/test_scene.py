@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from shapely.geometry import box
 
 from earthmind_lab.errors import SearchError
-from earthmind_lab.scene import Scene, ScenePair, SceneSeries
+from earthmind_lab.scene import ANY_TIME, Scene, ScenePair, SceneSeries
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -34,6 +35,10 @@ def test_a_time_is_an_instant_or_an_interval():
     assert scene().observed == "2024-05-01T12:00:00Z"
     assert not scene(hours=2).time_known
     assert scene(hours=2).observed == "2024-05-01T12:00:00Z/2024-05-01T14:00:00Z"
+    assert scene(hours=2).told
+    first, last = ANY_TIME
+    never = replace(scene(hours=2), start=first, end=last)
+    assert (never.told, never.time_known, never.observed) == (False, False, "unknown")
 
 
 def test_a_pair_needs_a_scene():

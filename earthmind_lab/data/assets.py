@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from earthmind_lab.data.items import resolve_href
 from earthmind_lab.data.recognise import band_place, bands_of
 from earthmind_lab.errors import LoadError
 from earthmind_lab.scene import Scene
@@ -26,8 +28,8 @@ class AssetRef:
     """Unsigned href."""
     index: int = 1
     """Of the band in the file, from 1."""
-    listed: int = 1
-    """Bands that the asset lists, and so the file must have."""
+    listed: int | None = 1
+    """Bands that the asset lists, and so the file must have; None = as many as it has."""
     band: str
     """Band or polarisation that is wanted from it."""
     fields: Mapping[str, Any]
@@ -75,6 +77,29 @@ def assets_of(scene: Scene, band: str) -> tuple[AssetRef, ...]:
         item = scene.items[0] if len(scene.items) == 1 else {}
         return (_ref(item, band, {}, href, band),)
     return (*first, *more)
+
+
+def beside(ref: AssetRef, key: str, href: str) -> AssetRef:
+    """Another asset of the same item, its href resolved like that of the first.
+
+    Raises:
+        AssetUnavailable: An href of a kind that is never opened.
+    """
+    asset = ref.item["assets"][key]
+    where = _item_place(ref)
+    resolved = resolve_href(href, where if "://" in where else Path(where))
+    return replace(ref, key=key, asset=asset, href=resolved, index=1, listed=1, fields={})
+
+
+def _item_place(ref: AssetRef) -> str:
+    """An address in the folder of an item: told from where the relative href of its asset led."""
+    stated = str(ref.asset.get("href", ""))
+    if not stated or _absolute(stated):
+        return ref.href
+    steps = [part for part in stated.partition("?")[0].split("/") if part not in ("", ".")]
+    ups = steps.count("..")
+    tail, path = "/".join(steps[ups:]), ref.href.partition("?")[0]
+    return path.removesuffix(tail) + "_/" * ups + "item.json" if path.endswith(tail) else ref.href
 
 
 def _entries(asset: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:

@@ -43,7 +43,7 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
     raster was made from.
 
     Raises:
-        RadiometryUnknown: Nothing declares it, or it needs a calibration.
+        RadiometryUnknown: Nothing declares it.
     """
     known = str(scene.collection or ref.item.get("collection") or "").lower()
     quantity, source = _card4l_quantity(ref, known), "card4l fields of the item"
@@ -55,13 +55,6 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
     rule = SENSORS.get(scene.sensor)
     if quantity is None and convention is None and rule is not None and rule.convention:
         quantity, convention, source = rule.quantity, rule.convention, f"rule of {rule.title}"
-    if quantity is None and "sentinel-1-grd" in (known, scene.sensor) and convention is None:
-        raise RadiometryUnknown(
-            f"The numbers in {ref.name} are Sentinel-1 GRD counts, not backscatter.",
-            found="a GRD product, which needs its own calibration and noise tables",
-            change="a terrain-corrected scene (collection sentinel-1-rtc); calibrating GRD is not "
-            "supported yet",
-        )
     if quantity is None and convention is not None:
         quantity, source = _band_quantity(ref), "unit of the band"
     if convention is None or quantity is None:
@@ -79,6 +72,19 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
     if geometry == "unknown" and source.startswith("rule") and rule is not None:
         geometry = rule.geometry or "unknown"
     return SarMeaning(quantity=quantity, convention=convention, geometry=geometry, reason=reason)
+
+
+def stated_in_band(ref: AssetRef) -> tuple[Quantity | None, Convention | None]:
+    """What the unit of a band, and beside it its description, say; None where they don't."""
+    return _band_quantity(ref), _unit_convention(ref)
+
+
+def grd_counts(scene: Scene, ref: AssetRef) -> bool:
+    """Whether a SAR asset holds the counts of a Sentinel-1 GRD product, for its own tables."""
+    known = str(scene.collection or ref.item.get("collection") or "").lower()
+    convention = _convention(_field(ref, "measurement_convention")) or _unit_convention(ref)
+    grd = "sentinel-1-grd" in (known, scene.sensor)
+    return grd and convention is None and _card4l_quantity(ref, known) is None
 
 
 def sar_scaling(

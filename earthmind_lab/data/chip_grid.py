@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.data.agreement import check_agreement
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.raster import Raster
@@ -72,8 +73,9 @@ def own_grid(scene: Scene, reader: Reader) -> tuple[GeoBox | None, float | None]
 
 
 def check_place(source: Raster, ref: AssetRef, scene: Scene) -> None:
-    """Refuse rasters that aren't on the map."""
+    """Refuse rasters that aren't on the map, or not where their item says."""
     if source.crs is not None:
+        check_agreement(source, ref)
         return
     where = "only ground control points" if source.has_gcps else "no CRS"
     if scene.modality == "sar":

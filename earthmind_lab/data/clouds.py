@@ -3,7 +3,8 @@
 The mask is sampled in its own pixel space, coarsely where the AOI is large: shares need no more.
 What its values mean is said by the item (``classification:bitfields``), else by the table of
 sensors (`QualityMask`), else, for an asset ``cloud``, by its classes or its numbers. Shadow and
-the rim of a cloud count as cloud; snow is clear and counted apart.
+the rim of a cloud count as cloud; snow is clear and counted apart. Of a scene of several
+items, what one mask leaves unobserved is taken from the next.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -21,6 +22,7 @@ from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.bands import QUALITY_MASKS, QualityMask
+from earthmind_lab.data.agreement import check_agreement
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.raster import Raster
@@ -29,6 +31,10 @@ from earthmind_lab.errors import AssetUnavailable
 from earthmind_lab.grid import placeless
 from earthmind_lab.scene import Scene
 from earthmind_lab.sensors import SENSORS
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from rasterio.crs import CRS
 
 MASK_SIDE = 512
 """A mask is read with at most this many samples per side; shares need no more."""
@@ -73,22 +79,44 @@ class Mask:
     """(y, x) snow or ice."""
     rasterise: Callable[[BaseGeometry], NDArray[np.bool_]]
     """A lon/lat geometry as (y, x) on the same samples."""
+    place: tuple[Affine, CRS]
+    """From (column, row) of the samples to the map."""
     title: str = ""
     """How the catalog calls it; says when it was made by someone else than the data's source."""
 
+    def filled(self, other: Mask) -> Mask:
+        """This mask, with another's nearest samples where it observed nothing."""
+        from rasterio.warp import Resampling, reproject
+
+        def moved(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+            target = np.zeros(self.inside.shape, np.uint8)
+            places = dict(zip(("src_transform", "src_crs"), other.place, strict=True))
+            places |= dict(zip(("dst_transform", "dst_crs"), self.place, strict=True))
+            with placeless():
+                reproject(values.astype(np.uint8), target, resampling=Resampling.nearest, **places)
+            return target > 0
+
+        empty = ~self.observed
+        return replace(
+            self,
+            observed=self.observed | moved(other.observed),
+            cloud=np.where(empty, moved(other.cloud), self.cloud),
+            snow=np.where(empty, moved(other.snow), self.snow),
+        )
+
     def shares(self, within: BaseGeometry | None = None) -> Clear:
         """Shares of the AOI; outside `within` (lon/lat) nothing counts as observed."""
-        total = int(self.inside.sum())
+        total = int(np.count_nonzero(self.inside))
         seen = self.inside & self.observed
         if within is not None:
             seen &= self.rasterise(within)
-        cloud = int((seen & self.cloud).sum())
-        observed = int(seen.sum())
+        cloud = int(np.count_nonzero(seen & self.cloud))
+        observed = int(np.count_nonzero(seen))
         return Clear(
             clear=(observed - cloud) / total,
             cloud=cloud / total,
             observed=observed / total,
-            snow=int((seen & self.snow & ~self.cloud).sum()) / total,
+            snow=int(np.count_nonzero(seen & self.snow & ~self.cloud)) / total,
         )
 
 
@@ -117,38 +145,48 @@ def read_mask(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Mask | No
         AssetUnavailable: The raster is missing, broken or not on a map.
     """
     sensor = SENSORS.get(scene.sensor)
-    known = (sensor.mask if sensor else None, *QUALITY_MASKS)
-    rule = next((mask for mask in known if mask and mask.band in scene.assets), None)
+    rules = (sensor.mask if sensor else None, *QUALITY_MASKS)
+    rule = next((mask for mask in rules if mask and mask.band in scene.assets), None)
     if rule is None and "cloud" not in scene.assets:
         return None
-    ref = assets_of(scene, rule.band if rule else "cloud")[0]
-    rule = _declared_bits(ref, rule) or rule or _declared_classes(ref)
-    values, inside, valid, rasterise, least = _sample(ref, aoi, rule is None, reader or Reader())
+    refs = assets_of(scene, rule.band if rule else "cloud")
+    first, *others = (_read_one(ref, rule, aoi, reader or Reader()) for ref in refs)
+    for other in others:
+        first = first.filled(other)
+    return first
+
+
+def _read_one(ref: AssetRef, known: QualityMask | None, aoi: AOI, reader: Reader) -> Mask:
+    """The mask of one item; `known` = how the table says that it reads."""
+    rule = _declared_bits(ref, known) or known or _declared_classes(ref)
+    values, inside, valid, rasterise, least, place = _sample(ref, aoi, rule is None, reader)
     if rule is None:
         cloud = np.asarray(values != 0 if least is None else values >= least, bool)
-        known_pixels, snow = valid, np.zeros_like(valid)
+        observed, snow = valid, np.zeros_like(valid)
     else:
         cloud, snow, unobserved = (
             _among(values, each, rule) for each in (rule.cloud, rule.snow, rule.unobserved)
         )
-        known_pixels = valid & ~unobserved
-        known_pixels &= True if rule.most is None else values <= rule.most
+        observed = valid & ~unobserved
+        observed &= True if rule.most is None else values <= rule.most
     return Mask(
         inside=inside,
-        observed=known_pixels,
+        observed=observed,
         cloud=cloud,
         snow=snow,
         rasterise=rasterise,
+        place=place,
         title=str(ref.asset.get("title") or ref.band),
     )
 
 
 def _sample(
     ref: AssetRef, aoi: AOI, judge: bool, reader: Reader
-) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any], float | None]:
+) -> tuple[Any, Any, Any, Callable[[BaseGeometry], Any], float | None, tuple[Affine, CRS]]:
     """Nearest samples of a raster over the AOI: values, inside, valid (y, x), rasteriser.
 
-    Where asked to `judge`, also the least value that is cloud; None = every one but 0.
+    Where asked to `judge`, also the least value that is cloud; None = every one but 0. And the
+    place of the samples on the map.
     """
     from rasterio.features import geometry_mask
     from rasterio.transform import Affine
@@ -156,8 +194,10 @@ def _sample(
 
     try:
         with reader.open(ref) as source:
+            if source.crs is not None:
+                check_agreement(source, ref)
             least = _least_cloud(ref, source) if judge else None
-            to_pixels = _to_pixels(source)
+            to_pixels, crs, to_map = _to_pixels(source), source.crs, source.transform
             west, north, east, south = to_pixels(aoi.geometry).bounds
             left, top = math.floor(west), math.floor(north)
             width, height = math.ceil(east) - left, math.ceil(south) - top
@@ -192,7 +232,7 @@ def _sample(
     inside = rasterise(aoi.geometry)
     # An AOI smaller than a pixel holds no pixel centre; then every touched one counts.
     inside = inside if inside.any() else rasterise(aoi.geometry, True)
-    return values, inside, valid, rasterise, least
+    return values, inside, valid, rasterise, least, (to_map @ place, crs)
 
 
 def _to_pixels(source: Any) -> Callable[[BaseGeometry], BaseGeometry]:

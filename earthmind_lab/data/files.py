@@ -8,13 +8,14 @@ is one search or one load with its time limit. Every failure names the asset.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 REMOTE = ("http", "https", "s3")
 """Schemes that are read over the network."""
+DRIVERS = {".jp2": "JP2OpenJPEG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+"""GDAL's name of the format by the end of a file's name; GeoTIFF has too many to list."""
 KEPT = 64
 """Remote files whose headers and last blocks stay in memory."""
 
@@ -125,6 +128,36 @@ class Reader:
             self.files.forget(ref.href)
             raise _failed(ref, cause) from error
 
+    def read(self, ref: AssetRef, most: int) -> tuple[bytes, str]:
+        """A whole small file that is no raster, under the same rules.
+
+        Args:
+            ref: The asset.
+            most: Bytes that it may have.
+
+        Returns:
+            Its bytes and their SHA-256.
+
+        Raises:
+            AccessDenied: A key is missing or refused.
+            AssetUnavailable: Missing, empty, larger, or not to be had in time.
+            Cancelled: The budget was cancelled.
+        """
+        path = local_file(ref)
+        try:
+            if path is not None:
+                with path.open("rb") as file:
+                    body = file.read(most + 1)
+            else:
+                remote = self.files.remote(ref.href, self.budget)
+                (body,) = remote.read([(0, most + 1)], self.budget)
+        except (OSError, WebError) as error:
+            self.files.forget(ref.href)
+            raise _failed(ref, error) from error
+        if len(body) > most:
+            raise _failed(ref, WebError("failed", f"more than {most >> 20} MiB"))
+        return body, hashlib.sha256(body).hexdigest()
+
 
 @contextmanager
 def _open_raster(path: Path | None, opener: Opener | None, href: str) -> Iterator[DatasetReader]:
@@ -168,7 +201,7 @@ def local_file(ref: AssetRef) -> Path | None:
 
 
 def _check_count(source: DatasetReader, ref: AssetRef) -> None:
-    if source.count != ref.listed:
+    if ref.listed is not None and source.count != ref.listed:
         raise AssetUnavailable(
             f"{_sentence(ref.name)} holds other bands than it lists.",
             found=f"{source.count} bands in {ref.href}, {ref.listed} listed",
@@ -205,7 +238,7 @@ def _failed(ref: AssetRef, cause: BaseException) -> AssetUnavailable | AccessDen
 
 def _driver(href: str) -> str:
     """The one format to open it as: others, such as VRT, can name further things to open."""
-    return "JP2OpenJPEG" if urlsplit(href).path.lower().endswith(".jp2") else "GTiff"
+    return DRIVERS.get(PurePosixPath(urlsplit(href).path).suffix.lower(), "GTiff")
 
 
 def _sentence(text: str) -> str:

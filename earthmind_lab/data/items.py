@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
+import numpy as np
 import shapely
 from shapely.errors import ShapelyError
 from shapely.geometry import box, shape
@@ -60,7 +61,7 @@ def scenes_of(item: Mapping[str, Any], where: Path | str) -> list[Scene]:
                 datetime=found,
                 start=start,
                 end=end,
-                footprint=_footprint(item),
+                footprint=footprint(item),
                 assets=assets,
                 cloud_cover=_number(item_field(item, "eo:cloud_cover"), 0, 100),
                 orbit=_given(item, _ORBIT),
@@ -206,23 +207,46 @@ def _id(item: Mapping[str, Any]) -> str:
     return str(item["id"])
 
 
-def _footprint(item: Mapping[str, Any]) -> BaseGeometry:
-    """The outline as polygons; the bbox stands in where the geometry is missing."""
+def footprint(item: Mapping[str, Any]) -> BaseGeometry:
+    """The outline as polygons in lon/lat; the bbox stands in where the geometry is missing.
+
+    Raises:
+        CatalogUnavailable: It has neither, or it holds no area.
+    """
     outline, bbox = item.get("geometry"), item.get("bbox")
     if isinstance(outline, Mapping):
         geometry = shape(outline)
     elif isinstance(bbox, list) and len(bbox) in (4, 6):
         half = len(bbox) // 2
-        geometry = box(bbox[0], bbox[1], bbox[half], bbox[half + 1])
+        east = bbox[half] + (360 if bbox[half] < bbox[0] else 0)  # RFC 7946: over 180 degrees
+        geometry = box(bbox[0], bbox[1], east, bbox[half + 1])
     else:
         raise CatalogUnavailable("It has no geometry.")
-    geometry = shapely.force_2d(geometry)
+    geometry = _cut_at_180(shapely.force_2d(geometry))
     if not geometry.is_valid:
         geometry = shapely.make_valid(geometry)
     parts = [part for part in shapely.get_parts(geometry) if part.area > 0]
     if not parts or not all(map(math.isfinite, geometry.bounds)):
         raise CatalogUnavailable("Its geometry has no area.")
     return parts[0] if len(parts) == 1 else shapely.union_all(parts)
+
+
+def _cut_at_180(geometry: BaseGeometry) -> BaseGeometry:
+    """An outline whose longitudes jump at the antimeridian, as a part on either side of it.
+
+    Drawn as it stands, a scene at 179 and -179 degrees would reach around the whole globe.
+    """
+    west, _, east, _ = geometry.bounds
+    if east <= 180 and east - west <= 180:
+        return geometry
+    turned = shapely.transform(geometry, lambda p: np.column_stack([p[:, 0] % 360, p[:, 1]]))
+    if turned.bounds[2] - turned.bounds[0] > 180:
+        return geometry  # wide in earnest
+    turned = shapely.make_valid(turned)
+    beyond = shapely.transform(
+        turned.intersection(box(180, -90, 360, 90)), lambda p: p - np.array([360.0, 0.0])
+    )
+    return shapely.union_all([turned.intersection(box(0, -90, 180, 90)), beyond])
 
 
 def _times(item: Mapping[str, Any]) -> tuple[datetime | None, datetime, datetime]:
@@ -267,5 +291,8 @@ def _processing(item: Mapping[str, Any]) -> dict[str, Any]:
     found = _given(item, _PROCESSING)
     shift = _number(item_field(item, "earthmind:geolocation_error_px"), 0, 1e6)
     sun = _number(item_field(item, "view:sun_elevation"), -90, 90)
+    zenith = _number(item_field(item, "s2:mean_solar_zenith"), 0, 180)
+    if sun is None and zenith is not None:
+        sun = 90 - zenith
     rest = {"geolocation_error_px": shift, "sun_elevation": sun}
     return found | {name: value for name, value in rest.items() if value is not None}

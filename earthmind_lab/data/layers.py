@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.chip import LoadPlan
-from earthmind_lab.data import backscatter, reflectance
+from earthmind_lab.data import backscatter, plausible, reflectance
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.backscatter import SarMeaning
 from earthmind_lab.data.chip_grid import check_place
 from earthmind_lab.data.files import REMOTE, Reader
+from earthmind_lab.data.grd import read_grd
 from earthmind_lab.data.plan import wanted
 from earthmind_lab.data.provenance import input_facts
 from earthmind_lab.data.radiometry import Scaling, physical
 from earthmind_lab.data.raster import Raster
-from earthmind_lab.data.resample import Lattice, kernel_for, read_on_grid, whole_raster
+from earthmind_lab.data.resample import Kernel, Lattice, kernel_for, read_on_grid, whole_raster
+from earthmind_lab.errors import RadiometryUnknown
 from earthmind_lab.scene import Scene
 from earthmind_lab.sensors import SENSORS
 
@@ -46,6 +49,10 @@ class Layer:
     """Per file: what it is and what was done to it."""
     first: AssetRef
     sar: SarMeaning | None = None
+    dark: tuple[float | None, ...] = ()
+    """Darkest reflectance of each file whose offset is in doubt; see `plausible.check_offset`."""
+    details: tuple[Mapping[str, Any], ...] = ()
+    """Per file, what its own tables say for the radiometry."""
 
 
 def read_layers(plan: LoadPlan, lattice: Lattice, reader: Reader) -> list[Layer]:
@@ -75,17 +82,19 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
     values = np.full(tuple(grid.shape), np.nan, dtype=np.float32)
     inputs: list[dict[str, Any]] = []
     kinds: list[SarMeaning] = []
+    dark: list[float | None] = []
+    details: list[Mapping[str, Any]] = []
     for ref in refs:
         with reader.open(ref) as source:
-            check_place(source, ref, scene)
-            read = _read_sar if scene.modality == "sar" else _read_optical
-            part = read(scene, ref, source, lattice, grid)
-            kernel = kernel_for(source, lattice)
-            inputs.append(input_facts(scene, ref, source, kernel, part.scaling) | part.facts)
+            part = _read_part(scene, ref, source, lattice, grid, reader)
+            inputs.append(input_facts(scene, ref, source, part.kernel, part.scaling) | part.facts)
             kinds += [part.sar] if part.sar else []
+            dark += [part.dark] if part.doubt else []
+            details += [part.details] if part.details else []
         values = np.where(np.isnan(values), part.values, values)
         if not np.isnan(values).any():
             break
+    _check_alike(scene, band, kinds)
     return Layer(
         band=band,
         scene=scene,
@@ -93,7 +102,20 @@ def _read_layer(scene: Scene, band: str, lattice: Lattice, grid: GeoBox, reader:
         inputs=tuple(inputs),
         first=refs[0],
         sar=kinds[0] if kinds else None,
+        dark=tuple(dark),
+        details=tuple(details),
     )
+
+
+def _check_alike(scene: Scene, band: str, kinds: Sequence[SarMeaning]) -> None:
+    """Refuse items of one acquisition whose numbers mean different things."""
+    found = sorted({f"{kind.quantity}, {kind.geometry}" for kind in kinds})
+    if len(found) > 1:
+        raise RadiometryUnknown(
+            f"The items of {scene.id!r} declare different backscatter in {band!r}.",
+            found="; ".join(found),
+            change="one of the items alone",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,6 +128,39 @@ class _Part:
     facts: dict[str, Any] = field(default_factory=dict)
     """For provenance."""
     sar: SarMeaning | None = None
+    doubt: bool = False
+    """Whether its offset is in doubt."""
+    dark: float | None = None
+    """Darkest reflectance of the whole raster, looked up where there is doubt."""
+    kernel: Kernel
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """For the radiometry."""
+
+
+def _read_part(
+    scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox, reader: Reader
+) -> _Part:
+    if scene.modality == "sar":
+        ref = _with_file_fields(ref, source)
+        if backscatter.grd_counts(scene, ref):
+            return _read_grd(scene, ref, source, lattice, grid, reader)
+    check_place(source, ref, scene)
+    read = _read_sar if scene.modality == "sar" else _read_optical
+    return read(scene, ref, source, lattice, grid)
+
+
+def _read_grd(
+    scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox, reader: Reader
+) -> _Part:
+    found = read_grd(scene, ref, source, lattice, grid, reader)
+    return _Part(
+        values=found.values,
+        scaling=Scaling(nodata=(0.0,), reason=found.meaning.reason),
+        facts=found.facts,
+        sar=found.meaning,
+        kernel=found.kernel,
+        details=found.details,
+    )
 
 
 def _read_optical(
@@ -121,12 +176,15 @@ def _read_optical(
     decode = partial(physical, scaling=scaling)
     values = read_on_grid(source, lattice, grid, decode)
     reflectance.check_reflectance(values, ref)
-    return _Part(values=values, scaling=scaling)
+    plausible.check_reflectance_range(values, ref)
+    doubt = plausible.offset_in_doubt(scene, ref, scaling)
+    dark = plausible.darkest(decode(whole_raster(source, CHECK_SIDE))) if doubt else None
+    kernel = kernel_for(source, lattice)
+    return _Part(values=values, scaling=scaling, kernel=kernel, doubt=doubt, dark=dark)
 
 
 def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, grid: GeoBox) -> _Part:
     """Backscatter in dB; resampled as linear power, because power adds up and dB don't."""
-    ref = _with_file_fields(ref, source)
     sensor = SENSORS.get(scene.sensor)
     sar = backscatter.sar_meaning(scene, ref)
     scaling = backscatter.sar_scaling(
@@ -147,8 +205,19 @@ def _read_sar(scene: Scene, ref: AssetRef, source: Raster, lattice: Lattice, gri
         backscatter.to_db(decode(whole_raster(source, CHECK_SIDE)))
     ):
         backscatter.refuse_floor(ref, sar)
+    # A town may be as bright; a whole raster isn't.
+    if plausible.too_strong(decibel) and plausible.too_strong(
+        backscatter.to_db(decode(whole_raster(source, CHECK_SIDE)))
+    ):
+        plausible.refuse_strong(ref, sar.convention)
     clipped = int((decibel <= backscatter.SAR_FLOOR_DB).sum())
-    return _Part(values=decibel, scaling=scaling, facts={"pixels_at_floor": clipped}, sar=sar)
+    return _Part(
+        values=decibel,
+        scaling=scaling,
+        facts={"pixels_at_floor": clipped},
+        sar=sar,
+        kernel=kernel_for(source, lattice),
+    )
 
 
 def _with_file_fields(ref: AssetRef, source: Raster) -> AssetRef:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, TypeAlias
@@ -17,7 +17,29 @@ Day: TypeAlias = str | date | datetime
 DatesLike: TypeAlias = "Day | Sequence[Day]"
 MODALITIES = ("optical", "sar")
 DATES_HELP = "dates='2019-09-15/2019-09-20' (first and last UTC day), or one day"
+AROUND_DAYS: Mapping[str, int] = {"flood": 3, "default": 10, "settlement": 60}
+"""How far from `around` scenes are searched where no dates are given, by purpose: water is gone in
+days, a building stays."""
 _UNITS = {"w": 168.0, "d": 24.0, "h": 1.0, "m": 1 / 60}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """The date that a search is about: an instant, or a UTC day."""
+
+    start: datetime
+    """UTC."""
+    end: datetime
+    """UTC; of a day its last instant, of an instant the same."""
+
+    @property
+    def text(self) -> str:
+        """For sentences."""
+        return f"{self.start:%Y-%m-%d}" if self.start < self.end else f"{self.start:%Y-%m-%dT%XZ}"
+
+    def off(self, when: datetime) -> timedelta:
+        """How long after the date (negative: before it) a UTC time is; zero within the day."""
+        return max(when - self.end, timedelta(0)) + min(when - self.start, timedelta(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +57,8 @@ class Limits:
     """``optical``, ``sar`` or both, in this order."""
     sensors: tuple[str, ...] = ()
     """Keys of `SENSORS` that alone will do; where a modality has none in here, any of it."""
+    around: Around | None = None
+    """The date that scenes should be near."""
 
     def kinds(self, modality: str) -> tuple[str, ...]:
         """What to ask a catalog for: the sensors of a modality, or the modality itself."""
@@ -144,16 +168,56 @@ def parse_sensors(sensors: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def parse_around(around: Day) -> Around:
+    """The date that a search is about; a text or time with a clock time is an instant.
+
+    Raises:
+        SearchError: Not a date.
+
+    >>> parse_around("2019-09-15").text, parse_around("2019-09-15T06:00Z").text
+    ('2019-09-15', '2019-09-15T06:00:00Z')
+    """
+    if isinstance(around, datetime) or (isinstance(around, str) and len(around.strip()) > 10):
+        _day(around)  # refuses what is no date
+        when = around if isinstance(around, datetime) else datetime.fromisoformat(around.strip())
+        when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+        return Around(start=when, end=when)
+    day = _day(around)
+    return Around(
+        start=datetime.combine(day, time.min, UTC), end=datetime.combine(day, time.max, UTC)
+    )
+
+
 def limits_of(
-    dates: DatesLike, sensors: str | Iterable[str], max_gap: str | timedelta, max_cloud: float
+    dates: DatesLike | None,
+    sensors: str | Iterable[str],
+    max_gap: str | timedelta,
+    max_cloud: float,
+    *,
+    around: Day | None = None,
+    purpose: str = "default",
 ) -> Limits:
     """Bring what a user wrote into canonical form.
+
+    Args:
+        dates: First and last day; None = `AROUND_DAYS` on both sides of `around`.
+        sensors: As `parse_sensors` takes them.
+        max_gap: As `parse_gap` takes it.
+        max_cloud: Per cent.
+        around: The date that scenes should be near.
+        purpose: Chooses the days around it.
 
     Raises:
         SearchError: One of them makes no sense; the message says which.
     """
-    first, last = parse_dates(dates)
     asked = parse_sensors(sensors)
+    centre = None if around is None else parse_around(around)
+    if dates is None and centre is not None:
+        first, last = _window(centre, purpose)
+    elif dates is None:
+        raise SearchError("No dates were given.", change=f"{DATES_HELP}, or around='2019-09-15'")
+    else:
+        first, last = parse_dates(dates)
     number = isinstance(max_cloud, int | float) and not isinstance(max_cloud, bool)
     if not number or not 0 <= max_cloud <= 100:
         raise SearchError(f"max_cloud={max_cloud!r} is not a percentage.", change="max_cloud=20")
@@ -164,11 +228,20 @@ def limits_of(
         max_cloud=float(max_cloud),
         modalities=tuple(k for k in MODALITIES if k in {_modality(each) for each in asked}),
         sensors=tuple(each for each in asked if each not in MODALITIES),
+        around=centre,
     )
 
 
 def _modality(asked: str) -> str:
     return asked if asked in MODALITIES else SENSORS[asked].modality
+
+
+def _window(centre: Around, purpose: str) -> tuple[date, date]:
+    margin = timedelta(days=AROUND_DAYS.get(purpose, AROUND_DAYS["default"]))
+    try:
+        return (centre.start - margin).date(), (centre.end + margin).date()
+    except OverflowError as error:
+        raise SearchError(f"The date {centre.text} is out of range.", change=DATES_HELP) from error
 
 
 def _day(value: Any) -> date:

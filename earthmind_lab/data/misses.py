@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pyproj import Geod
@@ -15,8 +15,12 @@ from shapely.ops import nearest_points
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.apis import NEAR_DAYS
 from earthmind_lab.data.catalogs import Sources, shares_area
+from earthmind_lab.data.choices import Choice
+from earthmind_lab.data.files import Reader
+from earthmind_lab.data.gaps import least_gap, length
 from earthmind_lab.data.limits import Limits
-from earthmind_lab.data.pairing import Look, least_gap, length, look, make_pair
+from earthmind_lab.data.looks import Look, look
+from earthmind_lab.data.sides import Terms, overlap_of, side_of
 from earthmind_lab.errors import NoPairFound, NoScenesFound, SearchError
 from earthmind_lab.scene import Scene
 
@@ -25,13 +29,24 @@ _MISSES = 200
 
 
 def explain(
-    aoi: AOI, limits: Limits, sources: Sources, found: Mapping[str, list[Scene]]
+    terms: Terms, limits: Limits, sources: Sources, found: Mapping[str, list[Scene]], reader: Reader
 ) -> SearchError:
     """The nearest miss of an empty search, and the values that would admit it."""
-    here = {kind: sources.near(kind, aoi, limits) for kind in limits.modalities}
-    if not all(here.values()):
+    aoi = terms.aoi
+    near = {kind: sources.near(kind, aoi, limits) for kind in limits.modalities}
+    if not all(near.values()):
         return outside_all(aoi, limits, sources)
-    miss = _nearest_miss(aoi, limits, here)
+    here = {kind: _chosen(scenes, terms.choice) for kind, scenes in near.items()}
+    for kind, scenes in here.items():
+        if not scenes:
+            ids = ", ".join(terms.choice.exclude)
+            return NoPairFound(
+                f"Every {'SAR' if kind == 'sar' else kind} scene of {aoi.name!r} was excluded.",
+                found=f"exclude={ids}",
+                change="fewer of them",
+            )
+    limits = _lifted(limits, terms.choice, here)
+    miss = _nearest_miss(aoi, limits, here, reader)
     asked = f"No {limits.asked} of {aoi.name!r} in the catalog {sources.name!r}"
     missing = [kind for kind in limits.modalities if not found[kind]]
     error = NoScenesFound if missing or len(limits.modalities) == 1 else NoPairFound
@@ -47,6 +62,21 @@ def explain(
     return error(f"{asked}.", found="; ".join(miss.found) + sources.unread, change=miss.change)
 
 
+def _chosen(scenes: list[Scene], choice: Choice) -> list[Scene]:
+    """The scenes that the user's choice leaves: pinned ones alone, where there are some."""
+    kept = [scene for scene in scenes if not choice.excludes(scene)]
+    return [scene for scene in kept if choice.pins(scene)] or kept
+
+
+def _lifted(limits: Limits, choice: Choice, here: Mapping[str, list[Scene]]) -> Limits:
+    """The limits that still hold where scenes are pinned."""
+    if not choice.pin:
+        return limits
+    pinned = any(choice.pins(scene) for scene in here.get("optical", ()))
+    cloud = 100.0 if pinned else limits.max_cloud
+    return replace(limits, max_gap=timedelta(days=36500), max_cloud=cloud)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Miss:
     """One candidate that fails, how far it is off, and what would admit it."""
@@ -57,7 +87,9 @@ class _Miss:
     change: str
 
 
-def _nearest_miss(aoi: AOI, limits: Limits, here: Mapping[str, list[Scene]]) -> _Miss | None:
+def _nearest_miss(
+    aoi: AOI, limits: Limits, here: Mapping[str, list[Scene]], reader: Reader
+) -> _Miss | None:
     """The candidate that breaks the fewest limits by the least, over all dates of the AOI.
 
     Cloud is read from masks, which is slow: only for the candidates nearest in time.
@@ -70,15 +102,15 @@ def _nearest_miss(aoi: AOI, limits: Limits, here: Mapping[str, list[Scene]]) -> 
         candidates = ((scene,) for scene in here[limits.modalities[0]])
     near = heapq.nsmallest(_MISSES, candidates, key=lambda c: (_time_off(c, limits), _ids(c)))
     looks: dict[int, Look] = {}
+    terms = Terms(aoi=aoi)
     misses = []
     for scenes in near:
         optical = next((scene for scene in scenes if scene.modality == "optical"), None)
-        sar = next((scene for scene in scenes if scene.modality == "sar"), None)
         if optical is not None and id(optical) not in looks:
-            looks[id(optical)] = look(optical, aoi)
+            looks[id(optical)] = look(optical, aoi, reader)
         view = looks.get(id(optical))
-        pair = make_pair(view, sar, aoi, purpose="default", catalog="")
-        if pair.overlap > 0 and not (view and view.empty):
+        sides = [side_of(scene, None, terms) for scene in scenes]
+        if overlap_of(sides, terms)[0] and not (view and view.empty):
             misses.append((_miss(scenes, view, limits), _ids(scenes)))
     return min(misses, key=lambda each: (each[0].off, each[1]))[0] if misses else None
 

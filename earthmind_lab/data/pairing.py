@@ -3,76 +3,40 @@
     score = 100 · V · T · Q
 
 V is the share of the AOI that is valid in SAR and clear in optical, T = exp(-|gap| / tau), Q the
-product of the penalties in `PENALTIES`. Everything that is unknown is said in a reason: an unknown
-time is an interval, unknown cloud counts as half clear, and both rank behind what is known.
+product of the penalties in `data.penalties`. Everything that is unknown is said in a reason: an
+unknown time is an interval, unknown cloud counts as half clear, and both rank behind what is
+known. A search around a date multiplies A = exp(-|middle of the pair - date| / tau) to it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
-import shapely
-from pyproj import Geod
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.clouds import Clear, Mask, clear_share, read_mask
-from earthmind_lab.data.files import REMOTE, Reader
-from earthmind_lab.errors import AccessDenied, LoadError, SearchError
-from earthmind_lab.scene import Scene, ScenePair
-from earthmind_lab.sensors import SENSORS
+from earthmind_lab.data.files import Reader
+from earthmind_lab.data.gaps import (
+    gap_of,
+    gap_reason,
+    least_gap,
+    length,
+    middle_gap,
+    middle_time,
+    possible,
+)
+from earthmind_lab.data.limits import MODALITIES, Around
+from earthmind_lab.data.sides import Side, Terms, overlap_of, sides
+from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
 
-__all__ = [
-    "PENALTIES",
-    "TAU_DAYS",
-    "Clear",
-    "Look",
-    "clear_share",
-    "gap_of",
-    "least_gap",
-    "length",
-    "look",
-    "look_all",
-    "make_pair",
-    "rank_pairs",
-    "rank_scenes",
-    "tau_days",
-]
-
-TAU_DAYS: Mapping[str, float] = {"flood": 1.0, "default": 5.0, "settlement": 20.0}
-"""How fast a gap devalues a pair, by purpose, in days."""
-PENALTIES: Mapping[str, tuple[float, str]] = {
-    "uncorrected_sar": (0.8, "The SAR scene is not terrain-corrected: relief shifts it."),
-    "single_polarisation": (0.9, "The SAR scene has a single polarisation."),
-    "low_sun": (0.9, "The sun stood under 20° in the optical scene: long shadows."),
-}
-"""Factor of Q and its reason."""
-MASK_LANES = 16
-"""Cloud masks fetched at a time."""
-UNKNOWN_CLEAR = 0.5
-"""Clear share where nothing tells the cloud."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Look:
-    """What one optical scene offers inside the AOI."""
-
-    scene: Scene
-    mask: Mask | None
-    """None when the scene has no mask or it can't be read."""
-    cloud: float | None
-    """Cloud and shadow in per cent: from the mask, else of the whole scene; None = unknown."""
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def empty(self) -> bool:
-        """The mask shows no data anywhere inside the AOI."""
-        return self.mask is not None and self.cloud is None
+NOTHING: tuple[str, ...] = ()
+Shared: TypeAlias = tuple[float, BaseGeometry | None]
+"""Share of the AOI inside all footprints, and that part, lon/lat; None = the whole AOI."""
+_Judged: TypeAlias = tuple[Side | None, Side | None, Shared | None]
+"""Optical, SAR, and what they share of the AOI; None = rejected."""
 
 
 def rank_pairs(
@@ -101,17 +65,8 @@ def rank_pairs(
     Raises:
         SearchError: Unknown purpose.
     """
-    tau_days(purpose)
-    sar = list(sar)
-    pairs = []
-    for view in look_all(optical, aoi, reader):
-        if view.empty or (view.cloud is not None and view.cloud > max_cloud):
-            continue
-        for radar in sar:
-            if least_gap(view.scene, radar) <= max_gap:
-                pair = make_pair(view, radar, aoi, purpose=purpose, catalog=catalog)
-                pairs += [pair] if pair.overlap > 0 else []
-    return sorted(pairs, key=_rank)
+    terms = Terms(aoi=aoi, max_gap=max_gap, max_cloud=max_cloud, purpose=purpose, catalog=catalog)
+    return pairs_of({"optical": optical, "sar": sar}, terms, reader)
 
 
 def rank_scenes(
@@ -131,216 +86,156 @@ def rank_scenes(
         catalog: Where the scenes were found, for the record.
         reader: Opens the cloud masks, within a time limit.
     """
-    pairs = []
+    terms = Terms(aoi=aoi, max_cloud=max_cloud, catalog=catalog)
     scenes = list(scenes)
-    views = {
-        v.scene: v for v in look_all((s for s in scenes if s.modality == "optical"), aoi, reader)
-    }
-    for scene in scenes:
-        view = views.get(scene)
-        if view and (view.empty or (view.cloud is not None and view.cloud > max_cloud)):
-            continue
-        pair = make_pair(view, None if view else scene, aoi, purpose="default", catalog=catalog)
-        pairs += [pair] if pair.overlap > 0 else []
-    return sorted(pairs, key=_rank)
+    kinds = [kind for kind in MODALITIES if any(scene.modality == kind for scene in scenes)]
+    found = [pairs_of({k: [s for s in scenes if s.modality == k]}, terms, reader) for k in kinds]
+    return sorted((pair for pairs in found for pair in pairs), key=pair_rank)
 
 
-def look_all(scenes: Iterable[Scene], aoi: AOI, reader: Reader | None = None) -> list[Look]:
-    """`look` at each scene, several at a time where masks come over the network."""
-    scenes, reader = list(scenes), reader or Reader()
-    remote = any(href.startswith(REMOTE) for scene in scenes for href in scene.assets.values())
-    if not remote:
-        return [look(scene, aoi, reader) for scene in scenes]
-    lanes = ThreadPoolExecutor(MASK_LANES)
-    try:
-        return list(lanes.map(lambda scene: look(scene, aoi, reader), scenes))
-    except BaseException:
-        reader.budget.cancel()
-        raise
-    finally:
-        lanes.shutdown(cancel_futures=True)
+def candidates_of(
+    found: Mapping[str, Sequence[Scene]], terms: Terms, reader: Reader | None = None
+) -> Candidates:
+    """Every candidate of a search: the pairs, best first, and the rejected ones with their reason.
 
-
-def look(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Look:
-    """Read what an optical scene's mask says about the AOI, or fall back to its percentage."""
-    mask, reasons = None, []
-    try:
-        mask = read_mask(scene, aoi, reader)
-    except (LoadError, AccessDenied) as error:
-        reasons.append(f"The cloud mask can't be read: {error}")
-    if mask is not None:
-        return Look(scene=scene, mask=mask, cloud=mask.shares().cloud_percent)
-    if scene.cloud_cover is None:
-        reasons.append(
-            "Nothing tells the cloud: counted as half clear, ranked behind pairs whose cloud is"
-            " known."
+    Args:
+        found: Scenes by modality; with one modality, candidates hold that one scene.
+        terms: Limits and wishes.
+        reader: Opens the cloud masks, within a time limit.
+    """
+    judged = list(_judged(found, terms, reader))
+    rejected = [
+        Rejected(
+            optical=one.scene if one else None,
+            sar=other.scene if other else None,
+            reason=_why([side for side in (one, other) if side], terms),
         )
-    else:
-        reasons.append(
-            f"No cloud mask inside the AOI: the whole scene's {scene.cloud_cover:.3g} % takes its"
-            " place."
-        )
-    return Look(scene=scene, mask=None, cloud=scene.cloud_cover, reasons=tuple(reasons))
+        for one, other, shared in judged
+        if shared is None
+    ]
+    return Candidates(
+        pairs=tuple(_ranked(judged, terms)), rejected=tuple(sorted(rejected, key=_place))
+    )
 
 
-def make_pair(
-    view: Look | None, sar: Scene | None, aoi: AOI, *, purpose: str, catalog: str
-) -> ScenePair:
+def pairs_of(
+    found: Mapping[str, Iterable[Scene]], terms: Terms, reader: Reader | None = None
+) -> list[ScenePair]:
+    """The pairs of `candidates_of` alone.
+
+    Args:
+        found: Scenes by modality; with one modality, pairs hold that one scene.
+        terms: Limits and wishes.
+        reader: Opens the cloud masks, within a time limit.
+    """
+    return _ranked(_judged(found, terms, reader), terms)
+
+
+def make_pair(optical: Side | None, sar: Side | None, shared: Shared, terms: Terms) -> ScenePair:
     """Score one pair, or one scene where the other is None."""
-    optical = view.scene if view else None
-    scenes = [scene for scene in (optical, sar) if scene is not None]
-    overlap, shared = _overlap([scene.footprint for scene in scenes], aoi)
-    clear, seen = _clear(view, overlap, shared)
-    gap = gap_of(optical, sar) if optical and sar else None
-    time = 1.0 if gap is None else math.exp(-_middle(gap) / timedelta(days=tau_days(purpose)))
-    penalties = {name: PENALTIES[name][0] for name in _penalties(optical, sar)}
-    quality = math.prod(penalties.values(), start=1.0)
-    reasons = [*_time_reasons(scenes, gap), *seen]
+    both = [side for side in (optical, sar) if side is not None]
+    overlap, part = shared
+    clear, reasons, cloud = overlap, NOTHING, None
+    if optical is not None and optical.view is not None:
+        (clear, reasons), cloud = optical.view.clear(overlap, part), optical.view.cloud
     if overlap < 0.9995:
-        both = "both footprints" if len(scenes) == 2 else "the footprint"
-        reasons.append(f"{100 * overlap:.3g} % of the AOI lies inside {both}.")
-    reasons += [PENALTIES[name][1] for name in penalties]
-    reasons += _shift_reasons(scenes)
+        where = "both footprints" if len(both) == 2 else "the footprint"
+        reasons += (f"{100 * overlap:.3g} % of the AOI lies inside {where}.",)
+    factors = {"V": clear, "T": 1.0, "Q": 1.0}
+    gap = None
+    if optical is not None and sar is not None:
+        gap = gap_of(optical.scene, sar.scene)
+        factors["T"] = math.exp(-(middle_gap(gap) / terms.tau))
+        reasons = (gap_reason(gap), *reasons)
+        if (optical.pinned or sar.pinned) and possible(gap)[0] > terms.max_gap:
+            most = length(terms.max_gap)
+            reasons += (f"The gap is beyond max_gap of {most}: a scene is pinned.",)
+    if terms.around is not None:
+        factors["A"], about = _nearness(both, terms.around, terms.tau)
+        reasons = (about, *reasons)
+    for side in both:
+        factors["Q"] *= side.quality
+        reasons += side.reasons
+    score = 100 * math.prod(factors.values())
+    for side in reversed(both):
+        factors |= side.penalties
     return ScenePair(
-        optical=optical,
-        sar=sar,
+        optical=optical.scene if optical else None,
+        sar=sar.scene if sar else None,
         gap=gap,
         overlap=overlap,
-        cloud_in_aoi=view.cloud if view else None,
-        score=100 * clear * time * quality,
-        factors={"V": clear, "T": time, "Q": quality, **penalties},
-        reasons=tuple(reasons),
-        catalog=catalog,
+        cloud_in_aoi=cloud,
+        score=score,
+        factors=factors,
+        reasons=reasons + terms.reasons,
+        catalog=terms.catalog,
+        overrides=terms.overrides,
     )
 
 
-def gap_of(optical: Scene, sar: Scene) -> timedelta | tuple[timedelta, timedelta]:
-    """SAR minus optical; (least, greatest), signed, when a time is unknown."""
-    least, greatest = sar.start - optical.end, sar.end - optical.start
-    return least if optical.time_known and sar.time_known else (least, greatest)
-
-
-def least_gap(optical: Scene, sar: Scene) -> timedelta:
-    """The smallest possible |gap|."""
-    return _absolute(gap_of(optical, sar))[0]
-
-
-def tau_days(purpose: str) -> float:
-    """The time constant of a purpose, in days.
-
-    Raises:
-        SearchError: Unknown purpose.
-    """
-    if purpose not in TAU_DAYS:
-        raise SearchError(f"Unknown purpose {purpose!r}.", change=", ".join(sorted(TAU_DAYS)))
-    return TAU_DAYS[purpose]
-
-
-def _overlap(footprints: list[BaseGeometry], aoi: AOI) -> tuple[float, BaseGeometry | None]:
-    """(share of the AOI inside all footprints, that part or None for the whole AOI)."""
-    if all(footprint.covers(aoi.geometry) for footprint in footprints):
-        return 1.0, None
-    shared = aoi.geometry
-    for footprint in footprints:
-        # Shared corners and edges come along as points and lines.
-        parts = shapely.get_parts(shared.intersection(footprint))
-        shared = shapely.union_all([part for part in parts if part.area > 0])
-    return min(1.0, _area_m2(shared) / _area_m2(aoi.geometry)), shared
-
-
-def _area_m2(geometry: BaseGeometry) -> float:
-    # Geodesic areas are signed: parts and holes must turn the right way round.
-    turned = shapely.orient_polygons(geometry)
-    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(turned)
-    return abs(float(area))
-
-
-def _clear(
-    view: Look | None, overlap: float, shared: BaseGeometry | None
-) -> tuple[float, tuple[str, ...]]:
-    """V, and the reasons for it."""
-    if view is None:
-        return overlap, ()
-    if view.mask is not None:
-        shares = view.mask.shares(shared)
-        title = view.mask.title
-        reasons = [f"{100 * shares.clear:.3g} % of the AOI is clear, by the scene's mask: {title}."]
-        if shares.snow >= 0.05:
-            reasons.append(f"Snow or ice covers {100 * shares.snow:.3g} % of the AOI.")
-        return shares.clear, tuple(reasons)
-    share = UNKNOWN_CLEAR if view.cloud is None else 1 - view.cloud / 100
-    return overlap * share, view.reasons
-
-
-def _penalties(optical: Scene | None, sar: Scene | None) -> list[str]:
-    names = []
-    if sar is not None:
-        if sar.sensor in SENSORS and SENSORS[sar.sensor].geometry == "ellipsoid":
-            names.append("uncorrected_sar")
-        if len(set(sar.assets) & {"vv", "vh", "hh", "hv"}) < 2:
-            names.append("single_polarisation")
-    sun = optical.processing.get("sun_elevation") if optical else None
-    if sun is not None and sun < 20:
-        names.append("low_sun")
-    return names
-
-
-def _time_reasons(
-    scenes: list[Scene], gap: timedelta | tuple[timedelta, timedelta] | None
-) -> list[str]:
-    reasons = []
-    if gap is not None:
-        least, greatest = (length(part) for part in _absolute(gap))
-        if isinstance(gap, tuple):
-            reasons.append(f"The gap is unknown: between {least} and {greatest}.")
-        else:
-            order = "after" if gap >= timedelta(0) else "before"
-            reasons.append(f"SAR was taken {least} {order} the optical scene.")
-    for scene in scenes:
-        if not scene.time_known:
-            name = "SAR" if scene.modality == "sar" else "optical"
-            reasons.append(f"The time of the {name} scene is unknown: {scene.observed}.")
-    return reasons
-
-
-def _shift_reasons(scenes: list[Scene]) -> list[str]:
-    found = [(scene, scene.processing.get("geolocation_error_px")) for scene in scenes]
-    return [
-        f"The catalog declares a geolocation error of {error:g} px for {scene.id}."
-        for scene, error in found
-        if error
-    ]
-
-
-def length(gap: timedelta) -> str:
-    """A length of time in a sentence: minutes, hours or days."""
-    hours = gap / timedelta(hours=1)
-    if hours < 1:
-        return f"{gap / timedelta(minutes=1):.0f} minutes"
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
-
-
-def _absolute(gap: timedelta | tuple[timedelta, timedelta]) -> tuple[timedelta, timedelta]:
-    """Smallest and greatest possible |gap|."""
-    if not isinstance(gap, tuple):
-        return abs(gap), abs(gap)
-    straddles = gap[0] <= timedelta(0) <= gap[1]
-    ends = sorted(abs(part) for part in gap)
-    return timedelta(0) if straddles else ends[0], ends[1]
-
-
-def _middle(gap: timedelta | tuple[timedelta, timedelta]) -> timedelta:
-    return sum(_absolute(gap), timedelta(0)) / 2
-
-
-def _rank(pair: ScenePair) -> tuple[Any, ...]:
-    """Known cloud first, then known times, then score, |gap| and ids."""
+def pair_rank(pair: ScenePair) -> tuple[Any, ...]:
+    """Known cloud first, then known times, then score and |gap|; ids decide ties."""
+    gap = pair.gap
     return (
         pair.optical is not None and pair.cloud_in_aoi is None,
-        not all(scene.time_known for scene in pair.scenes),
+        isinstance(gap, tuple) or (gap is None and not pair.scenes[0].time_known),
         # Rounded: a difference in the last bit is a tie.
         -round(pair.score, 9),
-        timedelta(0) if pair.gap is None else _middle(pair.gap),
-        *(scene.id for scene in pair.scenes),
-        *(scene.sensor for scene in pair.scenes),
+        middle_gap(gap),
     )
+
+
+def _ranked(judged: Iterable[_Judged], terms: Terms) -> list[ScenePair]:
+    """Pairs, best first; candidates come in order of their ids, which sorting keeps in ties."""
+    pairs = [make_pair(one, two, shared, terms) for one, two, shared in judged if shared]
+    return sorted(pairs, key=pair_rank)
+
+
+def _judged(
+    found: Mapping[str, Iterable[Scene]], terms: Terms, reader: Reader | None
+) -> Iterator[_Judged]:
+    """Every combination of the scenes, by ids, and what it shares if it breaks no limit."""
+    lists = {kind: sides(scenes, terms, reader) for kind, scenes in found.items()}
+    for one in lists.get("optical", [None]):
+        for other in lists.get("sar", [None]):
+            yield one, other, _shared(one, other, terms)
+
+
+def _shared(one: Side | None, other: Side | None, terms: Terms) -> Shared | None:
+    """What a candidate shares of the AOI; None where it breaks a limit."""
+    if (one and one.refusal) or (other and other.refusal):
+        return None
+    if one and other and not (one.pinned or other.pinned):
+        if least_gap(one.scene, other.scene) > terms.max_gap:
+            return None
+        if one.part is other.part is None:
+            return 1.0, None
+    shared = overlap_of([side for side in (one, other) if side], terms)
+    return shared if shared[0] else None
+
+
+def _why(both: Sequence[Side], terms: Terms) -> str:
+    """The first limit that a rejected candidate breaks: the user's choice, data, cloud, gap."""
+    refusals = [side.refusal for side in both if side.refusal]
+    if refusals:
+        return min(refusals)[1]
+    if len(both) == 2 and not any(side.pinned for side in both):
+        least = least_gap(both[0].scene, both[1].scene)
+        if least > terms.max_gap:
+            return f"The gap is {length(least)}, beyond max_gap of {length(terms.max_gap)}."
+    what = "footprints do" if len(both) == 2 else "footprint does"
+    return f"The {what} not meet inside the AOI."
+
+
+def _place(rejected: Rejected) -> tuple[Any, ...]:
+    """Rejected ones by time, then id."""
+    return [(scene.start, scene.id, scene.sensor) for scene in rejected.scenes], rejected.reason
+
+
+def _nearness(both: Sequence[Side], around: Around, tau: timedelta) -> tuple[float, str]:
+    """A, and its reason."""
+    off = around.off(middle_time([side.scene for side in both]))
+    what = "The middle of the pair" if len(both) == 2 else "The scene"
+    order = "after" if off > timedelta(0) else "before"
+    place = f"lies {length(abs(off))} {order}" if off else "lies within"
+    return math.exp(-(abs(off) / tau)), f"{what} {place} {around.text}."

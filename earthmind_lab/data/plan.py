@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import LoadPlan
 from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.cache import ChipCache
+from earthmind_lab.data.cache_key import plan_key
 from earthmind_lab.data.chip_grid import BANDS, chip_grid, lattice_of
 from earthmind_lab.data.files import Reader
+from earthmind_lab.data.grd import read_pixels
 from earthmind_lab.data.resample import Lattice, window_pixels
 from earthmind_lab.errors import LoadError
 from earthmind_lab.grid import inside_mask
@@ -30,8 +33,11 @@ def plan_chip(
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
     reader: Reader | None = None,
+    cache: bool = True,
 ) -> LoadPlan:
     """What a load will cost; opens files, reads no pixels.
+
+    What was planned before comes from the disk (`data.cache`), with no network.
 
     Args:
         pair: The scenes.
@@ -39,6 +45,7 @@ def plan_chip(
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
         reader: Opens the files, within a time limit; two minutes by default.
+        cache: Whether to look for the plan on disk first, and keep it there.
 
     Raises:
         LoadError: The area lies outside the scenes, holds no pixel centre, or would be too
@@ -49,10 +56,18 @@ def plan_chip(
     names = _bands(pair.optical, bands)
     polarisations = _polarisations(pair.sar)
     _check_reach(pair, aoi)
-    grid = chip_grid(pair, aoi, gsd, reader)
-    check_size(grid, aoi)
     refs = [ref for scene, band in wanted(pair, names, polarisations)
             for ref in assets_of(scene, band)]  # fmt: skip
+    kept = ChipCache.from_settings() if cache else None
+    key = plan_key(pair, aoi, gsd=gsd, names=(names, polarisations)) if kept else None
+    held = kept.get_plan(key) if kept else None
+    if held is None:
+        grid = chip_grid(pair, aoi, gsd, reader)
+        check_size(grid, aoi)
+        held = grid, _bytes(refs, lattice_of(pair, grid, reader), grid, reader)
+        if kept:
+            kept.put_plan(key, *held)
+    grid, size = held
     return LoadPlan(
         pair=pair,
         aoi=aoi,
@@ -60,7 +75,7 @@ def plan_chip(
         bands=names,
         polarisations=polarisations,
         reads=len(refs),
-        bytes=_bytes(refs, lattice_of(pair, grid, reader), grid, reader),
+        bytes=size,
     )
 
 
@@ -133,6 +148,8 @@ def _bytes(refs: Iterable[AssetRef], lattice: Lattice, grid: GeoBox, reader: Rea
         with reader.open(ref) as source:
             if source.crs is not None:
                 size += window_pixels(source, lattice, grid) * source.dtype.itemsize
+            elif source.has_gcps:
+                size += read_pixels(ref, source, lattice, grid) * source.dtype.itemsize
     return size
 
 

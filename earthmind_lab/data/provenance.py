@@ -14,6 +14,7 @@ from earthmind_lab.data.files import local_file
 from earthmind_lab.data.radiometry import Scaling
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Kernel, Lattice
+from earthmind_lab.record import unsigned
 from earthmind_lab.scene import Scene
 
 
@@ -30,7 +31,7 @@ def input_facts(
         "item": ref.item.get("id", scene.id),
         "collection": scene.collection,
         "asset": ref.key,
-        "href": ref.href,
+        "href": unsigned(ref.href),
         "band_in_file": source.index,
         "sha256": None if path is None else sha256(path),
         "etag": source.version,

@@ -27,10 +27,15 @@ class Scaling:
     """What decided it."""
 
 
+FILL = (-9999.0, -32768.0, -99999.0, float(np.finfo(np.float32).min))
+"""Numbers that everybody writes where there are no data, often without declaring it, and that no
+reflectance and no backscatter can be in any unit."""
+
+
 def physical(stored: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
     """Stored numbers as physical ones, nodata as NaN; nodata is decided before the offset."""
     missing = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, bool)
-    for value in scaling.nodata:
+    for value in (*scaling.nodata, *(FILL if stored.dtype.kind in "if" else ())):
         missing |= stored == value
     # In double precision: DN x 0.0001 - 0.1 must be the nearest float32, not a rounded sum.
     values = stored.astype(np.float64) * scaling.scale + scaling.offset

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from affine import Affine
+    from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader
     from rasterio.windows import Window
@@ -55,6 +56,18 @@ class Raster:
     def has_gcps(self) -> bool:
         """Whether ground control points are all that places it."""
         return bool(self.source.gcps[0])
+
+    @property
+    def gcps(self) -> tuple[list[GroundControlPoint], CRS | None]:
+        """Ground control points, and the CRS of their places."""
+        points, crs = self.source.gcps
+        return points, crs
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Texts in the file's header."""
+        found: dict[str, str] = self.source.tags()
+        return found
 
     @property
     def dtype(self) -> np.dtype[Any]:

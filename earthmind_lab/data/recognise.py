@@ -50,6 +50,28 @@ def band_place(item: Mapping[str, Any], asset: Mapping[str, Any], band: str) -> 
     return places.get(band, 1), max(1, len(_listed(asset)))
 
 
+def band_named(text: str, item: Mapping[str, Any]) -> str | None:
+    """The band that a file's own name for it means; None where it means none of ours.
+
+    >>> band_named("B8A", {}), band_named("Sigma0_VV", {}), band_named("elevation", {})
+    ('nir08', 'vv', None)
+    """
+    return _name(text, _fit(item).words)
+
+
+def band_name(text: str, *, numbered: bool = False) -> str | None:
+    """Our name of a band or polarisation that goes by this name elsewhere; None = unknown.
+
+    Args:
+        text: Such as ``Red``, ``swir1``, ``VV``, ``Sigma0_VV``.
+        numbered: Whether ``B4`` and its like count, as Sentinel-2's.
+
+    >>> band_name("B8A", numbered=True), band_name("Gamma0_VH"), band_name("B8A")
+    ('nir08', 'vh', None)
+    """
+    return _name(text, SENSORS["sentinel-2"].words | _WORDS if numbered else _WORDS)
+
+
 def recognise(item: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """The products in a STAC item: sensor key to {band name: asset key}.
 

@@ -116,11 +116,28 @@ def read_on_grid(
         window = (row0 - offset[0], column0 - offset[1], rows, columns)
         return _read(source, window, decode)
     kernel = kernel_for(source, lattice)
+    return by_blocks(
+        lattice, grid, lambda start: _warp_block(source, lattice, start, decode, kernel)
+    )
+
+
+def by_blocks(
+    lattice: Lattice, grid: GeoBox, compute: Callable[[tuple[int, int]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """A grid put together from blocks of its lattice.
+
+    Args:
+        lattice: The lattice that `grid` is a window of.
+        grid: Rows and columns of the result.
+        compute: (row, column) of a block's first pixel to its (BLOCK, BLOCK) numbers.
+    """
+    row0, column0 = lattice.start(grid)
+    rows, columns = int(grid.shape[0]), int(grid.shape[1])
     result = np.full((rows, columns), np.nan, dtype=np.float32)
     for block_row in range(row0 // BLOCK, (row0 + rows - 1) // BLOCK + 1):
         for block_column in range(column0 // BLOCK, (column0 + columns - 1) // BLOCK + 1):
             top, left = block_row * BLOCK, block_column * BLOCK
-            block = _warp_block(source, lattice, (top, left), decode, kernel)
+            block = compute((top, left))
             y0, y1 = max(top, row0), min(top + BLOCK, row0 + rows)
             x0, x1 = max(left, column0), min(left + BLOCK, column0 + columns)
             part = block[y0 - top : y1 - top, x0 - left : x1 - left]

@@ -7,17 +7,20 @@ An empty search says the nearest miss and the values that would admit it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.data.catalogs import CatalogLike, Sources
+from earthmind_lab.data.choices import Choice, IdsLike
 from earthmind_lab.data.files import Reader
+from earthmind_lab.data.gaps import tau_days
 from earthmind_lab.data.limits import (
     MODALITIES,
     DatesLike,
+    Day,
     Limits,
     limits_of,
     parse_dates,
@@ -25,10 +28,12 @@ from earthmind_lab.data.limits import (
     parse_sensors,
 )
 from earthmind_lab.data.misses import explain, no_scenes, outside_all
-from earthmind_lab.data.pairing import rank_pairs, rank_scenes, tau_days
+from earthmind_lab.data.mosaics import with_mosaics
+from earthmind_lab.data.pairing import candidates_of, pairs_of
+from earthmind_lab.data.sides import Terms
 from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import SearchError
-from earthmind_lab.scene import Scene, ScenePair
+from earthmind_lab.scene import Candidates, Scene, ScenePair
 
 __all__ = [
     "MODALITIES",
@@ -37,20 +42,24 @@ __all__ = [
     "parse_dates",
     "parse_gap",
     "parse_sensors",
+    "search_candidates",
     "search_pairs",
     "search_scenes",
 ]
 
 
-def search_pairs(
+def search_pairs(  # noqa: PLR0913  a door: options by name
     aoi: AOILike,
-    dates: DatesLike,
+    dates: DatesLike | None = None,
     *,
+    around: Day | None = None,
     catalog: CatalogLike = None,
     sensors: str | Iterable[str] = MODALITIES,
     max_gap: str | timedelta = "6 days",
     max_cloud: float = 20.0,
     purpose: str = "default",
+    pin: IdsLike = None,
+    exclude: IdsLike = None,
     deadline: float = 120.0,
 ) -> list[ScenePair]:
     """Optical/SAR pairs of an AOI, best first; never an empty list.
@@ -58,6 +67,9 @@ def search_pairs(
     Args:
         aoi: Area of interest, in any form `AOI.from_any` takes.
         dates: ``"A/B"``, one day, or a pair of days: inclusive UTC days that hold both scenes.
+        around: A day or an instant (UTC) that the pair should be near: the score is multiplied by
+            A = exp(-|middle of the pair - around| / tau), with tau of the purpose. Without
+            `dates`, scenes of 3 (flood), 10 (default) or 60 days (settlement) on both sides.
         catalog: ``sample``, a path of a static catalog, the address of a STAC API or the name of
             a known one (`earthmind_lab.data.apis.KNOWN`), an open catalog, ``{"optical": …,
             "sar": …}``, or a list to try in order; by default what the settings say.
@@ -68,6 +80,9 @@ def search_pairs(
             cycle, so that either neighbour of an optical scene can be reached.
         max_cloud: Most cloud and shadow inside the AOI, per cent.
         purpose: ``flood``, ``default`` or ``settlement``: how fast a gap devalues a pair.
+        pin: Ids of scenes: of their sensor no others come into question, and they do so whatever
+            their cloud and gap. Recorded as the user's choice, like `exclude`.
+        exclude: Ids of scenes that don't come into question.
         deadline: Seconds for all of it: catalogs and cloud masks.
 
     Raises:
@@ -75,19 +90,56 @@ def search_pairs(
         NoScenesFound: No scenes of the AOI and dates.
         NoPairFound: Scenes, but no pair within `max_gap` and `max_cloud`.
         CatalogUnavailable: The catalog can't be read.
-        SearchError: Dates, sensors, gap, cloud or purpose make no sense.
+        SearchError: Dates, sensors, gap, cloud or purpose make no sense, or a pinned or excluded
+            id is unknown.
     """
-    area = AOI.from_any(aoi)
-    limits = limits_of(dates, sensors, max_gap, max_cloud)
-    tau_days(purpose)
-    reader = Reader(budget=Budget(deadline))
-    failure: SearchError | None = None
-    for source in _in_order(catalog):
-        try:
-            return _search(area, limits, Sources.open(source, reader), purpose, reader)
-        except SearchError as error:
-            failure = failure or error
-    raise failure or SearchError("No catalog was named.", change="catalog='sample'")
+    terms, limits = _asked(
+        aoi, dates, sensors, max_gap, max_cloud, around=around, purpose=purpose, pin=pin,
+        exclude=exclude,
+    )  # fmt: skip
+    return list(_search(terms, limits, catalog, deadline).pairs)
+
+
+def search_candidates(  # noqa: PLR0913  a door: options by name
+    aoi: AOILike,
+    dates: DatesLike | None = None,
+    *,
+    around: Day | None = None,
+    catalog: CatalogLike = None,
+    sensors: str | Iterable[str] = MODALITIES,
+    max_gap: str | timedelta = "6 days",
+    max_cloud: float = 20.0,
+    purpose: str = "default",
+    pin: IdsLike = None,
+    exclude: IdsLike = None,
+    deadline: float = 120.0,
+) -> Candidates:
+    """Every combination of the scenes found: the pairs, and those rejected with their one reason.
+
+    The reason is the first limit that a candidate breaks: the user's choice, no data, cloud, gap,
+    footprints.
+
+    Args:
+        aoi: As `search_pairs`, like all others.
+        dates: First and last UTC day.
+        around: A day or instant that the pair should be near.
+        catalog: Where to search; of a list, the first with a pair.
+        sensors: ``optical``, ``sar`` or both.
+        max_gap: Longest gap.
+        max_cloud: Most cloud and shadow inside the AOI, per cent.
+        purpose: ``flood``, ``default`` or ``settlement``.
+        pin: Ids of the scenes that come into question.
+        exclude: Ids of scenes that don't.
+        deadline: Seconds for all of it.
+
+    Raises:
+        SearchError: As `search_pairs`: no pair is an error here, too.
+    """
+    terms, limits = _asked(
+        aoi, dates, sensors, max_gap, max_cloud, around=around, purpose=purpose, pin=pin,
+        exclude=exclude,
+    )  # fmt: skip
+    return _search(terms, limits, catalog, deadline, rejected=True)
 
 
 def search_scenes(
@@ -115,47 +167,93 @@ def search_scenes(
     area = AOI.from_any(aoi)
     limits = limits_of(dates, sensors, "6 days", 100.0)
     reader = Reader(budget=Budget(deadline))
-    failure: SearchError | None = None
-    for source in _in_order(catalog):
-        try:
-            sources = Sources.open(source, reader)
-            found = [s for kind in limits.modalities for s in sources.search(kind, area, limits)]
-            if found:
-                return sorted(found, key=lambda scene: (scene.start, scene.id, scene.sensor))
-            kinds = limits.modalities
-            here = {kind: sources.near(kind, area, limits) for kind in kinds}
-            nearest = [scene for kind in kinds for scene in here[kind]]
-            if not nearest:
-                raise outside_all(area, limits, sources)
-            raise no_scenes(limits, sources, nearest)
-        except SearchError as error:
-            failure = failure or error
-    raise failure or SearchError("No catalog was named.", change="catalog='sample'")
+
+    def scenes(sources: Sources) -> list[Scene]:
+        found = [s for kind in limits.modalities for s in sources.search(kind, area, limits)]
+        if found:
+            return sorted(found, key=lambda scene: (scene.start, scene.id, scene.sensor))
+        kinds = limits.modalities
+        here = {kind: sources.near(kind, area, limits) for kind in kinds}
+        nearest = [scene for kind in kinds for scene in here[kind]]
+        if not nearest:
+            raise outside_all(area, limits, sources)
+        raise no_scenes(limits, sources, nearest)
+
+    return _first(catalog, reader, scenes)
+
+
+def _asked(
+    aoi: AOILike,
+    dates: DatesLike | None,
+    sensors: str | Iterable[str],
+    max_gap: str | timedelta,
+    max_cloud: float,
+    *,
+    around: Day | None,
+    purpose: str,
+    pin: IdsLike,
+    exclude: IdsLike,
+) -> tuple[Terms, Limits]:
+    """What a user asked for, in canonical form."""
+    area = AOI.from_any(aoi)
+    tau_days(purpose)
+    limits = limits_of(dates, sensors, max_gap, max_cloud, around=around, purpose=purpose)
+    terms = Terms(
+        aoi=area,
+        max_gap=limits.max_gap,
+        max_cloud=limits.max_cloud,
+        purpose=purpose,
+        around=limits.around,
+        choice=Choice.of(pin, exclude),
+    )
+    return terms, limits
 
 
 def _search(
-    aoi: AOI, limits: Limits, sources: Sources, purpose: str, reader: Reader
-) -> list[ScenePair]:
-    found = {kind: sources.search(kind, aoi, limits) for kind in limits.modalities}
-    if len(limits.modalities) == 2:
-        pairs = rank_pairs(
-            found["optical"],
-            found["sar"],
-            aoi,
-            max_gap=limits.max_gap,
-            max_cloud=limits.max_cloud,
-            purpose=purpose,
-            catalog=sources.name,
-            reader=reader,
-        )
-    else:
-        scenes = found[limits.modalities[0]]
-        pairs = rank_scenes(
-            scenes, aoi, max_cloud=limits.max_cloud, catalog=sources.name, reader=reader
-        )
-    if pairs:
-        return [replace(pair, reasons=(*pair.reasons, *sources.partial)) for pair in pairs]
-    raise explain(aoi, limits, sources, found)
+    terms: Terms, limits: Limits, catalog: CatalogLike, deadline: float, *, rejected: bool = False
+) -> Candidates:
+    """The candidates of the first catalog with a pair; rejected ones where they are wanted."""
+    reader = Reader(budget=Budget(deadline))
+
+    def candidates(sources: Sources) -> Candidates:
+        named = replace(terms, catalog=sources.name)
+        listed = {kind: sources.search(kind, terms.aoi, limits) for kind in limits.modalities}
+        found = {kind: _with_mosaics(scenes, terms) for kind, scenes in listed.items()}
+        if all(found.values()):
+            place = f"from {limits.first} to {limits.last} in the catalog {sources.name!r}"
+            terms.choice.check([scene for scenes in found.values() for scene in scenes], place)
+        if rejected:
+            candidates = candidates_of(found, named, reader)
+        else:
+            candidates = Candidates(pairs=tuple(pairs_of(found, named, reader)), rejected=())
+        if not candidates.pairs:
+            raise explain(terms, limits, sources, listed, reader)
+        if not sources.partial:
+            return candidates
+        pairs = [replace(p, reasons=(*p.reasons, *sources.partial)) for p in candidates.pairs]
+        return replace(candidates, pairs=tuple(pairs))
+
+    return _first(catalog, reader, candidates)
+
+
+def _with_mosaics(scenes: list[Scene], terms: Terms) -> list[Scene]:
+    """The scenes and the mosaics of those that the user didn't exclude."""
+    kept = [scene for scene in scenes if not terms.choice.excludes(scene)]
+    return [*(s for s in scenes if terms.choice.excludes(s)), *with_mosaics(kept, terms.aoi)]
+
+
+_Found = TypeVar("_Found")
+
+
+def _first(catalog: CatalogLike, reader: Reader, search: Callable[[Sources], _Found]) -> _Found:
+    """What the first catalog gives that gives anything; else why the first one gave nothing."""
+    failure: SearchError | None = None
+    for source in _in_order(catalog):
+        try:
+            return search(Sources.open(source, reader))
+        except SearchError as error:
+            failure = failure or error
+    raise failure or SearchError("No catalog was named.", change="catalog='sample'")
 
 
 def _in_order(catalog: CatalogLike) -> list[Any]:

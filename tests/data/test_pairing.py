@@ -13,7 +13,13 @@ from rasterio.transform import Affine
 from shapely.geometry import Polygon, box
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.pairing import clear_share, gap_of, look, rank_pairs, rank_scenes
+from earthmind_lab.data.choices import Choice
+from earthmind_lab.data.clouds import clear_share
+from earthmind_lab.data.gaps import gap_of
+from earthmind_lab.data.limits import parse_around
+from earthmind_lab.data.looks import look
+from earthmind_lab.data.pairing import candidates_of, pairs_of, rank_pairs, rank_scenes
+from earthmind_lab.data.sides import Terms
 from earthmind_lab.errors import SearchError
 from earthmind_lab.scene import Scene
 
@@ -418,3 +424,249 @@ def test_looking_at_a_scene_without_anything():
 def test_a_gap_under_an_hour_is_said_in_minutes():
     (pair,) = rank_pairs([optical()], [sar(at=NOON + timedelta(minutes=25))], AREA)
     assert "SAR was taken 25 minutes after the optical scene." in pair.reasons
+
+
+# --- the order of the contract, exactly ----------------------------------------------------------
+
+steps = st.integers(0, 40)
+
+
+@st.composite
+def plain_scenes(draw, make, letter):
+    """Scenes over the whole AOI on a coarse raster of times and clouds: many ties."""
+    scenes = []
+    for _ in range(draw(st.integers(0, 6))):
+        at = NOON + timedelta(hours=6 * draw(steps))
+        span = timedelta(hours=draw(st.sampled_from([0, 0, 6, 12])))
+        rest = {"until": at + span} if span else {}
+        rest["collection"] = draw(st.sampled_from(["c1", "c2"]))
+        if make is optical:
+            rest["cloud"] = draw(st.sampled_from([None, 0.0, 10.0, 20.0, 30.0]))
+        else:
+            rest["sensor"] = draw(st.sampled_from(["sentinel-1-rtc", "sentinel-1-grd"]))
+        scenes.append(make(f"{letter}{draw(st.integers(0, 3))}", at=at, **rest))
+    keys = {(s.id, s.sensor, s.collection): s for s in scenes}  # ids are unique in a collection
+    return list(keys.values())
+
+
+def contract(optical_scenes, sar_scenes, max_gap, max_cloud, tau, day, pin, exclude):
+    """Design's rules for scenes over the whole AOI, one sentence a line."""
+    rows = []
+    for o in optical_scenes:
+        for s in sar_scenes:
+            known = o.datetime is not None and s.datetime is not None
+            ends = [s.start - o.end, s.end - o.start]
+            greatest = max(map(abs, ends))
+            least = timedelta(0) if ends[0] <= timedelta(0) <= ends[1] else min(map(abs, ends))
+            pinned = {scene for scene in (o, s) if scene.id in pin}
+            if {o.id, s.id} & exclude:
+                continue
+            if any(each.id in pin for each in optical_scenes) and o not in pinned:
+                continue
+            if any(each.id in pin for each in sar_scenes) and s not in pinned:
+                continue
+            if o.cloud_cover is not None and o.cloud_cover > max_cloud and o not in pinned:
+                continue
+            if least > max_gap and not pinned:
+                continue
+            clear = 0.5 if o.cloud_cover is None else 1 - o.cloud_cover / 100
+            middle = (least + greatest) / 2
+            score = 100 * clear * math.exp(-(middle / tau))
+            score *= 0.8 if s.sensor == "sentinel-1-grd" else 1
+            if day is not None:
+                start, end = (
+                    (o.start + (o.end - o.start) / 2).timestamp(),
+                    (s.start + (s.end - s.start) / 2).timestamp(),
+                )
+                at = datetime.fromtimestamp((start + end) / 2, UTC)
+                noon = day + DAY / 2
+                off = max(timedelta(0), abs(at - noon) - DAY / 2 + timedelta(microseconds=1))
+                score *= math.exp(-(off / tau))
+            ids = (o.id, o.sensor, o.collection, s.id, s.sensor, s.collection)
+            rows.append((o.cloud_cover is None, not known, -round(score, 6), middle, ids))
+    return [row[-1] for row in sorted(rows)]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    optical_scenes=plain_scenes(optical, "o"),
+    sar_scenes=plain_scenes(sar, "s"),
+    max_gap=st.sampled_from([0, 6, 48, 144, 500]),
+    max_cloud=st.sampled_from([0.0, 10.0, 25.0, 100.0]),
+    purpose=st.sampled_from([("flood", 1), ("default", 5), ("settlement", 20)]),
+    around=st.none() | steps,
+    pin=st.sets(st.sampled_from(["o0", "o1", "s2"]), max_size=2),
+    exclude=st.sets(st.sampled_from(["o2", "s0"]), max_size=1),
+    seed=st.integers(0, 1000),
+)
+def test_the_order_is_the_exhaustive_optimum_and_that_of_the_input_is_not(
+    optical_scenes, sar_scenes, max_gap, max_cloud, purpose, around, pin, exclude, seed
+):
+    day = None if around is None else datetime(2024, 5, 1, tzinfo=UTC) + around * DAY / 4
+    day = day and day.replace(hour=0)
+    terms = Terms(
+        aoi=AREA, max_gap=timedelta(hours=max_gap), max_cloud=max_cloud, purpose=purpose[0],
+        around=day and parse_around(day.date()), choice=Choice.of(sorted(pin), sorted(exclude)),
+    )  # fmt: skip
+    shuffle = random.Random(seed)
+    found = {
+        "optical": shuffle.sample(optical_scenes, len(optical_scenes)),
+        "sar": shuffle.sample(sar_scenes, len(sar_scenes)),
+    }
+    candidates = candidates_of(found, terms)
+    rules = (timedelta(hours=max_gap), max_cloud, purpose[1] * DAY, day, pin, exclude)
+    expected = contract(optical_scenes, sar_scenes, *rules)
+    assert [_key(pair) for pair in candidates.pairs] == expected
+    assert [_key(pair) for pair in pairs_of(found, terms)] == expected
+    # Every combination is in one of the two, once.
+    every = {(*_key_of(o), *_key_of(s)) for o in optical_scenes for s in sar_scenes}
+    rejected = [_key(each) for each in candidates.rejected]
+    assert len(rejected) + len(expected) == len(every)
+    assert set(rejected) | set(expected) == every
+    again = candidates_of({"optical": optical_scenes, "sar": sar_scenes}, terms)
+    assert again.to_dict() == candidates.to_dict()
+
+
+def _key_of(scene):
+    return scene.id, scene.sensor, scene.collection
+
+
+def _key(pair):
+    return (*_key_of(pair.optical), *_key_of(pair.sar))
+
+
+# --- candidates, wishes --------------------------------------------------------------------------
+
+
+def candidates(optical_scenes, sar_scenes, *, pin=None, exclude=None, around=None, **limits):
+    terms = Terms(
+        aoi=AREA, choice=Choice.of(pin, exclude),
+        around=parse_around(around) if around else None, **limits,
+    )  # fmt: skip
+    return candidates_of({"optical": optical_scenes, "sar": sar_scenes}, terms)
+
+
+def test_a_rejected_candidate_has_the_first_reason_only(tmp_path):
+    empty = optical("empty", assets=scl_file(tmp_path / "scl.tif", np.zeros((40, 40))))
+    far = sar("far", at=NOON + 9 * DAY, footprint=box(20, 20, 21, 21))
+    elsewhere = sar("elsewhere", footprint=box(9, 44, 10.02, 46))
+    half = optical("half", footprint=box(10.02, 44, 11, 46))
+    cloudy = optical("cloudy", cloud=45.0)
+    found = candidates([cloudy, half, empty], [far, elsewhere, sar("s")], exclude="s")
+    assert not found.pairs
+    reasons = {(r.optical.id, r.sar.id): r.reason for r in found.rejected}
+    assert len(reasons) == 9
+    assert reasons["cloudy", "far"] == (
+        "In cloudy, cloud is 45 % in the whole scene, beyond max_cloud of 20."
+    )
+    assert reasons["half", "far"] == "The gap is 9.0 days, beyond max_gap of 6.0 days."
+    assert reasons["half", "elsewhere"] == "The footprints do not meet inside the AOI."
+    assert reasons["empty", "far"] == "No pixel of the AOI was observed in empty."
+    assert reasons["empty", "s"] == reasons["cloudy", "s"] == "Excluded by the user: s."
+
+
+def test_one_sensor_has_rejected_candidates_too():
+    terms = Terms(aoi=AREA)
+    scenes = [
+        optical("clear"),
+        optical("cloudy", cloud=90),
+        optical("off", footprint=FOOTPRINTS[3]),
+    ]
+    found = candidates_of({"optical": scenes}, terms)
+    assert names(found.pairs) == [("clear",)]
+    assert {r.optical.id: r.reason.split(",")[0] for r in found.rejected} == {
+        "cloudy": "In cloudy",
+        "off": "The footprint does not meet inside the AOI.",
+    }
+    assert found.rejected[0].sar is None
+
+
+def test_a_pinned_scene_is_admitted_beyond_the_limits_and_that_is_said():
+    scenes = [optical("clear"), optical("cloudy", cloud=45.0)]
+    radars = [sar("near"), sar("far", at=NOON + 9 * DAY)]
+    found = candidates(scenes, radars, pin="cloudy", exclude=["near"])
+    (pair,) = found.pairs
+    assert names([pair]) == [("cloudy", "far")]
+    assert pair.overrides == {"pin": ("cloudy",), "exclude": ("near",)}
+    assert "The gap is beyond max_gap of 6.0 days: a scene is pinned." in pair.reasons
+    assert (
+        "Pinned by the user: cloudy, although cloud is 45 % in the whole scene, beyond max_cloud"
+        " of 20." in pair.reasons
+    )
+    assert pair.reasons[-1] == "Excluded by the user: near."
+    assert pair.cloud_in_aoi == 45
+    assert {r.reason for r in found.rejected} == {
+        "Excluded by the user: near.",
+        "Not among the scenes that the user pinned: clear.",
+    }
+
+
+def test_pins_of_both_sensors_leave_their_combinations():
+    scenes, radars = [optical(f"o{i}") for i in range(3)], [sar(f"s{i}") for i in range(3)]
+    found = candidates(scenes, radars, pin=["o1", "s0", "s2"])
+    assert names(found.pairs) == [("o1", "s0"), ("o1", "s2")]
+    assert not any("beyond" in reason for pair in found.pairs for reason in pair.reasons)
+
+
+def test_masks_of_scenes_out_of_question_are_not_read(monkeypatch):
+    read = []
+    monkeypatch.setattr("earthmind_lab.data.looks.read_mask", lambda s, *_: read.append(s.id))
+    scenes = [optical(f"o{i}") for i in range(4)]
+    candidates(scenes, [sar()], exclude=["o0", "o1"])
+    assert sorted(read) == ["o2", "o3"]
+    read.clear()
+    candidates(scenes, [sar()], pin="o1")
+    assert read == ["o1"]
+
+
+def test_without_a_wish_nothing_is_recorded():
+    (pair,) = rank_pairs([optical()], [sar()], AREA)
+    assert pair.overrides == {}
+    assert "A" not in pair.factors
+
+
+def test_around_a_date_the_nearer_pair_wins():
+    days = [0, 3, 8]
+    scenes = [optical(f"o{d}", at=NOON + d * DAY) for d in days]
+    radars = [sar(f"s{d}", at=NOON + d * DAY) for d in days]
+    limits = {"max_gap": timedelta(hours=1), "purpose": "flood"}
+    found = candidates(scenes, radars, around="2024-05-03", **limits)
+    assert names(found.pairs) == [("o3", "s3"), ("o0", "s0"), ("o8", "s8")]
+    near, before, _ = found.pairs
+    assert near.factors["A"] == pytest.approx(
+        math.exp(-0.5)
+    )  # noon of the 4th, midnight of the 3rd
+    assert near.score == pytest.approx(100 * near.factors["A"])
+    assert near.reasons[0] == "The middle of the pair lies 12.0 hours after 2024-05-03."
+    assert before.reasons[0] == "The middle of the pair lies 36.0 hours before 2024-05-03."
+    (same, *_) = candidates(scenes, radars, around="2024-05-04", **limits).pairs
+    assert same.factors["A"] == 1
+    assert same.reasons[0] == "The middle of the pair lies within 2024-05-04."
+    (instant, *_) = candidates(scenes, radars, around="2024-05-04T18:00+06:00", **limits).pairs
+    assert instant.reasons[0] == "The middle of the pair lies within 2024-05-04T12:00:00Z."
+
+
+def test_the_time_of_a_pair_is_the_middle_of_both():
+    found = candidates([optical()], [sar(at=NOON + DAY, until=NOON + 3 * DAY)], around="2024-05-10")
+    # (1 May noon + 3 May noon) / 2 = 2 May noon; 10 May begins 7.5 days later.
+    assert found.pairs[0].factors["A"] == pytest.approx(math.exp(-7.5 / 5))
+
+
+@pytest.mark.parametrize(("pin", "exclude"), [("a", "a"), ([1], None), ([""], None), ("", None)])
+def test_wishes_that_make_no_sense(pin, exclude):
+    with pytest.raises(SearchError):
+        Choice.of(pin, exclude)
+
+
+def test_candidates_are_shown_as_text_never_as_html():
+    found = candidates([optical("<b>o</b>"), optical("x", cloud=99)], [sar("<i>")])
+    html = found._repr_html_()
+    assert "&lt;b&gt;o&lt;/b&gt; + &lt;i&gt;: score 100.0" in html
+    assert "<b>" not in html and "<i>" not in html
+    assert "beyond max_cloud" in html
+
+
+def test_many_scenes_of_two_collections_may_share_an_id():
+    twins = [optical("o", collection=name) for name in ("b", "a")]
+    pairs = rank_pairs(twins, [sar()], AREA)
+    assert [pair.optical.collection for pair in pairs] == ["a", "b"]

@@ -15,6 +15,7 @@ from shapely.geometry import box
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.backscatter import (
     SAR_FLOOR_DB,
+    grd_counts,
     sar_details,
     sar_meaning,
     sar_scaling,
@@ -331,9 +332,12 @@ def test_undeclared_backscatter_is_refused(facts: dict[str, Any]) -> None:
     assert re.search("gamma0.*sigma0|terrain-corrected scene", str(refused.value.change))
 
 
-def test_grd_is_refused_with_its_own_reason() -> None:
-    with pytest.raises(RadiometryUnknown, match="GRD"):
-        sar_meaning(*sar(collection="sentinel-1-grd"))
+def test_undeclared_numbers_of_a_grd_are_counts() -> None:
+    assert grd_counts(*sar(collection="sentinel-1-grd"))
+    assert grd_counts(*sar(sensor="sentinel-1-grd"))
+    assert not grd_counts(*sar(properties=card4l("sigma0"), sensor="sentinel-1-grd"))
+    assert not grd_counts(*sar(asset={"bands": [{"unit": "dB"}]}, sensor="sentinel-1-grd"))
+    assert not grd_counts(*sar(collection="sentinel-1-rtc", sensor="sentinel-1-rtc"))
 
 
 @pytest.mark.parametrize("convention", ["linear amplitude", "dB"])

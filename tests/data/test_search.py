@@ -14,6 +14,7 @@ from earthmind_lab.data.search import (
     parse_dates,
     parse_gap,
     parse_sensors,
+    search_candidates,
     search_pairs,
     search_scenes,
 )
@@ -432,3 +433,125 @@ def test_every_error_is_of_our_tree(catalog):
     for catalog_like in ("/nowhere", "https://stac.example.com/v1", "planetary-computer", ""):
         with pytest.raises(EarthMindError):
             search_pairs(AOI.from_bbox(*HERE), "2024-05-01", catalog=catalog_like)
+
+
+# --- a date, pins and exclusions, candidates -----------------------------------------------------
+
+
+@pytest.mark.parametrize(("purpose", "days"), [("flood", 3), ("default", 10), ("settlement", 60)])
+def test_around_a_date_the_purpose_chooses_the_days(catalog, purpose, days):
+    edge = datetime(2024, 5, 1, 10, tzinfo=UTC) - timedelta(days=days)
+    path = catalog(
+        s2("o", edge.isoformat()), s1("s", edge.isoformat()),
+        s2("late", "2024-09-01T10:00:00Z"), s1("later", "2024-09-01T11:00:00Z"),
+    )  # fmt: skip
+    (pair,) = search_pairs(HERE, around="2024-05-01", purpose=purpose, catalog=path)
+    assert ids([pair]) == [("o", "s")]
+    assert pair.factors["A"] == pytest.approx(
+        2.718281828 ** (-(days - 10 / 24) / {"flood": 1, "default": 5, "settlement": 20}[purpose])
+    )
+    beside = (edge + timedelta(days=2 * days + 1)).date()
+    with pytest.raises(NoScenesFound):
+        search_pairs(HERE, around=beside, purpose=purpose, catalog=path)
+
+
+def test_given_dates_are_the_days_around_a_date(catalog):
+    path = catalog(
+        s2("o", "2024-05-01T00:00:00Z"), s1("s", "2024-05-01T03:00:00Z"),
+        s1("near", "2024-05-03T00:00:00Z"),
+    )  # fmt: skip
+    dates = "2024-05-01/2024-05-05"
+    plain = search_pairs(HERE, dates, catalog=path)
+    assert ids(plain) == [("o", "s"), ("o", "near")]
+    assert all("A" not in pair.factors for pair in plain)
+    asked = search_pairs(HERE, dates, around=datetime(2024, 5, 9, tzinfo=UTC), catalog=path)
+    assert ids(asked) == [("o", "s"), ("o", "near")]  # 1 day nearer, but 1.9 days more of gap
+    assert asked[0].score < plain[0].score
+
+
+@pytest.mark.parametrize("around", ["soon", "2024-13-01", "", 5, "0001-01-01", "9999-12-31"])
+def test_dates_around_which_nothing_can_be_searched(around):
+    with pytest.raises(SearchError):
+        search_pairs(HERE, around=around, catalog="/nowhere")
+
+
+def test_without_any_dates_both_ways_are_offered():
+    with pytest.raises(SearchError, match="No dates") as caught:
+        search_pairs(HERE)
+    assert "around=" in caught.value.change and "dates=" in caught.value.change
+
+
+def test_pins_and_exclusions_reach_pairs_and_records(catalog):
+    path = catalog(
+        s2("clear", "2024-05-01T00:00:00Z"),
+        s2("cloudy", "2024-05-02T00:00:00Z", 70.0),
+        s1("s1", "2024-05-01T03:00:00Z"),
+        s1("s2", "2024-05-03T03:00:00Z"),
+    )
+    dates = "2024-05-01/2024-05-05"
+    (pair,) = search_pairs(HERE, dates, catalog=path, pin=["cloudy"], exclude="s1")
+    assert ids([pair]) == [("cloudy", "s2")]
+    assert pair.overrides == {"pin": ("cloudy",), "exclude": ("s1",)}
+    (pair,) = search_pairs(HERE, dates, catalog=path, sensors="optical", pin="cloudy")
+    assert pair.cloud_in_aoi == 70
+
+
+@pytest.mark.parametrize("option", ["pin", "exclude"])
+def test_an_unknown_id_names_the_nearest_ones(catalog, option):
+    path = catalog(s2("S2A_32TPS_20240501", "2024-05-01T00:00:00Z"),
+                   s1("s", "2024-05-01T03:00:00Z"))  # fmt: skip
+    with pytest.raises(SearchError) as caught:
+        search_pairs(HERE, "2024-05-01", catalog=path, **{option: "S2A_32TPS_20240502"})
+    assert caught.value.found == "the nearest ids are S2A_32TPS_20240501"
+    assert caught.value.change == f"{option}='S2A_32TPS_20240501'"
+    with pytest.raises(SearchError, match="2 scenes with other ids"):
+        search_pairs(HERE, "2024-05-01", catalog=path, **{option: "zzz"})
+
+
+def test_when_everything_is_excluded_that_is_the_reason(catalog):
+    path = catalog(s2("o", "2024-05-01T00:00:00Z"), s1("s", "2024-05-01T03:00:00Z"))
+    with pytest.raises(NoPairFound, match=r"Every SAR scene .* was excluded") as caught:
+        search_pairs(HERE, "2024-05-01", catalog=path, exclude="s")
+    assert caught.value.found == "exclude=s"
+    with pytest.raises(NoPairFound) as caught:
+        search_pairs(HERE, "2024-05-01", catalog=path, exclude=["s", "o"])
+
+
+def test_a_pinned_scene_without_a_partner_names_the_nearest_one(catalog):
+    path = catalog(
+        s2("pinned", "2024-05-01T00:00:00Z", 99.0),
+        s2("other", "2024-05-03T00:00:00Z"),
+        s1("s", "2024-05-03T03:00:00Z"),
+    )
+    with pytest.raises(NoScenesFound) as caught:
+        search_pairs(HERE, "2024-05-01/2024-05-02", catalog=path, pin="pinned")
+    assert caught.value.change == "dates='2024-05-01/2024-05-03'"
+    assert "cloud" not in caught.value.found
+
+
+def test_candidates_are_the_pairs_and_the_rejected_ones(catalog):
+    path = catalog(
+        s2("o", "2024-05-01T00:00:00Z"),
+        s2("cloudy", "2024-05-01T00:00:00Z", 70.0),
+        s1("s", "2024-05-01T03:00:00Z"),
+    )
+    found = search_candidates(HERE, "2024-05-01", catalog=path)
+    pairs = search_pairs(HERE, "2024-05-01", catalog=path)
+    assert [pair.to_dict() for pair in found.pairs] == [pair.to_dict() for pair in pairs]
+    (rejected,) = found.rejected
+    assert rejected.to_dict() == {
+        "optical": "cloudy",
+        "sar": "s",
+        "reason": "In cloudy, cloud is 70 % in the whole scene, beyond max_cloud of 20.",
+    }
+    with pytest.raises(NoPairFound, match="max_cloud"):
+        search_candidates(HERE, "2024-05-01", catalog=path, exclude="o")
+
+
+def test_the_suns_zenith_stands_in_for_its_elevation(catalog):
+    path = catalog(
+        s2("o", "2024-05-01T00:00:00Z", **{"s2:mean_solar_zenith": 75.0}),
+        s1("s", "2024-05-01T03:00:00Z"),
+    )
+    (pair,) = search_pairs(HERE, "2024-05-01", catalog=path)
+    assert pair.factors["low_sun"] == 0.9

@@ -1,0 +1,124 @@
+"""The options of the command line, in groups that verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+OWN = (
+    "optical", "sar", "bands", "optical_scale", "optical_offset", "sar_quantity", "sar_scale",
+)  # fmt: skip
+"""Options of `own` that go to `open_chip` as they are."""
+
+
+def folder(parser: argparse.ArgumentParser) -> None:
+    """Of ``lab``."""
+    parser.add_argument("--folder", metavar="DIR", help="where to work; gets the notebook")
+
+
+def place(parser: argparse.ArgumentParser) -> None:
+    """What finds a pair."""
+    group = parser.add_argument_group("place and time")
+    group.add_argument("--aoi", help="W,S,E,N in degrees, or a GeoJSON or GeoPackage file")
+    group.add_argument("--dates", metavar="A/B", help="first and last UTC day")
+    group.add_argument("--around", metavar="DATE", help="day or UTC time that pairs should be near")
+    group.add_argument(
+        "--catalog", action="append",
+        help="sample, a catalog.json, or a STAC API by name or address; repeat to try in order",
+    )  # fmt: skip
+    group.add_argument("--sensors", default="optical,sar", help="optical, sar or both")
+    group.add_argument("--max-gap", default="6 days", help="between the two scenes")
+    group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
+    group.add_argument("--gsd", type=_metres, help="pixel size in m; default: the optical scene's")
+    group.add_argument("--purpose", default="default", help="flood, default or settlement")
+    group.add_argument("--pin", metavar="ID", action="append", help="use this scene; repeatable")
+    group.add_argument("--exclude", metavar="ID", action="append", help="not this one; repeatable")
+
+
+def every(parser: argparse.ArgumentParser) -> None:
+    """Of ``search``: what it turned down."""
+    about = "rejected candidates, too, each with its reason"
+    parser.add_argument("--all", action="store_true", help=about)
+
+
+def _metres(text: str) -> float:
+    """A pixel size."""
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is no pixel size in metres")
+    return value
+
+
+def own(parser: argparse.ArgumentParser) -> None:
+    """Own files instead of scenes of a catalog; each says what `open_chip` calls it."""
+    group = parser.add_argument_group("own files instead of dates and a catalog")
+    group.add_argument("--optical", metavar="F", help="a georeferenced file")
+    group.add_argument("--sar", metavar="F", help="a georeferenced file; may be the same")
+    group.add_argument("--bands", help="red,nir,vv in the file's order, or red=3,nir=4 by number")
+    group.add_argument("--optical-scale", type=float, help="reflectance per number in the file")
+    group.add_argument("--optical-offset", type=float, help="added to number x scale")
+    group.add_argument(
+        "--sar-quantity", choices=("sigma0", "gamma0", "gamma0_rtc"), help="which backscatter"
+    )
+    group.add_argument("--sar-scale", choices=("dB", "power", "amplitude"), help="of its numbers")
+    group.add_argument(
+        "--time", action="append",
+        help="when they were taken: an instant, a day or A/B; optical=… and sar=… apart",
+    )  # fmt: skip
+
+
+def pair(parser: argparse.ArgumentParser) -> None:
+    """Which of the pairs."""
+    parser.add_argument("--pair", type=int, default=1, metavar="N", help="rank of the pair")
+
+
+def out(parser: argparse.ArgumentParser) -> None:
+    """Where files go."""
+    parser.add_argument("--out", metavar="DIR", help="folder to write files into")
+
+
+def ask(parser: argparse.ArgumentParser) -> None:
+    """Of ``ask``."""
+    parser.add_argument("question", metavar="QUESTION")
+    parser.add_argument(
+        "--model",
+        default="nano",
+        help="nano, EarthMind-4B, EarthMind-4B-multi, or the folder of a model",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="for sampling")
+    parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
+    parser.add_argument("--bundle", metavar="FILE", help="the chips of a bundle instead of a place")
+
+
+def bundle(parser: argparse.ArgumentParser) -> None:
+    """Of ``chip``: a copy to carry away."""
+    about = "zip to write: the chip with its scenes, for a machine without network"
+    parser.add_argument("--bundle", metavar="FILE", help=about)
+
+
+def cache(parser: argparse.ArgumentParser) -> None:
+    """Of ``cache``."""
+    parser.add_argument("--clear", action="store_true", help="remove every kept chip")
+    parser.add_argument("--verify", action="store_true", help="read each, remove the damaged")
+
+
+def convert(parser: argparse.ArgumentParser) -> None:
+    """Of ``convert``."""
+    parser.add_argument("source", metavar="SRC", help="folder of a checkpoint, alias or hub id")
+    parser.add_argument("target", metavar="DST", help="folder to write; must not exist yet")
+    parser.add_argument("--to", choices=("ours", "published"), default="ours", help="layout")
+    parser.add_argument(
+        "--fusion", choices=("concatenate", "weighted"), help="how it was trained to join sensors"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="default: as in SRC"
+    )
+    about = "read .bin files, tensors only, in a process of its own"
+    parser.add_argument("--unsafe-bin", action="store_true", help=about)
+
+
+def replay(parser: argparse.ArgumentParser) -> None:
+    """Of ``replay``."""
+    parser.add_argument("record", metavar="RECORD", help="path of a record.json")
+    parser.add_argument("--model", help="folder of the model; default: the one in the record")
+    parser.add_argument("--bundle", metavar="FILE", help="where its chip is, without a network")

@@ -1,0 +1,151 @@
+"""What a chip depends on, as one hash: equal hashes, equal pixels.
+
+Only what can be told without opening a file goes in, so that a kept chip is found with no network.
+The score and the reasons of a pair, its catalog and the AOI's name stay out: they change no pixel,
+and the chip that is found again carries those it was asked with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from earthmind_lab.aoi import AOI
+from earthmind_lab.chip import LoadPlan
+from earthmind_lab.data.items import local_path
+from earthmind_lab.errors import AssetUnavailable
+from earthmind_lab.scene import Scene, ScenePair
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+PROCESSING = 1
+"""To be raised with every change of `data/`, `grid.py` or `sensors.py` that may change a pixel, a
+mask, the radiometry or the provenance of any chip. Chips of other numbers are never found again and
+are evicted in time; nothing has to be converted."""
+_APART = ("pair", "aoi", "reads", "bytes")
+"""Fields of a plan that its key takes in another form, or that follow from the others."""
+
+
+def chip_key(plan: LoadPlan) -> str | None:
+    """The name of the chip that a plan gives; None where an item is no plain data."""
+    rest = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _APART}
+    return _digest({"plan": rest, **_inputs(plan.pair, plan.aoi)})
+
+
+def plan_key(
+    pair: ScenePair, aoi: AOI, *, gsd: float | None, names: Sequence[Sequence[str]]
+) -> str | None:
+    """The name of the plan that these arguments give; None where an item is no plain data.
+
+    Args:
+        pair: The scenes.
+        aoi: The area.
+        gsd: As asked for: None stands for a number that only a file tells.
+        names: The optical bands and the polarisations that will be loaded.
+    """
+    asked = {"gsd": None if gsd is None else float(gsd), "names": names}
+    return _digest({**asked, **_inputs(pair, aoi)})
+
+
+def grid_data(grid: GeoBox) -> dict[str, Any]:
+    """A grid as plain data."""
+    rows, columns = grid.shape
+    affine = [float(value) for value in tuple(grid.affine)[:6]]
+    return {"crs": str(grid.crs), "affine": affine, "shape": [int(rows), int(columns)]}
+
+
+def grid_of(data: Mapping[str, Any]) -> GeoBox:
+    """The grid that `grid_data` wrote."""
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+    rows, columns = (int(side) for side in data["shape"])
+    return GeoBox((rows, columns), Affine(*map(float, data["affine"])), str(data["crs"]))
+
+
+def as_plain(value: Any) -> Any:
+    """For `json.dumps`: what an item or a chip may hold beside JSON's own types."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, date):  # a datetime is one
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is no plain data")
+
+
+def _inputs(pair: ScenePair, aoi: AOI) -> dict[str, Any]:
+    return {
+        "processing": PROCESSING,
+        "versions": _versions(),
+        "aoi": aoi.geometry,
+        "optical": pair.optical,
+        "sar": pair.sar,
+        "files": [_state(href) for scene in pair.scenes for href in sorted(set(_hrefs(scene)))],
+    }
+
+
+@cache
+def _versions() -> tuple[str, ...]:
+    """Of what computes pixels: a record promises equal answers for equal versions only."""
+    import pyproj
+    import rasterio
+
+    from earthmind_lab import __version__
+
+    numbers = (np.__version__, rasterio.__version__, rasterio.__gdal_version__)
+    return (__version__, *numbers, pyproj.__proj_version__)
+
+
+def _digest(value: Mapping[str, Any]) -> str | None:
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_canonical)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Scene):
+        return vars(value)
+    if hasattr(value, "wkb_hex"):
+        return value.wkb_hex
+    if hasattr(value, "affine"):
+        return grid_data(value)
+    return as_plain(value)
+
+
+def _hrefs(scene: Scene) -> Iterator[str]:
+    """Every file that a load may open: a scene's own, and those of its further items."""
+    yield from map(str, scene.assets.values())
+    for item in scene.items:
+        assets = item.get("assets")
+        for asset in assets.values() if isinstance(assets, Mapping) else ():
+            href = asset.get("href") if isinstance(asset, Mapping) else None
+            if isinstance(href, str) and href.startswith(("/", "file:")):
+                yield href
+
+
+def _state(href: str) -> tuple[int, int, int] | None:
+    """Size and times of a local file; None for a remote one, which its item speaks for.
+
+    The time of change is there beside that of modification: copies and archives set the latter.
+    """
+    try:
+        scheme = urlsplit(href).scheme
+        if scheme not in ("", "file"):
+            return None
+        status = (local_path(href) if scheme else Path(href)).stat()
+    except (OSError, ValueError, AssetUnavailable):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,0 +1,188 @@
+"""Do the pixels contradict what was declared about them?
+
+Declared facts decide what numbers mean (`reflectance`, `backscatter`); here the pixels are the
+second witness. Each rule is a bound that no surface and no sensor crosses, so it never decides
+between two meanings: it only refuses the one that can't be.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthmind_lab.errors import RadiometryUnknown
+from earthmind_lab.sensors import boa_offset
+
+if TYPE_CHECKING:
+    from earthmind_lab.data.assets import AssetRef
+    from earthmind_lab.data.radiometry import Scaling
+    from earthmind_lab.scene import Scene
+
+REFLECTANCE = (-0.5, 5.0)
+"""No surface, cloud or glint lies outside; fill that nobody declared does."""
+FILL_SHARE = 1e-3
+"""So many pixels outside are no single broken detector."""
+NEGATIVE, NEGATIVE_SHARE = -0.05, 0.1
+"""Atmospheric correction leaves a few pixels below zero, by hundredths. A tenth of all pixels at
+minus five per cent had an offset subtracted twice."""
+DARKEST, DARKEST_PERCENTILE = 0.095, 0.1
+"""A whole scene has shadow or water below this in its darkest thousandth, unless an offset of
+0.1 still lies on its numbers."""
+BRIGHT, BRIGHT_PERCENTILE = 0.002, 98
+"""Even water is brighter somewhere: below this in all bands, reflectance was scaled twice."""
+WEAK_PERCENTILE = 5
+"""A whole raster of backscatter has a twentieth of its pixels below 0 dB, towns included; counts,
+and linear power that is taken for decibels, have none."""
+SWAPPED_DB = 1.0
+"""Cross-polarised echo is weaker than co-polarised one by several dB on land, sea and ice."""
+CROSS = (("vv", "vh"), ("hh", "hv"))
+
+
+def check_reflectance_range(values: NDArray[np.float32], ref: AssetRef) -> None:
+    """Refuse a band with values that no surface reflects.
+
+    Args:
+        values: (y, x) reflectance, NaN = nodata.
+        ref: The asset.
+
+    Raises:
+        RadiometryUnknown: Fill that nobody declared, or an offset that was subtracted twice.
+    """
+    seen = values[np.isfinite(values)]
+    if not seen.size:
+        return
+    low, high = REFLECTANCE
+    outside = (seen < low) | (seen > high)
+    if outside.mean() > FILL_SHARE:
+        worst = float(seen[outside][0])
+        _refuse(
+            f"The numbers in {ref.name} can't all be reflectance.",
+            found=f"{100 * outside.mean():.3g} % of the pixels outside {low:g} to {high:g}, such "
+            f"as {worst:.4g}",
+            change="declare the nodata value of the file in raster:bands or bands of the asset",
+        )
+    if (seen < NEGATIVE).mean() > NEGATIVE_SHARE:
+        _refuse(
+            f"The offset of {ref.name} was subtracted from its numbers already.",
+            found=f"{100 * float((seen < NEGATIVE).mean()):.3g} % of the pixels below {NEGATIVE:g}",
+            change="offset 0 in raster:bands or bands of the asset",
+        )
+
+
+def offset_in_doubt(scene: Scene, ref: AssetRef, scaling: Scaling) -> bool:
+    """Whether a Sentinel-2 asset declares no offset though its baseline has one.
+
+    Catalogs that subtract it themselves do so rightly; whether this one did, its pixels tell.
+    """
+    baseline = ref.properties.get("s2:processing_baseline") or scene.processing.get("baseline")
+    stated = scene.sensor.startswith("sentinel-2") and boa_offset(str(baseline or ""))
+    applied = ref.properties.get("earthsearch:boa_offset_applied") is True
+    return bool(stated) and scaling.offset == 0.0 and not applied
+
+
+def check_scaled(bands: Mapping[str, NDArray[np.float32]], title: str) -> None:
+    """Refuse reflectance that is next to nothing in every band.
+
+    Args:
+        bands: (y, x) reflectance by name.
+        title: Of the scene, for messages.
+
+    Raises:
+        RadiometryUnknown: The numbers were reflectance before their scale was applied.
+    """
+    seen = np.abs(np.concatenate([each[np.isfinite(each)] for each in bands.values()]))
+    bright = float(np.percentile(seen, BRIGHT_PERCENTILE)) if seen.size else BRIGHT
+    if bright < BRIGHT:
+        _refuse(
+            f"The numbers of {title} can't be reflectance with this scale.",
+            found=f"{BRIGHT_PERCENTILE} % of them below {bright:.2g}",
+            change="scale 1 and offset 0 if the files hold reflectance already",
+        )
+
+
+def darkest(whole: NDArray[np.float32]) -> float | None:
+    """Reflectance of the darkest thousandth of a whole raster; None = it is empty."""
+    seen = whole[np.isfinite(whole)]
+    return float(np.percentile(seen, DARKEST_PERCENTILE)) if seen.size else None
+
+
+def check_offset(dark: Mapping[str, float | None], title: str) -> None:
+    """Refuse a scene that still carries its offset: one whose every band lacks dark pixels.
+
+    Args:
+        dark: `darkest` of each band whose offset is in doubt.
+        title: Of the scene, for messages.
+
+    Raises:
+        RadiometryUnknown: Nothing in the whole scene is dark.
+    """
+    known = [value for value in dark.values() if value is not None]
+    if known and min(known) > DARKEST:
+        _refuse(
+            f"The numbers of {title} still carry an offset that its item says is 0.",
+            found=f"nothing below {min(known):.3g} in {', '.join(dark)}, of a processing baseline "
+            "that adds 0.1",
+            change="offset -0.1 in raster:bands or bands of its assets",
+        )
+
+
+def too_strong(decibel: NDArray[np.float32]) -> bool:
+    """Whether not even a twentieth of the pixels with data is below 0 dB."""
+    seen = decibel[np.isfinite(decibel)]
+    return bool(seen.size) and float(np.percentile(seen, WEAK_PERCENTILE)) > 0
+
+
+def refuse_strong(ref: AssetRef, convention: str) -> NoReturn:
+    """A whole raster without weak echoes: its numbers are not of the convention declared for it.
+
+    Raises:
+        RadiometryUnknown: Always.
+    """
+    _refuse(
+        f"The numbers in {ref.name} can't be backscatter in {convention}.",
+        found=f"{100 - WEAK_PERCENTILE} % of the whole raster above 0 dB",
+        change="the card4l:measurement_convention and the scale that the numbers have",
+    )
+
+
+def check_bands(bands: Mapping[str, NDArray[np.float32]], title: str) -> None:
+    """Refuse bands that are one file under two names, and polarisations that changed places.
+
+    Args:
+        bands: (y, x) reflectance or dB by name.
+        title: Of the scene, for messages.
+
+    Raises:
+        RadiometryUnknown: Two bands are equal in every pixel, or the cross-polarised echo is the
+            stronger one.
+    """
+    for one, other in itertools.combinations(bands, 2):
+        if np.array_equal(bands[one], bands[other], equal_nan=True) and _varies(bands[one]):
+            _refuse(
+                f"The bands {one} and {other} of {title} hold the same pixels.",
+                found="two names for one band",
+                change="an item whose assets name their own files",
+            )
+    for co, cross in CROSS:
+        if co in bands and cross in bands:
+            gaps = bands[co] - bands[cross]
+            gap = float(np.median(gaps[np.isfinite(gaps)])) if np.isfinite(gaps).any() else 0.0
+            if gap < -SWAPPED_DB:
+                _refuse(
+                    f"The polarisations {co} and {cross} of {title} have changed places.",
+                    found=f"{cross} is stronger than {co} by {-gap:.1f} dB",
+                    change="an item that names them rightly",
+                )
+
+
+def _varies(values: NDArray[np.float32]) -> bool:
+    seen = values[np.isfinite(values)]
+    return bool(seen.size) and bool((seen != seen[0]).any())
+
+
+def _refuse(asked: str, *, found: str, change: str) -> NoReturn:
+    raise RadiometryUnknown(asked, found=found, change=change)
