@@ -184,7 +184,8 @@ def _change(before: ScenePair, after: ScenePair, allowed: frozenset[str]) -> Cha
     if before.optical and after.optical:
         level = _level(before.optical)
         reasons.append(
-            f"The reflectance is {level} at both times." if level else
+            "Both hold brightness, which is no reflectance: it is compared by eye." if level == "DN"
+            else f"The reflectance is {level} at both times." if level else
             "Nothing tells whether the reflectance is of the top of the atmosphere or the surface."
         )  # fmt: skip
         reasons += _season(before.optical, after.optical)
