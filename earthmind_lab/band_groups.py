@@ -7,7 +7,7 @@ so that another optical sensor fills them as far as its bands reach.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,18 +64,26 @@ ORDERS: dict[str, _Order] = {
 }
 
 
-def band_groups(chip: Chip, order: Order = "benchmark") -> tuple[View, ...]:
+def band_groups(
+    chip: Chip,
+    order: Order = "benchmark",
+    *,
+    stretch: Mapping[str, tuple[float, float]] | None = None,
+) -> tuple[View, ...]:
     """The optical bands of a chip in groups of three: one view each, to be asked about together.
 
     Args:
         chip: With the bands that shall be shown; load it with ``bands=[...]`` for all of them.
         order: ``benchmark`` (newer inference; the default, as published for pairs), ``training``
             (newer training) or ``june`` (June 2025).
+        stretch: (low, high) of bands in the place of percentiles: those of the whole scene
+            (`data.stretch.scene_stretch`), the same for every chip of it and for a second date.
+            None = those of the chip's valid pixels, as both builders were given whole files. The
+            fixed stretch of ``june`` stays.
 
     Returns:
         Optical views named ``<order>_1``, ``<order>_2``, ...; bands that the chip lacks are left
-        out before cutting. Percentiles are those of the chip's valid pixels; the numbers used are
-        in each view's ``stretch``.
+        out before cutting. The numbers used are in each view's ``stretch``.
 
     Raises:
         PromptError: An unknown order, or too few bands.
@@ -93,7 +101,7 @@ def band_groups(chip: Chip, order: Order = "benchmark") -> tuple[View, ...]:
             else "load it with bands=[...]: at least three",
         )
     return tuple(
-        _view(chip, f"{order}_{number}", group, fixed=rule.fixed)
+        _view(chip, f"{order}_{number}", group, _limits(chip, group, rule, stretch or {}))
         for number, group in enumerate(groups, start=1)
     )
 
@@ -144,15 +152,25 @@ def _by_wavelength(bands: Iterable[str] | Mapping[str, float | None]) -> dict[fl
     return found
 
 
-def _view(chip: Chip, name: str, group: tuple[str, str, str], *, fixed: bool) -> View:
-    channels, limits = [], []
-    for band in group:
+def _limits(
+    chip: Chip, group: Sequence[str], rule: _Order, given: Mapping[str, tuple[float, float]]
+) -> tuple[tuple[float, float], ...]:
+    """(low, high) of each band of a group."""
+    if rule.fixed:
+        fixed = BRIGHTNESS if chip.radiometry.level == "DN" else FIXED
+        return (fixed,) * len(group)
+    return tuple(given.get(band) or _percentiles(chip.band(band)) for band in group)
+
+
+def _view(
+    chip: Chip, name: str, group: tuple[str, str, str], limits: tuple[tuple[float, float], ...]
+) -> View:
+    channels = []
+    for band, (low, high) in zip(group, limits, strict=True):
         values = chip.band(band)
-        low, high = _fixed(chip) if fixed else _percentiles(values)
         share = np.clip((values.astype(np.float64) - low) / max(high - low, 1e-6), 0, 1)
         # Truncated, not rounded, as both published builders convert to 8 bit.
         channels.append((np.nan_to_num(share) * 255).astype(np.uint8))
-        limits.append((low, high))
     assert chip.pair.optical is not None
     return View(
         image=np.stack(channels, axis=-1),
@@ -161,12 +179,8 @@ def _view(chip: Chip, name: str, group: tuple[str, str, str], *, fixed: bool) ->
         time=chip.pair.optical.observed if chip.pair.optical.told else None,
         bands=group,
         gsd=chip.gsd,
-        stretch=tuple(limits),
+        stretch=limits,
     )
-
-
-def _fixed(chip: Chip) -> tuple[float, float]:
-    return BRIGHTNESS if chip.radiometry.level == "DN" else FIXED
 
 
 def _percentiles(values: NDArray[np.float32]) -> tuple[float, float]:

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.band_groups import band_groups
 from earthmind_lab.baselines import water_baselines
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.recognise import recognise
 from earthmind_lab.data.search import search_pairs, search_scenes
-from earthmind_lab.errors import NoScenesFound, SearchError
+from earthmind_lab.data.stretch import scene_stretch
+from earthmind_lab.errors import LoadError, NoScenesFound, SearchError
 from earthmind_lab.render import render
 from earthmind_lab.widgets.legend import stretch_words
 from tests.product_catalog import (
@@ -22,6 +24,7 @@ from tests.product_catalog import (
     lonlat_box,
     naip,
     rtc,
+    surface,
     write_catalog,
 )
 
@@ -150,3 +153,25 @@ def test_a_search_takes_the_sensors_it_is_asked_for(tmp_path):
         search_scenes(FIELD, "2021-05-01", catalog=path, sensors="landsat-c2-l2")
     with pytest.raises(SearchError, match=r"landsat-c2-l2.*sentinel-1-grd"):
         found("landsat")
+
+
+def test_the_stretch_of_a_scene_is_that_of_all_its_chips(tmp_path):
+    made = landsat(tmp_path)
+    path = write_catalog(tmp_path, made)
+    pair = optical_of(path)
+    bands = ("red", "green", "blue")
+    stretch = scene_stretch(pair.optical, bands)
+    for band in bands:
+        whole = surface(band)[1:]  # the first row is fill
+        assert stretch[band] == pytest.approx(np.percentile(whole, (2, 98)), abs=2e-5)
+    dry = AOI.from_bbox(*lonlat_box(900, -1200, 1500, -300))
+    one, other = (
+        band_groups(load_chip(pair, aoi, bands=bands), stretch=stretch)[0] for aoi in (FIELD, dry)
+    )
+    assert one.stretch == other.stretch == tuple(stretch[band] for band in bands)
+    assert one.image[0, -1].tolist() == other.image[0, -1].tolist()
+    # Percentiles of each chip would show the same ground in two ways.
+    (alone,) = band_groups(load_chip(pair, dry, bands=bands))
+    assert alone.stretch != other.stretch
+    with pytest.raises(LoadError, match="no band 'nir09'"):
+        scene_stretch(pair.optical, ["nir09"])
