@@ -1,17 +1,23 @@
-"""Chip: both sensors' pixels of one AOI on one grid, in declared quantities."""
+"""Chip: both sensors' pixels of one AOI on one grid, in declared quantities.
+
+A chip whose grid, arrays, masks, radiometry and scenes contradict each other can't be made.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.errors import GridMismatch
+from earthmind_lab.chip_checks import check_grid, check_mask, check_radiometry, check_stack
+from earthmind_lab.errors import GridMismatch, RadiometryUnknown
 from earthmind_lab.scene import ScenePair
+from earthmind_lab.sensors import Quantity
 
 if TYPE_CHECKING:
     import xarray
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
 
     from earthmind_lab.aoi import AOI
 
+Level = Literal["TOA", "SR", "DN", "unknown"]
+Geometry = Literal["ellipsoid", "terrain_corrected", "unknown"]
 BRIGHTNESS = (0.0, 1.0)
 """Least and greatest number of optical chips without reflectance (`Radiometry.level` DN), and
 their stretch in pictures: whoever made such files has stretched them already."""
@@ -28,16 +36,16 @@ their stretch in pictures: whoever made such files has stretched them already.""
 class Radiometry:
     """What the numbers of a chip mean, and how sure that is."""
 
-    level: Literal["TOA", "SR", "DN"] | None = None
-    """Optical reflectance at the top of the atmosphere or at the surface; ``DN``: brightness as a
-    share of what the file can hold, 0 to 1, which is no reflectance; None without optical, or
-    where nothing tells."""
+    level: Level | None = None
+    """Reflectance at the top of the atmosphere or at the surface, or undeclared which; ``DN``:
+    brightness as a share of what the file can hold, which is no reflectance; None without
+    optical."""
     offset_applied: float | None = None
     """Offset added to DN x scale; None without optical."""
-    quantity: Literal["sigma0", "gamma0", "gamma0_rtc"] | None = None
+    quantity: Quantity | None = None
     """SAR backscatter; None without SAR."""
-    geometry: Literal["ellipsoid", "terrain_corrected", "unknown"] | None = None
-    """How the SAR raster was put on the map."""
+    geometry: Geometry | None = None
+    """How the SAR raster was put on the map; None without SAR."""
     noise_removed: bool | None = None
     """Whether thermal noise was subtracted; None = unknown."""
     noise_floor_db: Mapping[str, float] = field(default_factory=dict)
@@ -45,11 +53,27 @@ class Radiometry:
     incidence: str = "unknown"
     """``per pixel``, a range in degrees, or ``unknown``."""
     speckle_filter: str | None = None
-    """Filter applied by the source; None = none stated."""
+    """Filter applied by the source, and by the load where asked for; None = none stated."""
     residual_shift_px: float | None = None
-    """Declared or measured optical/SAR shift in pixels; None = not measurable."""
+    """Optical/SAR shift in pixels: measured, else declared by a source; None = not measurable."""
+    residual_shift_confidence: float | None = None
+    """Of the measured shift, 0 to 1; None = not measurable."""
+    measured_shift: tuple[float, float] | None = None
+    """Pixels that SAR lies (south, east) of optical; None = not measurable. Never applied."""
     residual_shift_note: str = "not measurable"
-    """Where the shift comes from and how sure it is."""
+    """Where the shift comes from, how sure it is, and what follows for the masks."""
+
+    def __post_init__(self) -> None:
+        kinds = {"level": Level, "quantity": Quantity, "geometry": Geometry}
+        for name, kind in kinds.items():
+            value, known = getattr(self, name), get_args(kind)
+            if value is not None and value not in known:
+                raise RadiometryUnknown(
+                    f"{value!r} is no {name} of a chip.", change=", ".join(known)
+                )
+        numbers = [self.offset_applied, *self.noise_floor_db.values()]
+        if any(number is not None and not math.isfinite(number) for number in numbers):
+            raise RadiometryUnknown("Offset and noise floor are numbers.", found=str(numbers))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for records."""
@@ -68,6 +92,8 @@ class LoadPlan:
     """Optical bands to read."""
     polarisations: tuple[str, ...]
     """SAR polarisations to read."""
+    speckle: str | None = None
+    """Filter for the SAR pixels, such as ``lee``; None = as they are."""
     reads: int
     """Assets opened."""
     bytes: int
@@ -110,20 +136,17 @@ class Chip:
     """Resampling kernels, hrefs, checksums and attribution of each input."""
 
     def __post_init__(self) -> None:
+        check_grid(self.grid)
         shape = tuple(int(side) for side in self.grid.shape)
-        for name, names in (("optical", self.bands), ("sar", self.polarisations)):
-            array = getattr(self, name)
-            if array is not None and array.shape != (len(names), *shape):
-                raise GridMismatch(
-                    f"The {name} array does not lie on the chip's grid.",
-                    found=f"array {array.shape}, grid {shape} with {len(names)} bands",
-                )
-        for name in ("valid_optical", "valid_sar", "inside"):
-            mask = getattr(self, name)
-            if mask is not None and mask.shape != shape:
-                raise GridMismatch(
-                    f"{name} does not lie on the chip's grid.", found=f"{mask.shape}, grid {shape}"
-                )
+        check_stack("optical", self.optical, self.bands, self.valid_optical, shape)
+        check_stack("sar", self.sar, self.polarisations, self.valid_sar, shape)
+        check_mask("inside", self.inside, shape)
+        if not self.inside.any():
+            raise GridMismatch("No pixel of the chip lies inside the AOI.", found=self.aoi.name)
+        shared = set(self.bands) & set(self.polarisations)
+        if shared:
+            raise GridMismatch("A band and a polarisation share a name.", found=str(shared))
+        check_radiometry(self)
 
     @property
     def gsd(self) -> float:

@@ -165,11 +165,10 @@ def save_chip(chip: Chip, folder: str | Path) -> dict[str, Path]:
 
     owners = "; ".join(chip.provenance.get("attribution", ()))
     licence = "; ".join(chip.provenance.get("licences", ()))
-    quantity = chip.radiometry.quantity or "backscatter of undeclared kind,"
     with whole_folder(folder, CHIP_FILES) as draft:
         for name, array, bands, unit in (
             ("optical.tif", chip.optical, chip.bands, "reflectance"),
-            ("sar.tif", chip.sar, chip.polarisations, f"{quantity} dB"),
+            ("sar.tif", chip.sar, chip.polarisations, f"{chip.radiometry.quantity} dB"),
         ):
             if array is not None:
                 tags = {"unit": unit, "attribution": owners, "licence": licence}

@@ -285,8 +285,7 @@ def to_dataset(chip: Chip) -> xarray.Dataset:
         data["optical"] = (("band", "y", "x"), chip.optical, units)
         coords["band"] = list(chip.bands)
     if chip.sar is not None:
-        quantity = chip.radiometry.quantity or "backscatter"
-        units = {"units": "dB", "long_name": quantity}
+        units = {"units": "dB", "long_name": str(chip.radiometry.quantity)}
         data["sar"] = (("polarisation", "y", "x"), chip.sar, units)
         coords["polarisation"] = list(chip.polarisations)
     for name in ("valid_optical", "valid_sar"):

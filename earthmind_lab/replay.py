@@ -196,7 +196,8 @@ def _loaded(record: Record, area: Mapping[str, Any]) -> Chip:
     for gsd in (None, record.chip.get("gsd")):
         plan = plan_chip(pair, aoi, gsd=gsd, bands=bands)
         if _same_grid(grid_dict(plan.grid), wanted):
-            return load_chip(pair, aoi, plan=plan)
+            filtered = record.chip.get("provenance", {}).get("speckle")
+            return load_chip(pair, aoi, plan=plan, speckle=filtered)
         grids.append(grid_dict(plan.grid))
     raise GridMismatch("grid: the chip's grid can't be had again.", found=str(grids[0]))
 

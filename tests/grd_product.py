@@ -94,7 +94,7 @@ class Product:
         assets: dict[str, dict[str, Any]] = {}
         for band in bands:
             path = folder / f"iw-{band}.tiff"
-            self._raster(path)
+            self._raster(path, other=band != bands[0])
             assets[band] = {"href": str(path), "type": "image/tiff; application=geotiff"}
             for kind, file in (
                 ("calibration", tables / f"calibration-iw-{band}.xml"),
@@ -114,7 +114,7 @@ class Product:
         height = self.height(line, pixel) + 0.0 * lon
         return list(zip(line.tolist(), pixel.tolist(), lon, lat, height, strict=True))
 
-    def _raster(self, path: Path) -> None:
+    def _raster(self, path: Path, *, other: bool) -> None:
         points = [GroundControlPoint(row=line, col=pixel, x=x, y=y, z=z)
                   for line, pixel, x, y, z in self.tie_points()]  # fmt: skip
         place = {"gcps": points, "crs": "EPSG:4326"} if self.gcps else {}
@@ -122,7 +122,9 @@ class Product:
             path, "w", driver="GTiff", width=WIDTH, height=HEIGHT, count=1, dtype="uint16",
             tiled=True, blockxsize=64, blockysize=64, compress="deflate", **place,
         ) as target:  # fmt: skip
-            target.write(self.counts(), 1)
+            counts = self.counts()
+            counts[:, ::20] -= np.uint16(other) * (counts[:, ::20] > 1)  # no two bands are equal
+            target.write(counts, 1)
             target.update_tags(TIFFTAG_SOFTWARE=f"Sentinel-1 IPF {self.ipf}")
 
     def table(self, kind: str, band: str) -> str:

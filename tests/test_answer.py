@@ -62,11 +62,14 @@ def test_zero_is_outside():
 
 def test_clipped_to_the_aoi_and_to_pixels_with_data():
     inside = square(SIDE, (0, 40, 0, 10))
+    valid = square(SIDE, (0, 8, 0, 40))
     chip = make_chip(inside=inside)
     chip = replace(
         chip,
-        valid_optical=square(SIDE, (0, 8, 0, 40)),
-        valid_sar=square(SIDE, (0, 8, 0, 40)),
+        optical=np.where(valid, chip.optical, np.float32("nan")),
+        sar=np.where(valid, chip.sar, np.float32("nan")),
+        valid_optical=valid,
+        valid_sar=valid,
     )
     (found,) = mapped(chip, np.ones(SIDE, bool)).detections
     assert (polygons_to_mask(found.geometry, chip.grid) == square(SIDE, (0, 8, 0, 10))).all()

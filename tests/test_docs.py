@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from earthmind_lab import sensors
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.load import load_chip
+from earthmind_lab.data.cache_key import chip_key
+from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.recognise import recognise
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.errors import RadiometryUnknown
@@ -66,6 +68,14 @@ def test_capella_is_calibrated_by_its_scale_factor(page, tmp_path, where):
     assert chip.radiometry.quantity == "sigma0"
     assert chip.radiometry.geometry == "terrain_corrected"
     assert [view.name for view in render(chip)] == ["hh"]
+
+
+def test_a_chip_of_other_rules_is_another_chip(page, tmp_path):
+    pair = port(capella(tmp_path, scale=0.0005))
+    plan = plan_chip(pair, AOI_PORT, gsd=0.5)
+    key = chip_key(plan)
+    sensors.add_sensor(replace(sensors.SENSORS["capella-geo"], convention="power"))
+    assert key is not None and chip_key(plan) not in (None, key)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import rasterio
 from PIL import Image
 
 from earthmind_lab import export, render
-from earthmind_lab.chip import Radiometry
 from earthmind_lab.conversation import Conversation
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.export import ANSWER_FILES, CHIP_FILES, check_folder, save_answer, save_chip
@@ -111,9 +110,3 @@ def test_files_carry_their_licence(tmp_path, monkeypatch):
         "contains data Licence: CC-BY-4.0; CC-BY-SA-4.0.",
         f"{NOTICE} contains optical data; contains sar data Licence: CC-BY-4.0.",
     ]
-
-
-def test_an_undeclared_quantity_is_said_in_words(tmp_path):
-    save_chip(replace(CHIP, radiometry=Radiometry(level="SR")), tmp_path)
-    with rasterio.open(tmp_path / "sar.tif") as source:
-        assert source.tags()["unit"] == "backscatter of undeclared kind, dB"

@@ -81,6 +81,45 @@ def test_grid_for_lies_on_multiples_and_covers_the_area(gsd: float) -> None:
     assert not extent(smaller).buffer(1e-9).contains(SPAIN)
 
 
+PLACES = st.tuples(st.floats(-179.8, 179.8), st.floats(-79.5, 83.5))
+"""Where UTM is."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    place=PLACES,
+    gsd=st.sampled_from([0.5, 10.0, 30.0, 7.3]),
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+)
+def test_a_grid_survives_the_way_through_lonlat(
+    place: tuple[float, float], gsd: float, size: tuple[int, int]
+) -> None:
+    """The outline of a cut is cut out again, pixel for pixel; so is the whole."""
+    lon, lat = place
+    grid = grid_for(box(lon - 1e-4, lat - 1e-4, lon + 1e-4, lat + 1e-4), gsd)
+    cut = GeoBox(size, grid.affine, grid.crs)
+    (west, north), (east, south) = cut.affine @ (0, 0), cut.affine @ size[::-1]
+    outline = to_lonlat(box(west, south, east, north).segmentize(4 * gsd), cut)
+    assert snap_to(grid, outline) == cut
+    if metric_crs(outline.centroid.x, outline.centroid.y) == str(cut.crs):
+        assert grid_for(outline, gsd) == cut
+
+
+@settings(max_examples=40, deadline=None)
+@given(place=PLACES, gsd=st.sampled_from([0.5, 10.0, 30.0]), degrees=st.booleans())
+def test_areas_are_those_of_pyproj(place: tuple[float, float], gsd: float, degrees: bool) -> None:
+    lon, lat = place
+    step = gsd / 111_000
+    grid = (
+        GeoBox((20, 30), Affine(step, 0, lon, 0, -step, lat), "EPSG:4326")
+        if degrees
+        else GeoBox((20, 30), grid_for(box(lon, lat, lon + 1e-5, lat + 1e-5), gsd).affine,
+                    metric_crs(lon, lat))
+    )  # fmt: skip
+    whole = np.ones((20, 30), dtype=bool)
+    assert mask_area_m2(whole, grid) == pytest.approx(geodesic(extent(grid)), rel=2e-5)
+
+
 @pytest.mark.parametrize("gsd", [0.0, -10.0, float("nan"), float("inf")])
 def test_grid_for_refuses_a_gsd_that_makes_no_grid(gsd: float) -> None:
     with pytest.raises(LoadError, match="GSD"):

@@ -33,6 +33,7 @@ from earthmind_lab.sensors import Sensor
 
 SHAPE = (8, 12)
 GRID = GeoBox(SHAPE, Affine(20, 0, 600000, 0, -20, 4200000), "EPSG:32630")
+SAR_TIME = datetime(2019, 9, 18, 6, tzinfo=UTC)
 OPTICAL = ("blue", "green", "red", "nir", "swir16")
 
 
@@ -67,11 +68,19 @@ def make_chip(
         sar=sar if polarisations else None,
         bands=bands,
         polarisations=polarisations,
+        valid_optical=np.isfinite(optical[0]) if bands else None,
+        valid_sar=np.isfinite(sar[0]) if polarisations else None,
         inside=np.ones(SHAPE, dtype=bool),
-        radiometry=Radiometry(),
+        radiometry=Radiometry(
+            level="SR" if bands else None,
+            offset_applied=0.0 if bands else None,
+            quantity="sigma0" if polarisations else None,
+            geometry="unknown" if polarisations else None,
+            noise_floor_db=dict.fromkeys(polarisations, -50.0),
+        ),
         pair=ScenePair(
-            optical=make_scene("optical", None),
-            sar=make_scene("sar", datetime(2019, 9, 18, 6, tzinfo=UTC)),
+            optical=make_scene("optical", None) if bands else None,
+            sar=make_scene("sar", SAR_TIME) if polarisations else None,
             gap=None,
             overlap=1.0,
             cloud_in_aoi=None,
@@ -208,7 +217,7 @@ def test_a_model_sees_the_other_polarisation_in_the_place_of_the_one_it_knows() 
 
 def test_brightness_is_shown_as_it_is() -> None:
     chip = make_chip(("red", "green", "blue"), ("vv", "vh"))
-    chip = replace(chip, radiometry=Radiometry(level="DN"))
+    chip = replace(chip, radiometry=replace(chip.radiometry, level="DN"))
     sar, colour = render(chip, ["vv_vh_ratio", "true_colour"])
     assert colour.stretch == ((0.0, 1.0),) * 3
     assert colour.image[4, 4].tolist() == [26, 51, 77]  # 0.1, 0.2, 0.3

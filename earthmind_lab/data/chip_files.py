@@ -124,11 +124,16 @@ def read_chip(source: Source, pair: ScenePair | None = None, aoi: AOI | None = N
             rest[name] = _read_array(source, name, facts)
         return Chip(
             grid=grid_of(about["grid"]),
-            radiometry=Radiometry(**about["radiometry"]),
+            radiometry=_radiometry(about["radiometry"]),
             pair=pair,
             aoi=aoi,
             **rest,
         )
+
+
+def _radiometry(data: Mapping[str, Any]) -> Radiometry:
+    """JSON has no tuples."""
+    return Radiometry(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
 
 
 def read_pair(source: Source) -> tuple[ScenePair, AOI]:

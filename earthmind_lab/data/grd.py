@@ -38,7 +38,6 @@ MOST_SHIFT_PX = 2.0
 """Expected terrain error beyond which a scene isn't put on a grid."""
 LOOKS = (10.0, 60.0)
 """Degrees of incidence; Sentinel-1 looks at 18 to 47."""
-TERRAIN_NOTE = "expected from the heights of the GRD product's tie points; not measured"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

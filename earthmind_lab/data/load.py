@@ -10,6 +10,7 @@ the scene's own. Every other chip lies on `AOI.grid`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,13 @@ from earthmind_lab.data.cache import ChipCache
 from earthmind_lab.data.cache_key import chip_key
 from earthmind_lab.data.chip_grid import lattice_of
 from earthmind_lab.data.files import Reader
-from earthmind_lab.data.grd import TERRAIN_NOTE, grd_radiometry
+from earthmind_lab.data.grd import grd_radiometry
 from earthmind_lab.data.layers import Layer, read_layers
 from earthmind_lab.data.plan import check_size, plan_chip
 from earthmind_lab.data.provenance import provenance
 from earthmind_lab.data.reflectance import optical_level
+from earthmind_lab.data.shift import Shift, measure_shift, shift_details
+from earthmind_lab.data.speckle import Speckle, check_filter
 from earthmind_lab.errors import LoadError, RadiometryUnknown
 from earthmind_lab.grid import inside_mask
 from earthmind_lab.scene import ScenePair
@@ -42,6 +45,7 @@ def load_chip(
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
     plan: LoadPlan | None = None,
+    speckle: Speckle | None = None,
     reader: Reader | None = None,
     cache: bool = True,
 ) -> Chip:
@@ -55,16 +59,21 @@ def load_chip(
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
         plan: What `plan_chip` gave; then `gsd` and `bands` are taken from it.
+        speckle: ``lee`` filters the SAR pixels; by default they stay as they are, as models
+            were trained on.
         reader: Opens the files, within a time limit; two minutes by default.
         cache: Whether to look for the chip on disk first, and keep it there.
 
     Raises:
         AccessDenied: A file needs a key; the message names its variable.
         Cancelled: The reader's budget was cancelled.
-        LoadError: As `plan_chip`, or the scenes have no data in the AOI.
+        LoadError: As `plan_chip`, or the scenes have no data in the AOI, or there is no such
+            speckle filter.
     """
+    check_filter(speckle)
     reader = reader or Reader()
     plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader, cache=cache)
+    plan = replace(plan, speckle=speckle or plan.speckle)
     if not cache:
         return _read(plan, reader)
     kept, key = ChipCache.from_settings(), chip_key(plan)
@@ -87,6 +96,10 @@ def _read(plan: LoadPlan, reader: Reader) -> Chip:
     _check_pixels(optical, sar)
     inside = inside_mask(plan.grid, plan.aoi.geometry)
     _check_data(plan, (("optical", reflectance), ("SAR", backscatter)), inside)
+    shift = None
+    if reflectance is not None and backscatter is not None:
+        both = _valid(reflectance) & _valid(backscatter)
+        shift = measure_shift(reflectance, backscatter, plan.bands, both)
     return Chip(
         grid=plan.grid,
         optical=reflectance,
@@ -96,7 +109,7 @@ def _read(plan: LoadPlan, reader: Reader) -> Chip:
         valid_optical=None if reflectance is None else _valid(reflectance),
         valid_sar=None if backscatter is None else _valid(backscatter),
         inside=inside,
-        radiometry=_radiometry(plan.pair, optical, sar),
+        radiometry=_radiometry(plan.pair, optical, sar, shift),
         pair=plan.pair,
         aoi=plan.aoi,
         provenance=provenance(plan, lattice, {layer.band: layer.inputs for layer in layers}),
@@ -111,8 +124,8 @@ def _check_pixels(*kinds: Sequence[Layer]) -> None:
         plausible.check_bands(bands, title)
         if scene.modality == "optical":
             plausible.check_scaled(bands, title)
-            dark = {layer.band: each for layer in layers for each in layer.dark}
-            plausible.check_offset(dark, title)
+            doubts = [(each.band, part) for each in layers for part in each.parts if part.in_doubt]
+            plausible.check_offset({band: part.darkest for band, part in doubts}, title)
 
 
 def _check_data(
@@ -135,7 +148,9 @@ def _valid(stack: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(np.isfinite(stack).all(axis=0), dtype=bool)
 
 
-def _radiometry(pair: ScenePair, optical: list[Layer], sar: list[Layer]) -> Radiometry:
+def _radiometry(
+    pair: ScenePair, optical: list[Layer], sar: list[Layer], shift: Shift | None
+) -> Radiometry:
     details: dict[str, Any] = {}
     if optical:
         offsets = {facts["offset"] for layer in optical for facts in layer.inputs}
@@ -143,10 +158,11 @@ def _radiometry(pair: ScenePair, optical: list[Layer], sar: list[Layer]) -> Radi
             raise RadiometryUnknown(
                 "The optical bands or items declare different offsets.", found=str(sorted(offsets))
             )
-        details["level"] = optical_level(optical[0].scene, optical[0].first)
+        details["level"] = optical_level(optical[0].scene, optical[0].first) or "unknown"
         details["offset_applied"] = offsets.pop()
     if sar:
-        kinds = {(layer.sar.quantity, layer.sar.geometry) for layer in sar if layer.sar}
+        meanings = [part.sar for layer in sar for part in layer.parts if part.sar]
+        kinds = {(each.quantity, each.geometry) for each in meanings}
         if len(kinds) > 1:
             raise RadiometryUnknown(
                 "The polarisations declare different backscatter.",
@@ -155,34 +171,10 @@ def _radiometry(pair: ScenePair, optical: list[Layer], sar: list[Layer]) -> Radi
         details["quantity"], details["geometry"] = kinds.pop()
         details["noise_floor_db"] = {layer.band: SAR_FLOOR_DB for layer in sar}
         details |= sar_details(sar[0].first)
-    tables = [found for layer in sar for found in layer.details]
+        filters = (details["speckle_filter"], sar[0].inputs[0].get("speckle_filter"))
+        details["speckle_filter"] = "; then ".join(name for name in filters if name) or None
+    tables = [part.details for layer in sar for part in layer.parts if part.details]
     if tables:
         details |= grd_radiometry(tables)
     terrain = max((found["residual_shift_px"] for found in tables), default=None)
-    return Radiometry(**details, **_residual_shift(pair, terrain))
-
-
-def _residual_shift(pair: ScenePair, terrain: float | None) -> dict[str, Any]:
-    """The largest geolocation error that a scene declares, or that its terrain lets expect.
-
-    Args:
-        pair: The scenes.
-        terrain: Expected for a scene that isn't terrain-corrected, in pixels.
-    """
-    declared: dict[str, float] = {}
-    for scene in pair.scenes:
-        stated = [scene.processing.get("geolocation_error_px")]
-        stated += [
-            (item.get("properties") or {}).get("earthmind:geolocation_error_px")
-            for item in scene.items
-        ]
-        known = [float(value) for value in stated if isinstance(value, int | float)]
-        if known:
-            declared[scene.id] = max(known)
-    if terrain is not None and terrain >= max(declared.values(), default=0.0):
-        return {"residual_shift_px": terrain, "residual_shift_note": TERRAIN_NOTE}
-    if not declared:
-        return {}
-    worst = max(declared, key=lambda name: declared[name])
-    note = f"declared by the source for {worst}; not measured"
-    return {"residual_shift_px": declared[worst], "residual_shift_note": note}
+    return Radiometry(**details, **shift_details(pair, shift, terrain))

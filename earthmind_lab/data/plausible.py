@@ -19,6 +19,7 @@ from earthmind_lab.sensors import boa_offset
 
 if TYPE_CHECKING:
     from earthmind_lab.data.assets import AssetRef
+    from earthmind_lab.data.backscatter import SarMeaning
     from earthmind_lab.data.radiometry import Scaling
     from earthmind_lab.scene import Scene
 
@@ -136,14 +137,14 @@ def too_strong(decibel: NDArray[np.float32]) -> bool:
     return bool(seen.size) and float(np.percentile(seen, WEAK_PERCENTILE)) > 0
 
 
-def refuse_strong(ref: AssetRef, convention: str) -> NoReturn:
+def refuse_strong(ref: AssetRef, meaning: SarMeaning) -> NoReturn:
     """A whole raster without weak echoes: its numbers are not of the convention declared for it.
 
     Raises:
         RadiometryUnknown: Always.
     """
     _refuse(
-        f"The numbers in {ref.name} can't be backscatter in {convention}.",
+        f"The numbers in {ref.name} can't be backscatter in {meaning.convention}.",
         found=f"{100 - WEAK_PERCENTILE} % of the whole raster above 0 dB",
         change="the card4l:measurement_convention and the scale that the numbers have",
     )

@@ -77,6 +77,7 @@ def provenance(
         "resampling_domain": {"optical": "reflectance", "sar": "linear power", "masks": "nearest"},
         "inputs": files,
         "attribution": sorted({str(f["attribution"]) for f in files if f["attribution"]}),
+        **({} if plan.speckle is None else {"speckle": plan.speckle}),
         "licences": sorted({str(f["licence"]) for f in files if f["licence"]}),
     }
 

@@ -249,6 +249,30 @@ def test_sar_is_averaged_as_power(sar: Scene) -> None:
     assert power.mean() == pytest.approx(0.08, rel=0.02)
 
 
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 2**32 - 1), holes=st.floats(0, 0.6), looks=st.sampled_from([0.5, 4.0]))
+def test_a_coarse_pixel_is_the_mean_power_of_its_own(
+    tmp_path: Path, seed: int, holes: float, looks: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    decibel = (10 * np.log10(rng.gamma(looks, 0.05 / looks, (40, 48)) + 1e-4)).astype(np.float32)
+    decibel[rng.random(decibel.shape) < holes] = np.nan
+    place = upright(617280, 9625120, 10)  # on multiples of 40 m: 4 x 4 pixels make one
+    hrefs = {"vv": write(tmp_path / "vv.tif", decibel, place)}
+    stated = GAMMA0 | {"card4l:measurement_convention": "dB"}
+    scene = make_scene(hrefs, name="S1", sensor="sentinel-1-gamma0", properties=stated)
+    outline = lonlat_box(UTM, 617281, 9624721, 617759, 9625119)
+    chip = load_chip(make_pair(None, scene), AOI(geometry=outline), gsd=40)
+    blocks = (10 ** (decibel.astype(np.float64) / 10)).reshape(10, 4, 12, 4).swapaxes(1, 2)
+    valid = np.isfinite(blocks).mean(axis=(2, 3))
+    with np.errstate(invalid="ignore"):
+        expected = 10 * np.log10(np.nansum(blocks, axis=(2, 3)) / (valid * 16))
+    assert np.array_equal(chip.valid_sar, valid >= 0.5)
+    assert np.allclose(chip.band("vv")[valid >= 0.5], expected[valid >= 0.5], atol=1e-3)
+
+
 def test_sar_matches_a_plain_warp(sar: Scene, folder: Path) -> None:
     """The oracle: GDAL over the whole chip at once."""
     chip = load_chip(make_pair(None, sar), aoi_of(*WHOLE), gsd=5)

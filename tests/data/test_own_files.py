@@ -639,10 +639,10 @@ def test_pictures_with_a_place(tmp_path):
 
 def test_nodata_of_the_caller(tmp_path):
     values = np.full((1, SIDE, SIDE), -10, np.float32)
-    values[0, :5] = 0
+    values[0, :5] = -7
     path = write(tmp_path / "s1.tif", values, names=("VV",))
     assert open_chip(sar=path, **SIGMA).valid_sar.all()
-    for nodata in (0, {"sar": 0, "optical": 7}):
+    for nodata in (-7, {"sar": -7, "optical": 7}):
         chip = open_chip(sar=path, nodata=nodata, **SIGMA)
         assert not chip.valid_sar[:5].any()
         assert chip.valid_sar[5:].all()

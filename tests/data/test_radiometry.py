@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from shapely.geometry import box
 
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.backscatter import (
     SAR_FLOOR_DB,
+    Convention,
     grd_counts,
     sar_details,
     sar_meaning,
@@ -374,6 +376,30 @@ def test_conventions_meet_in_decibels() -> None:
     for convention, stored in (("dB", -12.0), ("power", 10**-1.2), ("amplitude", 10**-0.6)):
         power = to_power(np.array([stored], dtype=np.float32), convention)  # type: ignore[arg-type]
         assert to_db(power)[0] == pytest.approx(-12.0, abs=1e-4)
+
+
+@given(
+    decibel=arrays(np.float32, 20, elements=st.floats(-50, 40, width=32)),
+    missing=arrays(bool, 20),
+)
+def test_decibels_survive_the_way_through_power(decibel: np.ndarray, missing: np.ndarray) -> None:
+    decibel[missing] = np.nan
+    power = to_power(decibel, "dB")
+    back = to_db(power)
+    assert np.allclose(back, decibel, atol=1e-5, equal_nan=True)
+    assert np.allclose(to_power(back, "dB"), power, rtol=3e-6, equal_nan=True)
+    order = np.argsort(decibel[~missing])
+    assert (np.diff(power[~missing][order]) >= 0).all()
+
+
+@given(value=st.floats(-1e6, 1e6, width=32), convention=st.sampled_from(get_args(Convention)))
+def test_no_number_gives_less_than_the_floor_or_nothing(
+    value: float, convention: Convention
+) -> None:
+    with np.errstate(over="ignore"):  # 10 ** 1e5 has no number
+        power = to_power(np.array([value], dtype=np.float32), convention)
+    assert power[0] >= np.float32(10 ** (SAR_FLOOR_DB / 10))
+    assert to_db(power)[0] >= SAR_FLOOR_DB
 
 
 def test_the_floor_is_data_and_the_rest_is_not() -> None:

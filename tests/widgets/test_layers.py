@@ -287,7 +287,17 @@ def test_every_composite_on_offer_can_be_rendered(bands):
 
     chip = make_chip()
     stack = np.zeros((len(bands), *chip.grid.shape), dtype=np.float32) if bands else None
-    chip = dataclasses.replace(chip, bands=bands, optical=stack)
+    if bands:
+        chip = dataclasses.replace(chip, bands=bands, optical=stack)
+    else:
+        chip = dataclasses.replace(
+            chip,
+            bands=(),
+            optical=None,
+            valid_optical=None,
+            pair=dataclasses.replace(chip.pair, optical=None),
+            radiometry=dataclasses.replace(chip.radiometry, level=None, offset_applied=None),
+        )
     for modality in ("optical", "sar"):
         for name in composites_of(chip, modality):
             (view,) = render(chip, [name])
