@@ -6,7 +6,7 @@
 #   make check   style, types and direction of imports
 #   make notebooks  the notebooks, run from top to bottom
 #   make bench   ratios of running times, measured side by side; full size: 16 GB of memory, 8 of disk
-#   make soak    2,000 generated prompts through the whole path
+#   make soak    2,000 generated prompts and 1,000 broken STAC items through the whole path
 #   make .venv   the environment alone
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -66,6 +66,7 @@ notebooks: .venv
 
 soak: .venv
 	EARTHMIND_FUZZ=2000 $(BIN)/python -m pytest --quiet -s tests/model/test_fuzz.py
+	EARTHMIND_FUZZ_ITEMS=1000 $(BIN)/python -m pytest --quiet tests/data/test_fuzz_items.py
 
 bench: .venv
 	$(BIN)/python tests/benchmarks/bench.py

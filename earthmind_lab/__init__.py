@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from earthmind_lab.conversation import Conversation, PendingAnswer, ask
     from earthmind_lab.data.bundle import open_bundle, save_bundle
     from earthmind_lab.data.change import search_change
+    from earthmind_lab.data.frozen import freeze_search
     from earthmind_lab.data.load import load_chip, plan_chip
     from earthmind_lab.data.own_files import open_chip
     from earthmind_lab.data.samples import places
@@ -73,6 +74,7 @@ _HOMES = {
     "View": "exchange",
     "ask": "conversation",
     "doctor": "checks",
+    "freeze_search": "data.frozen",
     "load_chip": "data.load",
     "load_engine": "engine.loading",
     "open_bundle": "data.bundle",
@@ -112,6 +114,7 @@ __all__ = [
     "View",
     "ask",
     "doctor",
+    "freeze_search",
     "load_chip",
     "load_engine",
     "open_bundle",

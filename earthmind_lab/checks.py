@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,13 @@ class Health:
         return {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
 
 
-def doctor(settings: Settings | None = None) -> Health:
+def doctor(settings: Settings | None = None, *, catalogs: bool = False) -> Health:
     """Check Python, libraries, the embedded catalog and model, and the home folder.
 
     Args:
         settings: What to check against; the environment's by default.
+        catalogs: Also ask every catalog that has a name of its own; nothing else of this needs
+            the network.
     """
     settings = settings or Settings.from_env()
     checks: tuple[tuple[str, Callable[[], str], str], ...] = (
@@ -62,7 +65,8 @@ def doctor(settings: Settings | None = None) -> Health:
         ("model", _model, REINSTALL),
         ("home", lambda: _home(settings.home), "EARTHMIND_HOME=a folder that can be written"),
     )
-    return Health(checks=tuple(_run(*check) for check in checks))
+    here = tuple(_run(*check) for check in checks)
+    return Health(checks=(*here, *_catalogs()) if catalogs else here)
 
 
 def _run(name: str, look: Callable[[], str], remedy: str) -> Check:
@@ -103,6 +107,17 @@ def _catalog() -> str:
     if catalog.problems:
         raise OSError(f"{len(catalog.problems)} broken items, first: {catalog.problems[0]}")
     return f"{len(scenes)} scenes"
+
+
+def _catalogs() -> list[Check]:
+    """The public catalogs, asked at the same time; each row starts with what its pixels cost."""
+    from earthmind_lab.data.known import KNOWN
+    from earthmind_lab.data.probe import probe
+
+    with ThreadPoolExecutor(len(KNOWN)) as lanes:
+        return list(
+            lanes.map(lambda known: _run(known.name, lambda: probe(known), known.url), KNOWN)
+        )
 
 
 def _model() -> str:

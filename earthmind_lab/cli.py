@@ -94,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="name", metavar="VERB", required=True)
     about = "optical/SAR pairs of an area, best first"
-    _verb(verbs, "search", search, about, options.place, options.every)
+    _verb(verbs, "search", search, about, options.place, options.every, options.freeze)
     pixels = (options.place, options.pair, options.own, options.out)
     about = "load the pixels of a pair on one grid"
     _verb(verbs, "chip", chip, about, *pixels, options.bundle)
@@ -104,7 +104,8 @@ def build_parser() -> argparse.ArgumentParser:
     _verb(verbs, "cache", cache, about, options.cache)
     about = "write a checkpoint in our layout or as published"
     _verb(verbs, "convert", convert, about, options.convert)
-    _verb(verbs, "doctor", doctor, "check what an answer needs; exit code 1 when something lacks")
+    about = "check what an answer needs; exit code 1 when something lacks"
+    _verb(verbs, "doctor", doctor, about, options.catalogs)
     _server(
         verbs, "lab", lab, "JupyterLab on the map notebook, on this machine only", options.folder
     )
@@ -128,9 +129,14 @@ def search(given: argparse.Namespace) -> Outcome:
         f"Rejected: {' + '.join(scene.id for scene in each.scenes)}: {each.reason}"
         for each in rejected
     ]
-    data = {"pairs": [pair.to_dict() for pair in pairs]}
+    data: dict[str, Any] = {"pairs": [pair.to_dict() for pair in pairs]}
     if given.all:
         data["rejected"] = [each.to_dict() for each in rejected]
+    if given.freeze:
+        from earthmind_lab.data.frozen import freeze_search
+
+        path = str(freeze_search(given.freeze, pairs, aoi, terms=_limits(given)))
+        data, lines = {**data, "frozen": path}, [*lines, f"Wrote {path}"]
     return Outcome(data=plain(data), lines=lines)
 
 
@@ -254,11 +260,11 @@ def convert(given: argparse.Namespace) -> Outcome:
     return Outcome(data={"folder": str(written), "files": files, "bytes": size}, lines=[line])
 
 
-def doctor(given: argparse.Namespace) -> Outcome:  # noqa: ARG001  every verb takes what was given
+def doctor(given: argparse.Namespace) -> Outcome:
     """``earthmind doctor``: what this machine lacks."""
     from earthmind_lab.checks import doctor as examine
 
-    health = examine()
+    health = examine(catalogs=given.catalogs)
     lines = []
     for check in health.checks:
         lines.append(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")

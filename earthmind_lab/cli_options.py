@@ -24,7 +24,8 @@ def place(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--around", metavar="DATE", help="day or UTC time that pairs should be near")
     group.add_argument(
         "--catalog", action="append",
-        help="sample, a catalog.json, or a STAC API by name or address; repeat to try in order",
+        help="sample, a catalog.json, a frozen search, a .parquet file, or a STAC API by name or "
+        "address; repeat to try in order",
     )  # fmt: skip
     group.add_argument("--sensors", default="optical,sar", help="optical, sar or both")
     group.add_argument("--max-gap", default="6 days", help="between the two scenes")
@@ -39,6 +40,18 @@ def every(parser: argparse.ArgumentParser) -> None:
     """Of ``search``: what it turned down."""
     about = "rejected candidates, too, each with its reason"
     parser.add_argument("--all", action="store_true", help=about)
+
+
+def freeze(parser: argparse.ArgumentParser) -> None:
+    """Of ``search``: what it found, to carry away."""
+    about = "write what was found to a file that is a catalog and needs no network"
+    parser.add_argument("--freeze", metavar="FILE", help=about)
+
+
+def catalogs(parser: argparse.ArgumentParser) -> None:
+    """Of ``doctor``."""
+    about = "also ask the public catalogs, over the network"
+    parser.add_argument("--catalogs", action="store_true", help=about)
 
 
 def _metres(text: str) -> float:

@@ -77,6 +77,7 @@ class _Quiet(ThreadingHTTPServer):
 def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # headers and body go out as two packets
 
         def log_message(self, *_args: object) -> None:
             pass

@@ -32,6 +32,10 @@ class StacServer:
     url: str = ""
     next_url: str = ""
     """Where next pages are said to be; empty = here."""
+    hostile: Sequence[Any] = ()
+    """Whatever else every search gives, items or not."""
+    retry_after: str = ""
+    """Header of a fault's answer."""
     searches: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -84,6 +88,7 @@ def serve_stac(items: Sequence[Mapping[str, Any]], **options: Any) -> Iterator[S
 def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # headers and body go out as two packets
 
         def log_message(self, *_args: object) -> None:
             pass
@@ -106,7 +111,7 @@ def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
                     "type": "Catalog", "id": "tiny", "description": "", "stac_version": "1.0.0",
                     "conformsTo": CONFORMS, "links": links,
                 })  # fmt: skip
-            if self.path == "/collections":
+            if self.path.startswith("/collections"):
                 names = sorted({str(i["collection"]) for i in state.items if i.get("collection")})
                 extent = {"spatial": {"bbox": [[-180, -90, 180, 90]]},
                           "temporal": {"interval": [[None, None]]}}  # fmt: skip
@@ -115,7 +120,11 @@ def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
                      "description": "", "links": [], "extent": extent}
                     for name in names
                 ]  # fmt: skip
-                return self._json({"collections": rows, "links": []})
+                if self.path == "/collections":
+                    return self._json({"collections": rows, "links": []})
+                for row in rows:
+                    if self.path == f"/collections/{row['id']}":
+                        return self._json(row)
             return self._json({"code": "NotFound"}, 404)
 
         def do_POST(self) -> None:
@@ -124,7 +133,8 @@ def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
             status = state.fault(len(state.searches))
             if status != 200:
                 return self._json({"code": "Fault", "description": "<b>on demand</b>"}, status)
-            found, start = state.found(query), int(query.get("token", 0))
+            found = [*state.found(query), *state.hostile]
+            start = int(query.get("token", 0))
             end = start + min(state.page, int(query.get("limit", 10)))
             links = []
             if end < len(found):
@@ -139,6 +149,8 @@ def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
+            if status != 200 and state.retry_after:
+                self.send_header("Retry-After", state.retry_after)
             self.end_headers()
             self.wfile.write(body)
 

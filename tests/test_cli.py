@@ -233,6 +233,27 @@ def test_doctor(run, engine, monkeypatch):
     assert bad["remedy"]
 
 
+def test_doctor_asks_catalogs_only_when_told(run, engine, monkeypatch):
+    monkeypatch.setattr("earthmind_lab.data.probe.probe", lambda known: f"{known.access}: asked")
+    _, out, _ = run("doctor", "--json")
+    assert "planetary-computer" not in out
+    _, out, _ = run("doctor", "--catalogs", "--json")
+    rows = {check["name"]: check["detail"] for check in json.loads(out)["checks"]}
+    assert rows["planetary-computer"] == "open: asked"
+    assert rows["copernicus"] == "key: asked"
+    assert rows["earth-search"] == "requester-pays: asked"
+
+
+def test_a_search_freezes_to_a_file_that_gives_it_again(run, catalog, tmp_path):
+    path = tmp_path / "search.json"
+    code, out, _ = run("search", *place(catalog), "--freeze", path, "--json")
+    found = json.loads(out)
+    assert (code, found["frozen"]) == (0, str(path))
+    _, out, _ = run("search", *place(path), "--json")
+    assert json.loads(out)["pairs"] == found["pairs"]
+    assert run("search", *place(catalog), "--freeze", tmp_path / "no" / "where.json")[0] == 2
+
+
 def test_what_libraries_print_stays_off_stdout(run, catalog, engine, monkeypatch):
     import earthmind_lab.data.search as module
 

@@ -1,8 +1,5 @@
 """STAC APIs: the known ones by name, any other by address.
 
-    >>> [known.name for known in KNOWN]
-    ['earth-search', 'planetary-computer', 'copernicus', 'digital-earth-africa', 'opera']
-
 pystac-client speaks the protocol (conformance, GET or POST, pages); every request it makes goes
 through our own client, so that pages, too, are retried, limited in time and never fetched from
 an address that a catalog made up.
@@ -16,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.access import Access
 from earthmind_lab.data.files import Reader
-from earthmind_lab.data.items import scenes_or_problem
+from earthmind_lab.data.items import scenes_or_problem, shares_area
+from earthmind_lab.data.known import KNOWN, Known
 from earthmind_lab.data.limits import MODALITIES
 from earthmind_lab.data.web import Web, WebError
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable
@@ -39,62 +37,6 @@ MAX_ITEMS = 5000
 """A search that finds more is cut, and says so."""
 NEAR_DAYS = 90
 """How far outside the dates an empty search looks for the nearest miss."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """One public catalog."""
-
-    name: str
-    """What users write."""
-    title: str
-    url: str
-    optical: tuple[str, ...] = ()
-    """Collections that are searched for optical scenes."""
-    sar: tuple[str, ...] = ()
-    """Collections that are searched for SAR scenes."""
-    more: tuple[str, ...] = ()
-    """Collections that are searched where their sensor is asked for by its key."""
-    access: Literal["open", "key", "requester-pays"] = "open"
-    """What its pixels cost; searching is free everywhere."""
-    settings: tuple[str, ...] = ()
-    """Environment variables that its pixels need."""
-
-
-_AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-KNOWN = (
-    Known(
-        name="earth-search", title="Element 84 Earth Search (optical open, SAR requester-pays)",
-        url="https://earth-search.aws.element84.com/v1",
-        optical=("sentinel-2-l2a",), sar=("sentinel-1-grd",),
-        more=("sentinel-2-l1c", "landsat-c2-l2", "naip"),
-        access="requester-pays", settings=_AWS_KEYS,
-    ),
-    Known(
-        name="planetary-computer", title="Microsoft Planetary Computer",
-        url="https://planetarycomputer.microsoft.com/api/stac/v1",
-        optical=("sentinel-2-l2a",), sar=("sentinel-1-rtc",),
-        more=("hls2-l30", "hls2-s30", "landsat-c2-l2", "naip", "sentinel-1-grd"),
-    ),
-    Known(
-        name="copernicus", title="Copernicus Data Space Ecosystem",
-        url="https://stac.dataspace.copernicus.eu/v1",
-        optical=("sentinel-2-l2a",), sar=("sentinel-1-grd",), more=("sentinel-2-l1c",),
-        access="key", settings=("CDSE_S3_ACCESS_KEY", "CDSE_S3_SECRET_KEY"),
-    ),
-    Known(
-        name="digital-earth-africa", title="Digital Earth Africa",
-        url="https://explorer.digitalearth.africa/stac",
-        optical=("s2_l2a",), sar=("s1_rtc",), more=("ls5_sr", "ls7_sr", "ls8_sr", "ls9_sr"),
-    ),
-    Known(
-        name="opera", title="OPERA RTC-S1 at NASA's Alaska Satellite Facility (SAR)",
-        url="https://cmr.earthdata.nasa.gov/stac/ASF",
-        sar=("OPERA_L2_RTC-S1_V1_1",),
-        access="key", settings=("EARTHDATA_TOKEN",),
-    ),
-)  # fmt: skip
-"""Every catalog that has a name of its own."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -120,6 +62,11 @@ class ApiCatalog:
             if text in (known.name, known.url, known.url + "/"):
                 return cls(name=known.name, url=known.url, known=known, reader=reader)
         return cls(name=text, url=text, reader=reader)
+
+    @property
+    def listed(self) -> bool:
+        """False: it finds scenes of an AOI, it doesn't list what it has."""
+        return False
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -148,8 +95,6 @@ class ApiCatalog:
             Cancelled: The reader's budget was cancelled.
             CatalogUnavailable: It can't be reached in time, or is no STAC API.
         """
-        from earthmind_lab.data.catalogs import shares_area
-
         collections = self._collections(modality)
         if aoi is None or collections == ():
             return []
@@ -183,9 +128,9 @@ class ApiCatalog:
 
     def _scenes(self, query: Mapping[str, Any]) -> list[Scene]:
         scenes: list[Scene] = []
-        seen: set[tuple[Any, Any]] = set()
+        seen: set[tuple[str, str]] = set()
         for item in self._items(query):
-            key = (item.get("collection"), item.get("id"))
+            key = (str(item.get("collection")), str(item.get("id")))
             if key not in seen:  # pages overlap where scenes arrive meanwhile
                 seen.add(key)
                 scenes += scenes_or_problem(item, self.url, self.broken)
@@ -230,9 +175,10 @@ class ApiCatalog:
         kind = error.kind if isinstance(error, WebError) else None
         found = f"{type(error).__name__}: {error}" if kind is None else str(error)
         if kind == "denied":
+            names = " and ".join(self.known.settings if self.known else ())
             return AccessDenied(
                 f"The catalog {self.name!r} wants an account.", found=found,
-                change="another catalog",
+                change=f"set {names}, or name another catalog" if names else "another catalog",
             )  # fmt: skip
         change = {"refused": "EARTHMIND_HOSTS with its host", "late": "a longer deadline"}
         return CatalogUnavailable(
@@ -305,6 +251,11 @@ def _io(web: Web, reader: Reader) -> Any:
                 query = f"{'&' if '?' in href else '?'}{urlencode(plain)}" if plain else ""
                 answer = web.get(href + query, budget=reader.budget, headers=headers)
             return answer.body.decode("utf-8", errors="replace")
+
+        def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+            """Python's own reader: stricter ones lose a whole page over one NaN of one item."""
+            data: dict[str, Any] = json.loads(txt)
+            return data
 
         @staticmethod
         def _to_get(parameters: Mapping[str, Any]) -> dict[str, Any]:

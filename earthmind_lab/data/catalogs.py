@@ -1,55 +1,34 @@
-"""Catalogs as lists of scenes: a static STAC catalog is read once, item by item.
+"""Catalogs as lists of scenes, whatever they are kept in: files, one Parquet file or an API.
 
-    catalog.json ── child/item links ──> items ── sensors.recognise ──> Scene
+    open_catalog("planetary-computer").search(aoi, start, end, "sar")
 
-STAC 1.0 and 1.1 are read as plain JSON: hrefs are resolved against the file that holds them,
-files and http(s) only. One broken item never spoils a search; it is logged and counted in
-`Catalog.problems`.
+`Sources` is what one search asks: a catalog for each modality, usually one and the same.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from shapely.geometry.base import BaseGeometry
-
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.apis import KNOWN, ApiCatalog
+from earthmind_lab.data.apis import ApiCatalog
 from earthmind_lab.data.files import Reader
-from earthmind_lab.data.items import (
-    inherit,
-    local_path,
-    note,
-    resolve_href,
-    scenes_or_problem,
-)
+from earthmind_lab.data.items import local_path
+from earthmind_lab.data.known import KNOWN, READABLE
 from earthmind_lab.data.limits import MODALITIES, Limits
-from earthmind_lab.errors import (
-    AssetUnavailable,
-    CatalogUnavailable,
-    EarthMindError,
-    SearchError,
-)
+from earthmind_lab.data.parquet import SUFFIXES, ParquetCatalog
+from earthmind_lab.data.static import read_static
+from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable, SearchError
 from earthmind_lab.scene import Scene
 from earthmind_lab.settings import Settings
 
 CatalogLike: TypeAlias = "str | Path | Mapping[str, Any] | Sequence[Any] | Catalog | None"
 
-logger = logging.getLogger(__name__)
-MAX_FILES = 100_000
-"""A static catalog with more files than this is walked by a loop of links, or needs an API."""
 _SHOWN = 200
 """So much of a name is repeated in a message."""
-READABLE = (
-    "'sample', the path of a static catalog.json, the https:// address of a STAC API, or one of "
-    + ", ".join(known.name for known in KNOWN)
-)
 
 
 class Catalog(Protocol):
@@ -62,6 +41,14 @@ class Catalog(Protocol):
     @property
     def problems(self) -> tuple[str, ...]:
         """What could not be read, one sentence each."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether a search without an AOI gives every scene; no API lists all that it has."""
+
+    @property
+    def cuts(self) -> Sequence[str]:
+        """Answers that came in part, one sentence each."""
 
     def search(
         self,
@@ -82,57 +69,13 @@ class Catalog(Protocol):
         """Scenes of this id, in any collection."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class StaticCatalog:
-    """A catalog of files, read completely."""
-
-    name: str
-    """``sample`` or the absolute path it was read from."""
-    scenes: tuple[Scene, ...]
-    """Every scene, in order of id."""
-    problems: tuple[str, ...] = ()
-    """What could not be read, one sentence each."""
-
-    def search(
-        self,
-        aoi: AOI | None = None,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        modality: str | None = None,
-    ) -> list[Scene]:
-        """Scenes that meet the AOI and the times.
-
-        Args:
-            aoi: Area that the footprint must share with, by more than an edge; None = anywhere.
-            start: Earliest time, UTC, inclusive; None = open.
-            end: Latest time, UTC, inclusive; None = open. An unknown time must meet the range.
-            modality: ``optical``, ``sar``, or the key of one sensor; None = both.
-        """
-        return [
-            scene
-            for scene in self.scenes
-            if modality in (None, scene.modality, scene.sensor)
-            and (start is None or scene.end >= start)
-            and (end is None or scene.start <= end)
-            and (aoi is None or shares_area(scene.footprint, aoi.geometry))
-        ]
-
-    def near(self, aoi: AOI, _start: datetime, _end: datetime, modality: str, /) -> list[Scene]:
-        """Every scene of an AOI: a catalog of files is read already."""
-        return self.search(aoi, modality=modality)
-
-    def find(self, scene_id: str) -> list[Scene]:
-        """Scenes of this id, in any collection."""
-        return [scene for scene in self.scenes if scene.id == scene_id]
-
-
 def open_catalog(catalog: str | Path | None = None, reader: Reader | None = None) -> Catalog:
     """Open a catalog by name or path.
 
     Args:
         catalog: ``sample`` (the embedded one), or the path of a static ``catalog.json`` or its
-            folder, the address of a STAC API, or the name of one in `KNOWN`; by default what the
-            settings say.
+            folder, of a frozen search or of a stac-geoparquet file, the address of a STAC API, or
+            the name of one in `KNOWN`; by default what the settings say.
         reader: Time limit of what an API is asked.
 
     Raises:
@@ -156,7 +99,7 @@ def open_catalog(catalog: str | Path | None = None, reader: Reader | None = None
         raise _no_catalog(text, str(error)) from error
     if not found:
         raise _no_catalog(text)
-    return read_static(path)
+    return ParquetCatalog.open(path) if path.suffix in SUFFIXES else read_static(path)
 
 
 def _no_catalog(text: str, found: str | None = None) -> CatalogUnavailable:
@@ -166,111 +109,6 @@ def _no_catalog(text: str, found: str | None = None) -> CatalogUnavailable:
         found=found[:_SHOWN] if found else None,
         change=READABLE,
     )
-
-
-def read_static(path: Path, *, name: str | None = None) -> StaticCatalog:
-    """Read a static catalog, collection, item or item collection with everything under it.
-
-    Args:
-        path: Its file.
-        name: What records call it; the absolute path by default.
-
-    Raises:
-        CatalogUnavailable: The file isn't STAC, or nothing under it can be read.
-    """
-    path = path.absolute()
-    try:
-        root = _read_json(path)
-    except (OSError, ValueError, RecursionError) as error:
-        raise CatalogUnavailable(
-            f"The catalog {str(path)!r} can't be read.", found=str(error), change=READABLE
-        ) from error
-    _check_root(root, path)
-    scenes: list[Scene] = []
-    problems: list[str] = []
-    items = 0
-    for item, where, collection in _walk(root, path, problems):
-        items += 1
-        scenes += scenes_or_problem(inherit(item, collection), where, problems)
-    if not scenes and problems:
-        raise CatalogUnavailable(
-            f"Nothing in the catalog {str(path)!r} can be read.",
-            found=f"{len(problems)} problems, first: {problems[0]}",
-            change="check that the catalog was copied with all its files",
-        )
-    scenes.sort(key=lambda scene: (scene.id, scene.sensor, scene.collection or ""))
-    logger.debug("%s: %d items, %d scenes, %d problems", path, items, len(scenes), len(problems))
-    return StaticCatalog(name=name or str(path), scenes=tuple(scenes), problems=tuple(problems))
-
-
-def shares_area(one: BaseGeometry, other: BaseGeometry) -> bool:
-    """Whether two outlines share more than a point or an edge."""
-    return bool(one.intersects(other) and one.intersection(other).area > 0)
-
-
-_Node: TypeAlias = tuple[Mapping[str, Any], Path, Mapping[str, Any]]
-"""A catalog, collection or item, its file, and the nearest collection above it, else empty."""
-
-
-def _walk(root: Mapping[str, Any], path: Path, problems: list[str]) -> Iterator[_Node]:
-    """Every item under a catalog; a file is read once, whoever links to it."""
-    seen = {path.resolve()}
-    waiting: list[_Node] = [(root, path, {})]
-    while waiting:
-        node, where, nearest = waiting.pop()
-        if node.get("type") == "Feature" or ("type" not in node and "assets" in node):
-            yield node, where, nearest
-            continue
-        if node.get("type") == "FeatureCollection":
-            features = node.get("features")
-            listed = features if isinstance(features, list) else []
-            waiting += [(each, where, nearest) for each in listed if isinstance(each, Mapping)]
-            continue
-        if node.get("type") == "Collection":
-            nearest = node
-        if not isinstance(node.get("links"), list):
-            note(problems, f"{where.name} is neither a STAC catalog nor an item.")
-        for href in _links(node):
-            if len(seen) > MAX_FILES:
-                note(problems, f"The catalog has more than {MAX_FILES} files; the rest is left.")
-                return
-            try:
-                resolved = resolve_href(href, where)
-                if "://" in resolved:
-                    raise AssetUnavailable("Links to the network are not followed.")
-                target = Path(resolved)
-                if target.resolve() not in seen:
-                    seen.add(target.resolve())
-                    waiting.append((_read_json(target), target, nearest))
-            except (OSError, ValueError, RecursionError, EarthMindError) as error:
-                note(problems, f"The link {href[:200]!r} in {where.name} is broken: {error}")
-
-
-def _links(node: Mapping[str, Any]) -> Iterator[str]:
-    links = node.get("links")
-    for link in links if isinstance(links, list) else ():
-        held = isinstance(link, Mapping) and link.get("rel") in ("child", "item", "items")
-        if held and isinstance(link.get("href"), str):
-            yield link["href"]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    data = json.loads(path.read_text(encoding="utf-8-sig"))
-    if not isinstance(data, dict):
-        raise ValueError(f"{path.name} holds no JSON object")
-    return data
-
-
-def _check_root(root: Mapping[str, Any], path: Path) -> None:
-    kind = root.get("type")
-    linked = "stac_version" in root and isinstance(root.get("links"), list)
-    listed = kind == "FeatureCollection" and isinstance(root.get("features"), list)
-    if not (listed or (kind in ("Catalog", "Collection", "Feature", None) and linked)):
-        raise CatalogUnavailable(
-            f"The file {str(path)!r} is not a STAC catalog.",
-            found=f"type {kind!r}, stac_version {root.get('stac_version')!r}",
-            change=READABLE,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,8 +142,8 @@ class Sources:
 
     @property
     def listed(self) -> bool:
-        """Whether every scene of them is known; no API lists all that it has."""
-        return not any(isinstance(each, ApiCatalog) for each in self.by_modality.values())
+        """Whether every scene of them is known."""
+        return all(each.listed for each in self.by_modality.values())
 
     @property
     def unread(self) -> str:
@@ -315,9 +153,9 @@ class Sources:
 
     @property
     def partial(self) -> tuple[str, ...]:
-        """Answers of APIs that came in part, one sentence each."""
-        apis = {each for each in self.by_modality.values() if isinstance(each, ApiCatalog)}
-        return tuple(f"{api.name}: {cut}" for api in apis for cut in api.cuts)
+        """Answers that came in part, one sentence each."""
+        catalogs = dict.fromkeys(self.by_modality.values())
+        return tuple(f"{each.name}: {cut}" for each in catalogs for cut in each.cuts)
 
     def search(
         self, modality: str, aoi: AOI | None = None, limits: Limits | None = None

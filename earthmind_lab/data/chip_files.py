@@ -133,7 +133,8 @@ def read_chip(source: Source, pair: ScenePair | None = None, aoi: AOI | None = N
 
 def _radiometry(data: Mapping[str, Any]) -> Radiometry:
     """JSON has no tuples."""
-    return Radiometry(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Radiometry(**given)
 
 
 def read_pair(source: Source) -> tuple[ScenePair, AOI]:

@@ -144,6 +144,11 @@ def read_mask(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Mask | No
     Raises:
         AssetUnavailable: The raster is missing, broken or not on a map.
     """
+    from earthmind_lab.data.frozen_masks import frozen_mask  # which makes masks too
+
+    held = frozen_mask(scene, aoi)
+    if held is not None:
+        return held
     sensor = SENSORS.get(scene.sensor)
     rules = (sensor.mask if sensor else None, *QUALITY_MASKS)
     rule = next((mask for mask in rules if mask and mask.band in scene.assets), None)
@@ -236,12 +241,27 @@ def _sample(
 
 
 def _to_pixels(source: Any) -> Callable[[BaseGeometry], BaseGeometry]:
-    from pyproj import Transformer
-
     if source.crs is None or source.transform.is_identity:
         raise ValueError("the raster has no place on the map")
-    transformer = Transformer.from_crs(4326, source.crs.to_wkt(), always_xy=True)
-    inverse = ~source.transform
+    return pixels_of(source.transform, source.crs)
+
+
+def pixels_of(transform: Affine, crs: CRS) -> Callable[[BaseGeometry], BaseGeometry]:
+    """What brings lon/lat geometries into the pixel space of a raster.
+
+    Args:
+        transform: From (column, row) to the map.
+        crs: Of the map.
+
+    Raises:
+        ValueError: A transform without an inverse.
+    """
+    from pyproj import Transformer
+
+    if transform.is_degenerate:
+        raise ValueError("the raster has no place on the map: all its pixels lie on one line")
+    transformer = Transformer.from_crs(4326, crs.to_wkt(), always_xy=True)
+    inverse = ~transform
 
     def convert(points: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = transformer.transform(points[:, 0], points[:, 1])

@@ -224,7 +224,7 @@ def _failed(ref: AssetRef, cause: BaseException) -> AssetUnavailable | AccessDen
         return AccessDenied(
             f"{name} may not be read without an account.",
             found=found,
-            change="earthmind doctor lists the catalogs and the keys they need",
+            change="earthmind doctor --catalogs lists the catalogs and the keys they need",
         )
     asked, change = {
         "refused": ("must not be opened", "EARTHMIND_HOSTS with the hosts you trust"),

@@ -6,7 +6,6 @@ Hrefs are resolved against the file that holds them; files and http(s) only.
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -37,6 +36,8 @@ _ODD = (
     ShapelyError,
 )
 """What a field of an unexpected type or value can raise anywhere in an item."""
+_FARTHEST = 540.0
+"""Degrees from 0 that an outline may reach."""
 
 
 def scenes_of(item: Mapping[str, Any], where: Path | str) -> list[Scene]:
@@ -132,19 +133,19 @@ def resolve_href(href: str, where: Path | str) -> str:
     >>> resolve_href("../b/red.tif", Path("/cat/a/item.json"))
     '/cat/b/red.tif'
     """
-    scheme = href.partition(":")[0].lower() if "://" in href or href.startswith("file:/") else ""
-    if scheme in ("http", "https", "s3"):
-        return href
     refused = AssetUnavailable(
         f"The href {href[:80]!r} is neither a file nor http(s) or s3.",
         change="download the files and let the item point at them",
     )
+    scheme = href.partition(":")[0].lower() if "://" in href or href.startswith("file:/") else ""
+    if scheme in ("http", "https", "s3"):
+        return _address(href, refused)
     if scheme not in ("", "file") or href.lstrip().startswith("<") or "\0" in href:
         raise refused
     if isinstance(where, str):
         if scheme or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", href) or href.startswith("/vsi"):
             raise refused
-        return urljoin(where, href)
+        return _address(href, refused, where)
     path = local_path(href) if scheme else Path(href)
     # normpath by hand: a symbolic link in the folder's own path must stay as it is.
     parts: list[str] = list(where.absolute().parent.parts) if not path.is_absolute() else []
@@ -157,6 +158,21 @@ def resolve_href(href: str, where: Path | str) -> str:
     if resolved.startswith("/vsi"):  # GDAL's virtual file systems, network ones among them
         raise refused
     return resolved
+
+
+def _address(href: str, refused: AssetUnavailable, where: str = "") -> str:
+    """An address that can be taken apart; some can't: ``http://[``."""
+    try:
+        address = urljoin(where, href) if where else href
+        urlsplit(address)
+    except ValueError as error:
+        raise refused from error
+    return address
+
+
+def shares_area(one: BaseGeometry, other: BaseGeometry) -> bool:
+    """Whether two outlines share more than a point or an edge."""
+    return bool(one.intersects(other) and one.intersection(other).area > 0)
 
 
 _ORBIT = {
@@ -214,19 +230,24 @@ def footprint(item: Mapping[str, Any]) -> BaseGeometry:
         CatalogUnavailable: It has neither, or it holds no area.
     """
     outline, bbox = item.get("geometry"), item.get("bbox")
-    if isinstance(outline, Mapping):
-        geometry = shape(outline)
-    elif isinstance(bbox, list) and len(bbox) in (4, 6):
-        half = len(bbox) // 2
-        east = bbox[half] + (360 if bbox[half] < bbox[0] else 0)  # RFC 7946: over 180 degrees
-        geometry = box(bbox[0], bbox[1], east, bbox[half + 1])
-    else:
-        raise CatalogUnavailable("It has no geometry.")
-    geometry = _cut_at_180(shapely.force_2d(geometry))
+    with np.errstate(all="ignore"):  # what is no number is refused below
+        if isinstance(outline, Mapping):
+            geometry = shape(outline)
+        elif isinstance(bbox, list) and len(bbox) in (4, 6):
+            half = len(bbox) // 2
+            east = bbox[half] + (360 if bbox[half] < bbox[0] else 0)  # RFC 7946: over 180 degrees
+            geometry = box(bbox[0], bbox[1], east, bbox[half + 1])
+        else:
+            raise CatalogUnavailable("It has no geometry.")
+        geometry = shapely.force_2d(geometry)
+    # Not a number fails too; across the antimeridian some catalogs count on beyond 180.
+    if not (np.abs(shapely.get_coordinates(geometry)) <= _FARTHEST).all():
+        raise CatalogUnavailable("Its geometry lies nowhere on the Earth.")
+    geometry = _cut_at_180(geometry)
     if not geometry.is_valid:
         geometry = shapely.make_valid(geometry)
     parts = [part for part in shapely.get_parts(geometry) if part.area > 0]
-    if not parts or not all(map(math.isfinite, geometry.bounds)):
+    if not parts:
         raise CatalogUnavailable("Its geometry has no area.")
     return parts[0] if len(parts) == 1 else shapely.union_all(parts)
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from earthmind_lab.data.web import Budget, Web, WebError
 from earthmind_lab.errors import AccessDenied
@@ -24,6 +24,11 @@ EARLY = dt.timedelta(minutes=2)
 """A link is signed again so long before it expires."""
 AZURE = ".blob.core.windows.net"
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/sas/v1/token"
+KEYS = frozenset(
+    "sig signature x-amz-signature x-amz-credential x-amz-security-token awsaccesskeyid "
+    "key-pair-id token access_token key apikey api_key subscription-key".split()
+)
+"""Names in a query that make it a secret."""
 EARTHDATA_HOSTS = ("asf.alaska.edu", "earthdatacloud.nasa.gov", "earthdata.nasa.gov")
 
 
@@ -154,6 +159,25 @@ class Links:
             now=self.now(),
         )
         return Link(url=signed)
+
+
+def unsigned(href: str) -> str:
+    """An href without keys: no user, no password, no query that holds a signature or a token.
+
+    >>> unsigned("https://me:secret@host/a.tif?v=2")
+    'https://host/a.tif?v=2'
+    >>> unsigned("https://host/a.tif?se=2026-11-24&sig=abc")
+    'https://host/a.tif'
+    """
+    if "://" not in href:
+        return href
+    try:
+        parts = urlsplit(href)
+    except ValueError:  # no address: nothing in it is worth keeping
+        return href.partition("://")[0] + "://"
+    names = {name.partition("=")[0].lower() for name in parts.query.split("&")}
+    query = "" if names & KEYS else parts.query
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 
 
 def _container(href: str) -> str:

@@ -14,10 +14,11 @@ from shapely.ops import nearest_points
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.apis import NEAR_DAYS
-from earthmind_lab.data.catalogs import Sources, shares_area
+from earthmind_lab.data.catalogs import Sources
 from earthmind_lab.data.choices import Choice
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.gaps import least_gap, length
+from earthmind_lab.data.items import shares_area
 from earthmind_lab.data.limits import Limits
 from earthmind_lab.data.looks import Look, look
 from earthmind_lab.data.sides import Terms, overlap_of, side_of

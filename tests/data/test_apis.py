@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.apis import KNOWN, ApiCatalog
+from earthmind_lab.data.apis import ApiCatalog
 from earthmind_lab.data.catalogs import open_catalog
+from earthmind_lab.data.known import KNOWN
 from earthmind_lab.data.links import BUCKETS
 from earthmind_lab.data.load import load_chip
-from earthmind_lab.data.samples import catalog_path
 from earthmind_lab.data.search import search_pairs, search_scenes
+from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable, NoScenesFound
 from earthmind_lab.recording import pixel_hash
 from earthmind_lab.sensors import SENSORS
 from tests.range_server import serve
+from tests.sample_items import SAMPLES, sample_items
 from tests.stac_server import serve_stac
 
-SAMPLES = catalog_path().parent
 SPAIN = AOI.from_bbox(-0.775, 38.09, -0.745, 38.12)
 DATES = "2019-09-15/2019-09-20"
-
-
-def sample_items(url: str) -> list[dict]:
-    """The items of the embedded catalog as an API gives them: their files behind `url`."""
-    items = []
-    for scene in open_catalog("sample").search():
-        item = json.loads(json.dumps(scene.items[0]))
-        paths = {Path(href).name: href for href in scene.assets.values()}
-        for asset in item["assets"].values():
-            name = asset["href"].rpartition("/")[2]
-            folder = Path(next(iter(paths.values()))).parent
-            asset["href"] = f"{url}/{(folder / name).relative_to(SAMPLES).as_posix()}"
-        item["links"] = []
-        if item["id"] not in {each["id"] for each in items}:
-            items.append(item)
-    return items
 
 
 @pytest.fixture
@@ -74,6 +58,14 @@ def test_every_scene_comes_over_pages(api):
     here = [scene.id for scene in open_catalog("sample").search(SPAIN)]
     assert found == sorted(f"{one}_{number}" for one in here for number in range(5))
     assert len(api.searches) == len(found) // api.page + len(found) % api.page
+
+
+def test_what_is_no_item_costs_nothing_else(api):
+    """No number, half a character, an id that is none: stricter readers lose the whole page."""
+    sound = [scene.id for scene in open_catalog(api.url).search(SPAIN)]
+    api.hostile = [{"id": {"a": float("nan")}, "collection": []}, "\ud800", None, [1]]
+    catalog = open_catalog(api.url)
+    assert [scene.id for scene in catalog.search(SPAIN)] == sound
 
 
 def test_only_the_collections_of_the_modality_are_asked_for(api):
@@ -116,6 +108,12 @@ def test_a_sensor_asked_for_by_its_key_is_all_that_comes(api):
         assert [s.id for s in found] == [s.id for s in every if s.sensor == key]
 
 
+def test_an_api_that_ignores_collections_makes_no_sar_of_optical(api, monkeypatch):
+    monkeypatch.setattr(api, "found", lambda _query: api.items)
+    (pair,) = search_pairs(SPAIN, DATES, catalog=api.url)
+    assert (pair.optical.modality, pair.sar.modality) == ("optical", "sar")
+
+
 def test_an_empty_search_names_the_nearest_miss(api):
     with pytest.raises(NoScenesFound, match="2019-09") as caught:
         search_pairs(SPAIN, "2019-10-15/2019-10-20", catalog=api.url)
@@ -132,6 +130,26 @@ def test_a_page_that_fails_is_asked_for_again(api, status):
     api.fault = lambda number: status if number == 2 else 200
     found = ApiCatalog.open(api.url).search(SPAIN)
     assert {s.id for s in found} == {s.id for s in open_catalog("sample").search(SPAIN)}
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_page_waits_as_long_as_the_server_asks(api, monkeypatch, status):
+    """Retry-After of a POST, in seconds; without it the pauses are ours."""
+    slept = []
+    monkeypatch.setattr(Budget, "sleep", lambda _self, seconds: slept.append(seconds))
+    api.page, api.retry_after = 1, "7"
+    api.fault = lambda number: status if number in (2, 3) else 200
+    found = ApiCatalog.open(api.url).search(SPAIN)
+    assert {s.id for s in found} == {s.id for s in open_catalog("sample").search(SPAIN)}
+    assert slept == [7.0, 7.0]
+    assert api.searches[1] == api.searches[2] == api.searches[3]
+
+
+def test_a_server_that_asks_for_more_time_than_there_is_ends_the_search_at_once(api):
+    api.retry_after, api.fault = "3600", lambda _number: 429
+    with pytest.raises(CatalogUnavailable, match="not ended after 30 seconds; last: status 429"):
+        search_pairs(SPAIN, DATES, catalog=api.url, deadline=30)
+    assert len(api.searches) == 1
 
 
 def test_pages_that_never_come_leave_a_partial_answer_that_says_so(api, caplog):
@@ -168,6 +186,15 @@ def test_an_api_that_refuses_says_so(api, status, error, match):
     api.fault = lambda _number: status
     with pytest.raises(error, match=match):
         search_pairs(SPAIN, DATES, catalog=api.url, deadline=2)
+
+
+def test_a_known_catalog_that_refuses_names_its_settings(api):
+    api.fault = lambda _number: 401
+    copernicus = next(known for known in KNOWN if known.name == "copernicus")
+    catalog = ApiCatalog(name="copernicus", url=api.url, known=copernicus)
+    with pytest.raises(AccessDenied, match="wants an account") as caught:
+        catalog.search(SPAIN)
+    assert "CDSE_S3_ACCESS_KEY and CDSE_S3_SECRET_KEY" in caught.value.change
 
 
 def test_the_next_catalog_of_a_list_takes_over(api):

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.catalogs import open_catalog, read_static
+from earthmind_lab.data.catalogs import open_catalog
 from earthmind_lab.data.items import resolve_href, scenes_of
+from earthmind_lab.data.static import read_static
 from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable
 
 WHERE = Path("/cat/items/item.json")
+HALF_NUMBERS = [[0, 0], [1, 0], [float("nan"), 1], [0, 1], [0, 0]]
 
 
 def item(**rest):
@@ -153,6 +155,8 @@ def test_a_self_crossing_outline_is_mended():
         ({"id": None}, "no id"),
         ({"geometry": None}, "no geometry"),
         ({"geometry": {"type": "Point", "coordinates": [1, 2]}}, "no area"),
+        ({"geometry": mapping(box(0, 0, 1, 1e308))}, "nowhere on the Earth"),
+        ({"geometry": {"type": "Polygon", "coordinates": [HALF_NUMBERS]}}, "nowhere on the Earth"),
         ({"properties": {}}, "neither datetime"),
         ({"properties": None}, "neither datetime"),
         ({"properties": {"datetime": "soon"}}, "can't be read"),
@@ -205,6 +209,9 @@ def test_hrefs_start_at_the_folder_of_the_file_that_gives_them(href, path):
         "red\0.tif",
         "file://other-machine/red.tif",
         "javascript://x",
+        "http://[",
+        "https://℀.example/red.tif",
+        "s3://[",
     ],
 )
 def test_other_hrefs_are_refused(href):

@@ -377,3 +377,10 @@ def test_a_mask_without_a_place_on_the_map(tmp_path):
         target.write(np.full((9, 9), 4, np.uint8), 1)
     with pytest.raises(AssetUnavailable, match="no place on the map"):
         clear_share(scene(str(tmp_path / "bare.tif")), aoi(0, 0, 10, 10))
+
+
+def test_a_mask_whose_pixels_all_lie_on_one_line(tmp_path):
+    flat = Affine(0.001, 0, WEST, 0.001, 0, NORTH)
+    href = write(tmp_path / "flat.tif", np.full((10, 10), 4, np.uint8), transform=flat)
+    with pytest.raises(AssetUnavailable, match="no place on the map"):
+        read_mask(scene(href), aoi(0, 0, 10, 10))
