@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from earthmind_lab.answer import Answer, Claim, Detection
     from earthmind_lab.aoi import AOI
+    from earthmind_lab.bands import Band, QualityMask
     from earthmind_lab.checks import doctor
     from earthmind_lab.chip import Chip, ChipSeries, LoadPlan, Radiometry
     from earthmind_lab.conversation import Conversation, PendingAnswer, ask
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from earthmind_lab.data.samples import places
     from earthmind_lab.data.search import search_candidates, search_pairs
     from earthmind_lab.data.series import load_series, plan_series
+    from earthmind_lab.data.stretch import scene_stretch
     from earthmind_lab.engine.loading import load_engine
     from earthmind_lab.errors import EarthMindError
     from earthmind_lab.exchange import Options, Region, Reply, View
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from earthmind_lab.replay import Replay
     from earthmind_lab.replay import replay as replay_record
     from earthmind_lab.scene import Candidates, ChangePair, Scene, ScenePair
+    from earthmind_lab.sensors import Sensor, add_sensor
     from earthmind_lab.session import Session
     from earthmind_lab.settings import Settings
     from earthmind_lab.widgets.map import EarthMap
@@ -54,6 +57,7 @@ _HOMES = {
     "AOI": "aoi",
     "Answer": "answer",
     "AreaPlan": "data.areas",
+    "Band": "bands",
     "Candidates": "scene",
     "ChangePair": "scene",
     "Chip": "chip",
@@ -66,6 +70,7 @@ _HOMES = {
     "LoadPlan": "chip",
     "Options": "exchange",
     "PendingAnswer": "conversation",
+    "QualityMask": "bands",
     "Radiometry": "chip",
     "Record": "record",
     "Region": "exchange",
@@ -73,9 +78,11 @@ _HOMES = {
     "Reply": "exchange",
     "Scene": "scene",
     "ScenePair": "scene",
+    "Sensor": "sensors",
     "Session": "session",
     "Settings": "settings",
     "View": "exchange",
+    "add_sensor": "sensors",
     "ask": "conversation",
     "doctor": "checks",
     "freeze_search": "data.frozen",
@@ -91,6 +98,7 @@ _HOMES = {
     "plan_series": "data.series",
     "replay_record": "replay:replay",
     "save_bundle": "data.bundle",
+    "scene_stretch": "data.stretch",
     "search_candidates": "data.search",
     "search_change": "data.change",
     "search_pairs": "data.search",
@@ -100,6 +108,7 @@ __all__ = [
     "AOI",
     "Answer",
     "AreaPlan",
+    "Band",
     "Candidates",
     "ChangePair",
     "Chip",
@@ -112,6 +121,7 @@ __all__ = [
     "LoadPlan",
     "Options",
     "PendingAnswer",
+    "QualityMask",
     "Radiometry",
     "Record",
     "Region",
@@ -119,9 +129,11 @@ __all__ = [
     "Reply",
     "Scene",
     "ScenePair",
+    "Sensor",
     "Session",
     "Settings",
     "View",
+    "add_sensor",
     "ask",
     "doctor",
     "freeze_search",
@@ -137,6 +149,7 @@ __all__ = [
     "plan_series",
     "replay_record",
     "save_bundle",
+    "scene_stretch",
     "search_candidates",
     "search_change",
     "search_pairs",

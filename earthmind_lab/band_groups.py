@@ -7,23 +7,23 @@ so that another optical sensor fills them as far as its bands reach.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.chip import Chip
+from earthmind_lab.bands import WAVELENGTHS
+from earthmind_lab.chip import BRIGHTNESS, Chip
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import View
-from earthmind_lab.sensors import OPTICAL_BANDS
 
 Order = Literal["june", "benchmark", "training"]
 TOLERANCE_NM = 40.0
 """A band stands for a wavelength of Sentinel-2 when its centre is at most this far off."""
 FIXED = (0.0, 0.3)
-"""The June stretch in reflectance: 0 to 3000 DN."""
+"""The June stretch in reflectance: 0 to 3000 DN of Sentinel-2."""
 PERCENTILES = (2.0, 98.0)
 """The newer stretch, per band."""
 
@@ -64,18 +64,26 @@ ORDERS: dict[str, _Order] = {
 }
 
 
-def band_groups(chip: Chip, order: Order = "benchmark") -> tuple[View, ...]:
+def band_groups(
+    chip: Chip,
+    order: Order = "benchmark",
+    *,
+    stretch: Mapping[str, tuple[float, float]] | None = None,
+) -> tuple[View, ...]:
     """The optical bands of a chip in groups of three: one view each, to be asked about together.
 
     Args:
         chip: With the bands that shall be shown; load it with ``bands=[...]`` for all of them.
         order: ``benchmark`` (newer inference; the default, as published for pairs), ``training``
             (newer training) or ``june`` (June 2025).
+        stretch: (low, high) of bands in the place of percentiles: those of the whole scene
+            (`data.stretch.scene_stretch`), the same for every chip of it and for a second date.
+            None = those of the chip's valid pixels, as both builders were given whole files. The
+            fixed stretch of ``june`` stays.
 
     Returns:
         Optical views named ``<order>_1``, ``<order>_2``, ...; bands that the chip lacks are left
-        out before cutting. Percentiles are those of the chip's valid pixels; the numbers used are
-        in each view's ``stretch``.
+        out before cutting. The numbers used are in each view's ``stretch``.
 
     Raises:
         PromptError: An unknown order, or too few bands.
@@ -83,7 +91,7 @@ def band_groups(chip: Chip, order: Order = "benchmark") -> tuple[View, ...]:
     if order not in ORDERS:
         raise PromptError(f"There is no band order {order!r}.", change=", ".join(ORDERS))
     rule = ORDERS[order]
-    groups = group_names(chip.bands, order)
+    groups = group_names(chip.wavelengths, order)
     if not groups or chip.pair.optical is None:
         raise PromptError(
             f"The chip has too few optical bands for the order {order!r}.",
@@ -93,16 +101,19 @@ def band_groups(chip: Chip, order: Order = "benchmark") -> tuple[View, ...]:
             else "load it with bands=[...]: at least three",
         )
     return tuple(
-        _view(chip, f"{order}_{number}", group, fixed=rule.fixed)
+        _view(chip, f"{order}_{number}", group, _limits(chip, group, rule, stretch or {}))
         for number, group in enumerate(groups, start=1)
     )
 
 
-def group_names(bands: Sequence[str], order: Order) -> list[tuple[str, str, str]]:
+def group_names(
+    bands: Iterable[str] | Mapping[str, float | None], order: Order
+) -> list[tuple[str, str, str]]:
     """Names of the bands of each group.
 
     Args:
-        bands: Names of the bands at hand.
+        bands: Names of the bands at hand, with or without their centres in nm; by default those
+            of Sentinel-2.
         order: See `band_groups`.
 
     Example:
@@ -124,12 +135,13 @@ def group_names(bands: Sequence[str], order: Order) -> list[tuple[str, str, str]
     return [(group[0], group[1], group[2]) for group in groups]
 
 
-def _by_wavelength(bands: Sequence[str]) -> dict[float, str]:
+def _by_wavelength(bands: Iterable[str] | Mapping[str, float | None]) -> dict[float, str]:
     """Wavelength of Sentinel-2 -> the nearest band at hand; each band stands for one only."""
-    centres = {band.name: band.wavelength_nm for band in OPTICAL_BANDS if band.name in bands}
+    if not isinstance(bands, Mapping):
+        bands = {name: WAVELENGTHS.get(name) for name in bands}
     distances = sorted(
         (abs(centre - wave), wave, name)
-        for name, centre in centres.items()
+        for name, centre in bands.items()
         if centre is not None
         for wave in _ALL
     )
@@ -140,15 +152,25 @@ def _by_wavelength(bands: Sequence[str]) -> dict[float, str]:
     return found
 
 
-def _view(chip: Chip, name: str, group: tuple[str, str, str], *, fixed: bool) -> View:
-    channels, limits = [], []
-    for band in group:
+def _limits(
+    chip: Chip, group: Sequence[str], rule: _Order, given: Mapping[str, tuple[float, float]]
+) -> tuple[tuple[float, float], ...]:
+    """(low, high) of each band of a group."""
+    if rule.fixed:
+        fixed = BRIGHTNESS if chip.radiometry.level == "DN" else FIXED
+        return (fixed,) * len(group)
+    return tuple(given.get(band) or _percentiles(chip.band(band)) for band in group)
+
+
+def _view(
+    chip: Chip, name: str, group: tuple[str, str, str], limits: tuple[tuple[float, float], ...]
+) -> View:
+    channels = []
+    for band, (low, high) in zip(group, limits, strict=True):
         values = chip.band(band)
-        low, high = FIXED if fixed else _percentiles(values)
         share = np.clip((values.astype(np.float64) - low) / max(high - low, 1e-6), 0, 1)
         # Truncated, not rounded, as both published builders convert to 8 bit.
         channels.append((np.nan_to_num(share) * 255).astype(np.uint8))
-        limits.append((low, high))
     assert chip.pair.optical is not None
     return View(
         image=np.stack(channels, axis=-1),
@@ -157,7 +179,7 @@ def _view(chip: Chip, name: str, group: tuple[str, str, str], *, fixed: bool) ->
         time=chip.pair.optical.observed if chip.pair.optical.told else None,
         bands=group,
         gsd=chip.gsd,
-        stretch=tuple(limits),
+        stretch=limits,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from earthmind_lab.bands import stand_in
 from earthmind_lab.chip import Chip
 
 NDWI_THRESHOLD = 0.0
@@ -36,12 +37,14 @@ def water_baselines(chip: Chip) -> dict[str, Baseline]:
     """Open water by one rule per sensor: ``ndwi`` (NDWI > 0) and ``vv`` (VV < -17 dB).
 
     Args:
-        chip: Only the rules whose bands it holds are applied.
+        chip: Only the rules whose bands it holds are applied; an index needs reflectance, so
+            never to a chip of brightness (`Radiometry.level` DN).
     """
     found: dict[str, Baseline] = {}
-    if {"green", "nir"} <= set(chip.bands):
+    infrared = stand_in("nir", chip.wavelengths)
+    if "green" in chip.bands and infrared is not None and chip.radiometry.level != "DN":
         # Reflectance below 0 (over-corrected shadow) would flip the sign of the ratio.
-        green, nir = (np.maximum(chip.band(name), 1e-4) for name in ("green", "nir"))
+        green, nir = (np.maximum(chip.band(name), 1e-4) for name in ("green", infrared))
         seen = np.isfinite(green) & np.isfinite(nir)
         ndwi = (green - nir) / (green + nir)
         mask = seen & (ndwi > NDWI_THRESHOLD)

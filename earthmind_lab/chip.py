@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
     from earthmind_lab.aoi import AOI
 
-Level = Literal["TOA", "SR", "unknown"]
+Level = Literal["TOA", "SR", "DN", "unknown"]
 Geometry = Literal["ellipsoid", "terrain_corrected", "unknown"]
+BRIGHTNESS = (0.0, 1.0)
+"""Least and greatest number of optical chips without reflectance (`Radiometry.level` DN), and
+their stretch in pictures: whoever made such files has stretched them already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +37,11 @@ class Radiometry:
     """What the numbers of a chip mean, and how sure that is."""
 
     level: Level | None = None
-    """Reflectance at the top of the atmosphere or at the surface, or undeclared which; None
-    without optical."""
+    """Reflectance at the top of the atmosphere or at the surface, or undeclared which; ``DN``:
+    brightness as a share of what the file can hold, which is no reflectance; None without
+    optical."""
     offset_applied: float | None = None
-    """Offset added to DN x scale (reflectance); None without optical."""
+    """Offset added to DN x scale; None without optical."""
     quantity: Quantity | None = None
     """SAR backscatter; None without SAR."""
     geometry: Geometry | None = None
@@ -108,7 +112,8 @@ class Chip:
     grid: GeoBox
     """Rows, columns, affine and CRS of every array in here."""
     optical: NDArray[np.float32] | None
-    """(band, y, x) reflectance, unclipped; NaN = nodata or border only."""
+    """(band, y, x) reflectance, unclipped (or brightness: `Radiometry.level`); NaN = nodata or
+    border only."""
     sar: NDArray[np.float32] | None
     """(polarisation, y, x) dB; NaN = nodata or border only."""
     bands: tuple[str, ...] = ()
@@ -149,6 +154,16 @@ class Chip:
         from earthmind_lab.grid import gsd_of
 
         return gsd_of(self.grid)
+
+    @property
+    def wavelengths(self) -> dict[str, float | None]:
+        """Optical bands and their centres in nm: the sensor's own, else those of the name."""
+        from earthmind_lab.bands import WAVELENGTHS
+        from earthmind_lab.sensors import SENSORS
+
+        sensor = SENSORS.get(self.pair.optical.sensor) if self.pair.optical else None
+        own = {band.name: band.wavelength_nm for band in sensor.bands} if sensor else {}
+        return {name: own.get(name) or WAVELENGTHS.get(name) for name in self.bands}
 
     def band(self, name: str) -> NDArray[np.float32]:
         """One band or polarisation, (y, x).

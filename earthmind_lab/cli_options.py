@@ -27,7 +27,10 @@ def place(parser: argparse.ArgumentParser) -> None:
         help="sample, a catalog.json, a frozen search, a .parquet file, or a STAC API by name or "
         "address; repeat to try in order",
     )  # fmt: skip
-    group.add_argument("--sensors", default="optical,sar", help="optical, sar or both")
+    group.add_argument(
+        "--sensors", default="optical,sar",
+        help="optical, sar or both, or keys of sensors such as landsat-c2-l2,sentinel-1-rtc",
+    )  # fmt: skip
     group.add_argument("--max-gap", default="6 days", help="between the two scenes")
     group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
     group.add_argument("--gsd", type=_metres, help="pixel size in m; default: the optical scene's")

@@ -2,7 +2,8 @@
 
 A composite is three bands, each stretched from a physical low (0) to a physical high (255),
 the same on every chip, so that a grey value means the same reflectance or backscatter
-everywhere. Pixels without data are black (0).
+everywhere. Pixels without data are black (0). Where a chip lacks a band, the one nearest in
+wavelength stands in (`bands.stand_in`), so that any sensor fills a composite that it can see.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.chip import Chip
+from earthmind_lab.bands import stand_in
+from earthmind_lab.chip import BRIGHTNESS, Chip
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import Modality, View
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-RATIO = "vv-vh"
-"""VV minus VH in dB, the ratio of the powers."""
 MAX_PICTURE_PX = 100_000_000
 """Larger pictures are refused before they are decoded."""
 TINTS = ((0, 174, 255), (255, 140, 0), (190, 80, 255), (60, 220, 90), (255, 60, 120))
@@ -38,42 +38,58 @@ class Composite:
     name: str
     modality: Modality
     bands: tuple[str, str, str]
-    """Band or polarisation per channel."""
+    """Band or polarisation per channel; ``vv-vh`` = VV minus VH in dB, the ratio of the powers."""
     stretch: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
     """(low, high) per channel: reflectance, or dB."""
 
 
-_VV, _VH, _VISIBLE, _INFRARED = (-25.0, 0.0), (-32.0, -7.0), (0.0, 0.3), (0.0, 0.4)
+RATIO = "vv-vh"
+"""VV minus VH in dB, the ratio of the powers."""
+_CO, _CROSS, _RATIO = (-25.0, 0.0), (-32.0, -7.0), (0.0, 15.0)
+"""In dB, for polarisations that come back as they were sent, for the others, and between them."""
+_VISIBLE, _INFRARED = 0.3, 0.4
+"""Highest reflectance: vegetation reaches 0.4 and more from the red edge on."""
+
+
+def _sar(name: str, *bands: str) -> Composite:
+    first, second, third = bands * 3 if len(bands) == 1 else bands
+    ranges = {"vv": _CO, "hh": _CO, "vh": _CROSS, "hv": _CROSS}
+    stretch = (ranges[first], ranges[second], ranges.get(third, _RATIO))
+    return Composite(name=name, modality="sar", bands=(first, second, third), stretch=stretch)
+
+
+def _optical(name: str, *bands: str) -> Composite:
+    first, second, third = bands * 3 if len(bands) == 1 else bands
+    red, green, blue = (
+        (0.0, _VISIBLE if band in ("red", "green", "blue") else _INFRARED)
+        for band in (first, second, third)
+    )
+    return Composite(
+        name=name, modality="optical", bands=(first, second, third), stretch=(red, green, blue)
+    )
+
 
 COMPOSITES = {
     composite.name: composite
     for composite in (
-        Composite(
-            name="vv_vh_ratio",
-            modality="sar",
-            bands=("vv", "vh", RATIO),
-            stretch=(_VV, _VH, (0.0, 15.0)),
-        ),
-        Composite(
-            name="swir_nir_red",
-            modality="optical",
-            bands=("swir16", "nir", "red"),
-            stretch=(_INFRARED, _INFRARED, _VISIBLE),
-        ),
-        Composite(
-            name="true_colour",
-            modality="optical",
-            bands=("red", "green", "blue"),
-            stretch=(_VISIBLE, _VISIBLE, _VISIBLE),
-        ),
-        Composite(name="vv", modality="sar", bands=("vv",) * 3, stretch=(_VV,) * 3),
-        Composite(name="vh", modality="sar", bands=("vh",) * 3, stretch=(_VH,) * 3),
-        Composite(name="hh", modality="sar", bands=("hh",) * 3, stretch=(_VV,) * 3),
-        Composite(name="hv", modality="sar", bands=("hv",) * 3, stretch=(_VH,) * 3),
-        Composite(name="nir", modality="optical", bands=("nir",) * 3, stretch=(_INFRARED,) * 3),
+        _sar("vv_vh_ratio", "vv", "vh", RATIO),
+        _sar("hh_hv_ratio", "hh", "hv", "hh-hv"),
+        _optical("swir_nir_red", "swir16", "nir", "red"),
+        _optical("true_colour", "red", "green", "blue"),
+        _optical("false_colour", "nir", "red", "green"),  # colour infrared: vegetation is red
+        _optical("agriculture", "swir16", "nir", "blue"),
+        _optical("urban", "swir22", "swir16", "red"),
+        _optical("red_edge", "nir", "rededge1", "red"),  # RapidEye's
+        _sar("vv", "vv"),
+        _sar("vh", "vh"),
+        _sar("hh", "hh"),
+        _sar("hv", "hv"),
+        _optical("nir", "nir"),
     )
 }
-"""Every composite by name. Vegetation reaches 0.4 and more in the near infrared."""
+"""Every composite by name."""
+COUNTERPARTS = {"vv_vh_ratio": "hh_hv_ratio", "vv": "hh", "vh": "hv"}
+"""What takes a composite's place where the sensor sends the other polarisation."""
 PREFERRED = ("vv_vh_ratio", "swir_nir_red", "true_colour")
 """What a model is shown unless it wants others, in this order, as far as the bands are there."""
 FALLBACKS = {"sar": ("vv", "hh", "vh", "hv"), "optical": ("nir",)}
@@ -113,17 +129,29 @@ def render(
 def default_composites(chip: Chip, preferred: Sequence[str] = ()) -> tuple[str, ...]:
     """Names of the composites that `render` makes of a chip.
 
-    Those of `preferred` (empty = `PREFERRED`) that the chip has the bands for, in that order, and
-    for a sensor that fills none of them the first of `FALLBACKS` that it fills.
+    Those of `preferred` (empty = `PREFERRED`) that the chip has the bands for, or their
+    `COUNTERPARTS`, in that order, and for a sensor that fills none of them the first of
+    `FALLBACKS` that it fills.
 
     Raises:
         PromptError: An unknown composite.
     """
-    names = [name for name in preferred or PREFERRED if _bands(chip, _composite(name))]
+    wanted = [(name, COUNTERPARTS.get(name, name)) for name in preferred or PREFERRED]
+    filled = [[n for n in names if _bands(chip, _composite(n))][:1] for names in wanted]
+    names = list(dict.fromkeys(name for found in filled for name in found))
     for modality, fallbacks in FALLBACKS.items():
         if not any(COMPOSITES[name].modality == modality for name in names):
             names += [name for name in fallbacks if _bands(chip, COMPOSITES[name])][:1]
     return tuple(names)
+
+
+def fillable(chip: Chip, modality: Modality) -> tuple[str, ...]:
+    """Names of every composite of one sensor that the chip has the bands for."""
+    return tuple(
+        name
+        for name, composite in COMPOSITES.items()
+        if composite.modality == modality and _bands(chip, composite)
+    )
 
 
 def picture_view(picture: str | Path | Image | NDArray[np.uint8]) -> View:
@@ -230,9 +258,11 @@ def _view(chip: Chip, name: str) -> View:
             found=", ".join((*chip.bands, *chip.polarisations)),
             change=f"load it with {', '.join(dict.fromkeys(composite.bands))}",
         )
+    brightness = composite.modality == "optical" and chip.radiometry.level == "DN"
+    stretch = (BRIGHTNESS,) * 3 if brightness else composite.stretch
     channels = [
         _stretch(_channel(chip, band), low, high)
-        for band, (low, high) in zip(bands, composite.stretch, strict=True)
+        for band, (low, high) in zip(bands, stretch, strict=True)
     ]
     scene = chip.pair.optical if composite.modality == "optical" else chip.pair.sar
     return View(
@@ -242,21 +272,28 @@ def _view(chip: Chip, name: str) -> View:
         time=scene.observed if scene is not None and scene.told else None,
         bands=bands,
         gsd=chip.gsd,
-        stretch=composite.stretch,
+        stretch=stretch,
     )
 
 
 def _bands(chip: Chip, composite: Composite) -> tuple[str, ...]:
     """The chip's bands for a composite; empty when one is missing."""
-    held = {*chip.bands, *chip.polarisations}
-    # Sensors without a broad near-infrared band carry the narrow one.
-    names = tuple("nir08" if b == "nir" and b not in held else b for b in composite.bands)
-    needed = {part for name in names for part in (name.split("-") if name == RATIO else [name])}
-    return names if needed <= held else ()
+    if composite.modality == "sar":
+        needed = {part for band in composite.bands for part in band.split("-")}
+        return composite.bands if needed <= set(chip.polarisations) else ()
+    held = chip.wavelengths
+    found = tuple(stand_in(band, held) for band in composite.bands)
+    bands = tuple(band for band in found if band is not None)
+    # Three channels of one band would be grey under the name of a colour composite.
+    return bands if len(set(bands)) == len(set(composite.bands)) and None not in found else ()
 
 
 def _channel(chip: Chip, band: str) -> NDArray[np.float32]:
-    return chip.band("vv") - chip.band("vh") if band == RATIO else chip.band(band)
+    """A band or polarisation, or the difference of two in dB: ``vv-vh``."""
+    if band in chip.bands:
+        return chip.band(band)
+    first, _, second = band.partition("-")
+    return chip.band(first) - chip.band(second) if second else chip.band(first)
 
 
 def _stretch(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:

@@ -195,6 +195,17 @@ def test_baselines_are_the_rules_they_name():
     assert set(water_baselines(make_chip(sar=False))) == {"ndwi"}
 
 
+def test_an_index_needs_reflectance():
+    picture = replace(CHIP, radiometry=replace(CHIP.radiometry, level="DN"))
+    assert set(water_baselines(picture)) == {"vv"}
+
+
+def test_the_narrow_near_infrared_stands_in_for_the_broad_one():
+    names = tuple("nir08" if name == "nir" else name for name in CHIP.bands)
+    found = water_baselines(replace(CHIP, bands=names))["ndwi"]
+    assert (found.mask == LAKES).all()
+
+
 def test_baselines_see_nothing_where_there_is_no_data():
     sar = CHIP.sar.copy()
     sar[:, :5] = np.nan

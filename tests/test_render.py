@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,12 +13,23 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 from shapely.geometry import box
 
+from earthmind_lab import sensors
 from earthmind_lab.aoi import AOI
+from earthmind_lab.band_groups import group_names
+from earthmind_lab.bands import WAVELENGTHS, Band
 from earthmind_lab.chip import Chip, Radiometry
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import View
-from earthmind_lab.render import draw_masks, picture_view, render, save_figure
+from earthmind_lab.render import (
+    COMPOSITES,
+    draw_masks,
+    fillable,
+    picture_view,
+    render,
+    save_figure,
+)
 from earthmind_lab.scene import Scene, ScenePair
+from earthmind_lab.sensors import Sensor
 
 SHAPE = (8, 12)
 GRID = GeoBox(SHAPE, Affine(20, 0, 600000, 0, -20, 4200000), "EPSG:32630")
@@ -111,7 +123,7 @@ def test_nodata_is_black() -> None:
         (OPTICAL, (), ["swir_nir_red", "true_colour"]),
         ((), ("vv", "vh"), ["vv_vh_ratio"]),
         (("red", "green", "blue"), ("vv",), ["true_colour", "vv"]),
-        (("red", "nir08", "swir16"), ("hh", "hv"), ["swir_nir_red", "hh"]),
+        (("red", "nir08", "swir16"), ("hh", "hv"), ["hh_hv_ratio", "swir_nir_red"]),
         (("red", "nir"), (), ["nir"]),
     ],
 )
@@ -123,7 +135,7 @@ def test_defaults_follow_the_bands(
 
 @pytest.mark.parametrize(
     ("polarisations", "names"),
-    [(("vv", "vh"), ["vv", "true_colour"]), (("hh",), ["true_colour", "hh"])],
+    [(("vv", "vh"), ["vv", "true_colour"]), (("hh",), ["hh", "true_colour"])],
 )
 def test_a_model_may_prefer_other_pictures(
     polarisations: tuple[str, ...], names: list[str]
@@ -140,6 +152,85 @@ def test_preferring_what_is_unknown_is_refused() -> None:
 def test_nir08_is_named_where_it_is_used() -> None:
     (view,) = render(make_chip(("red", "nir08", "swir16"), ()))
     assert view.bands == ("swir16", "nir08", "red")
+
+
+@pytest.mark.parametrize(
+    ("bands", "name", "filled"),
+    [
+        (("nir", "red", "green"), "false_colour", ("nir", "red", "green")),
+        (("nir08", "red", "green"), "false_colour", ("nir08", "red", "green")),
+        (("swir16", "nir", "blue"), "agriculture", ("swir16", "nir", "blue")),
+        (("swir22", "swir16", "red"), "urban", ("swir22", "swir16", "red")),
+        (("nir", "rededge1", "red"), "red_edge", ("nir", "rededge1", "red")),
+        (("nir", "rededge2", "red"), "red_edge", None),  # 36 nm off
+        (("nir", "red"), "red_edge", None),  # red is 39 nm off the red edge
+        (("coastal", "green", "red"), "true_colour", None),
+        (("swir16", "red"), "urban", None),
+    ],
+)
+def test_composites_are_filled_by_wavelength(
+    bands: tuple[str, ...], name: str, filled: tuple[str, ...] | None
+) -> None:
+    chip = make_chip(bands, ())
+    if filled is None:
+        assert name not in fillable(chip, "optical")
+        with pytest.raises(PromptError, match=name):
+            render(chip, [name])
+    else:
+        assert render(chip, [name])[0].bands == filled
+
+
+def test_a_band_of_another_name_stands_in_by_the_wavelength_its_sensor_declares(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    centres = {"r": 650.0, "g": 552.0, "b": 470.0, "n": 800.0}
+    camera = Sensor(
+        key="optical-camera", title="", modality="optical",
+        bands=tuple(Band(name=n, gsd=1.0, wavelength_nm=w) for n, w in centres.items()),
+    )  # fmt: skip
+    monkeypatch.setitem(sensors._TABLE, "optical-camera", camera)
+    chip = make_chip(tuple(centres), ())
+    assert chip.wavelengths == dict.fromkeys(centres)
+    assert fillable(chip, "optical") == ()
+    assert chip.pair.optical is not None
+    scene = replace(chip.pair.optical, sensor="optical-camera")
+    chip = replace(chip, pair=replace(chip.pair, optical=scene))
+    assert chip.wavelengths == centres
+    assert fillable(chip, "optical") == ("true_colour",)
+    assert render(chip)[0].bands == ("r", "g", "b")
+    assert group_names(chip.wavelengths, "benchmark")[0] == ("r", "g", "b")
+
+
+def test_hh_and_hv_have_the_pictures_of_vv_and_vh() -> None:
+    (view,) = render(make_chip((), ("hh", "hv")))
+    assert (view.name, view.bands) == ("hh_hv_ratio", ("hh", "hv", "hh-hv"))
+    assert view.stretch == COMPOSITES["vv_vh_ratio"].stretch
+    # Both -10 dB: of -25..0, of -32..-7, and no ratio.
+    assert view.image[4, 4].tolist() == [153, 224, 0]
+    assert fillable(make_chip((), ("hh", "hv")), "sar") == ("hh_hv_ratio", "hh", "hv")
+
+
+def test_a_model_sees_the_other_polarisation_in_the_place_of_the_one_it_knows() -> None:
+    names = [v.name for v in render(make_chip(OPTICAL, ("hh", "hv")), preferred=("vv", "vh"))]
+    assert names == ["hh", "hv", "nir"]
+
+
+def test_brightness_is_shown_as_it_is() -> None:
+    chip = make_chip(("red", "green", "blue"), ("vv", "vh"))
+    chip = replace(chip, radiometry=replace(chip.radiometry, level="DN"))
+    sar, colour = render(chip, ["vv_vh_ratio", "true_colour"])
+    assert colour.stretch == ((0.0, 1.0),) * 3
+    assert colour.image[4, 4].tolist() == [26, 51, 77]  # 0.1, 0.2, 0.3
+    assert sar.stretch[0] == (-25, 0)
+
+
+def test_every_composite_reads_physical_limits() -> None:
+    for name, composite in COMPOSITES.items():
+        assert composite.name == name
+        unit = range(-40, 16) if composite.modality == "sar" else (0, 0.3, 0.4)
+        assert all(low in unit and high in unit and low < high for low, high in composite.stretch)
+        if composite.modality == "optical":
+            assert set(composite.bands) <= set(WAVELENGTHS)
 
 
 def test_a_single_polarisation_is_grey() -> None:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from earthmind_lab import sensors
+from earthmind_lab.bands import OPTICAL_BANDS, Band
 from earthmind_lab.errors import SearchError
-from earthmind_lab.sensors import (
-    OPTICAL_BANDS,
-    SENSORS,
-    boa_offset,
-)
+from earthmind_lab.sensors import SENSORS, Sensor, add_sensor, boa_offset
 
 
 def test_the_table_is_whole():
@@ -17,12 +17,17 @@ def test_the_table_is_whole():
         "sentinel-1-grd",
         "sentinel-1-rtc",
         "sentinel-1-sigma0",
+        "hls-l30",
+        "hls-s30",
+        "landsat-c2-l2",
+        "naip",
         "sar-sigma0",
         "sar-gamma0",
     }
     for key, sensor in SENSORS.items():
         assert sensor.key == key
-        assert sensor.gsd == 10.0
+        assert sensor.collections == tuple(map(str.lower, sensor.collections))
+        assert sensor.mask is None or sensor.band(sensor.mask.band)
         assert len({band.name for band in sensor.bands}) == len(sensor.bands)
     assert SENSORS["sentinel-2-l2a"].level == "SR"
     assert SENSORS["sentinel-2-l1c"].level == "TOA"
@@ -58,3 +63,69 @@ def test_a_band_that_is_not_there():
 )
 def test_offset_of_a_baseline(baseline, offset):
     assert boa_offset(baseline) == offset
+
+
+def test_band_numbers_are_each_sensor_s_own():
+    held = {key: SENSORS[key].words for key in ("hls-l30", "hls-s30", "landsat-c2-l2-tm")}
+    assert {key: words["b5"] for key, words in held.items()} == {
+        "hls-l30": "nir08",
+        "hls-s30": "rededge1",
+        "landsat-c2-l2-tm": "swir16",
+    }
+    assert SENSORS["landsat-c2-l2"].words["srb2"] == "blue"
+    assert SENSORS["landsat-c2-l2-tm"].words["srb2"] == "green"
+    assert not {"b10", "b11", "lwir11"} & set(held["hls-l30"])
+
+
+def test_native_gsd():
+    found = {
+        key: SENSORS[key].gsd for key in ("sentinel-2-l2a", "hls-s30", "landsat-c2-l2", "naip")
+    }
+    assert list(found.values()) == [10, 30, 30, 0.6]
+
+
+CAMERA = Sensor(
+    key="camera",
+    title="Camera",
+    modality="optical",
+    bands=(Band(name="red", gsd=1.0),),
+    names=("flyer-?",),
+)
+
+
+@pytest.fixture
+def table():
+    before = dict(sensors._TABLE)
+    yield SENSORS
+    sensors._TABLE.clear()
+    sensors._TABLE.update(before)
+
+
+def test_a_sensor_is_added_and_replaced_by_its_key(table):
+    assert add_sensor(CAMERA) is CAMERA and table["camera"] is CAMERA
+    better = replace(CAMERA, title="Better camera")
+    add_sensor(better)
+    assert table["camera"].title == "Better camera"
+    assert better.is_named(["flyer1"]) and not better.is_named(["flyer12", "a-flyer1"])
+    with pytest.raises(TypeError):
+        table["camera"] = CAMERA
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"key": "sentinel-2-l2a"}, "there is one of this key"),
+        ({"key": "My Camera"}, "lower-case"),
+        ({"key": ""}, "lower-case"),
+        ({"bands": ()}, "bands none"),
+        ({"bands": CAMERA.bands * 2}, "bands red, red"),
+        ({"names": ()}, "nothing tells its items"),
+        ({"modality": "sar", "quantity": "sigma0"}, "both its quantity and its convention"),
+        ({"modality": "sar", "convention": "power"}, "both its quantity and its convention"),
+    ],
+)
+def test_a_sensor_that_says_too_little_is_refused(table, wrong, message):
+    before = dict(table)
+    with pytest.raises(SearchError, match=message):
+        add_sensor(replace(CAMERA, **wrong))
+    assert dict(table) == before

@@ -21,6 +21,7 @@ from earthmind_lab.data.access import Access
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.items import scenes_or_problem, shares_area
 from earthmind_lab.data.known import KNOWN, Known
+from earthmind_lab.data.limits import MODALITIES
 from earthmind_lab.data.web import Web, WebError
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable
 from earthmind_lab.scene import Scene
@@ -86,7 +87,8 @@ class ApiCatalog:
                 of its scenes.
             start: Earliest time, UTC, inclusive; None = open.
             end: Latest time, UTC, inclusive; None = open.
-            modality: ``optical`` or ``sar`` asks for these collections only.
+            modality: ``optical`` or ``sar`` asks for these collections only, the key of a sensor
+                for those that hold its product.
 
         Raises:
             AccessDenied: The API wants an account.
@@ -187,18 +189,20 @@ class ApiCatalog:
 
     def _collections(self, modality: str | None) -> tuple[str, ...] | None:
         """To ask for: () = it has none of this kind, None = whatever it has."""
-        if self.known is not None and modality is not None:
-            return self.known.optical if modality == "optical" else self.known.sar
-        if self.known is not None:
-            return (*self.known.optical, *self.known.sar)
-        offered = self._offered
+        known = self.known
+        if known is not None and modality in MODALITIES:
+            return known.optical if modality == "optical" else known.sar
+        if known is not None and modality is None:
+            return (*known.optical, *known.sar)
         wanted = {
             name
             for sensor in SENSORS.values()
-            if modality in (None, sensor.modality)
+            if modality in (None, sensor.modality, sensor.key)
             for name in sensor.collections
         }
-        return tuple(sorted(offered & wanted)) or None
+        offered = self._offered if known is None else {*known.optical, *known.sar, *known.more}
+        found = tuple(sorted(name for name in offered if name.lower() in wanted))
+        return found or (None if known is None else ())
 
     @cached_property
     def _offered(self) -> set[str]:

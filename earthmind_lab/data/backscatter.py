@@ -14,10 +14,8 @@ from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.radiometry import Scaling, number, numbers
 from earthmind_lab.errors import RadiometryUnknown
 from earthmind_lab.scene import Scene
-from earthmind_lab.sensors import SENSORS
+from earthmind_lab.sensors import SENSORS, Convention, Quantity
 
-Convention = Literal["power", "amplitude", "dB"]
-Quantity = Literal["sigma0", "gamma0", "gamma0_rtc"]
 Geometry = Literal["ellipsoid", "terrain_corrected", "unknown"]
 SAR_FLOOR_DB = -50.0
 """Below any sensor's noise floor: where a product holds less, it holds calm water or the rest
@@ -40,8 +38,9 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
 
     In this order: the card4l/ceos-ard fields of the item, the known collection, the unit of
     the band, which says dB or power, and beside it the band's own description, which may name
-    sigma0 or gamma0. Product type and the description of an item or asset are never asked:
-    catalogs copy them from the product that the raster was made from.
+    sigma0 or gamma0; without a unit, what the table of sensors says. Product type and the
+    description of an item or asset are never asked: catalogs copy them from the product that the
+    raster was made from.
 
     Raises:
         RadiometryUnknown: Nothing declares it.
@@ -53,6 +52,9 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
     convention = _convention(_field(ref, "measurement_convention")) or _unit_convention(ref)
     if convention is None and source.startswith("collection") and quantity:
         convention = "power"
+    rule = SENSORS.get(scene.sensor)
+    if quantity is None and convention is None and rule is not None and rule.convention:
+        quantity, convention, source = rule.quantity, rule.convention, f"rule of {rule.title}"
     if quantity is None and convention is not None:
         quantity, source = _band_quantity(ref), "unit of the band"
     if convention is None or quantity is None:
@@ -67,6 +69,8 @@ def sar_meaning(scene: Scene, ref: AssetRef) -> SarMeaning:
         )
     reason = f"{source}: {quantity}, {convention}"
     geometry = _sar_geometry(ref, quantity)
+    if geometry == "unknown" and source.startswith("rule") and rule is not None:
+        geometry = rule.geometry or "unknown"
     return SarMeaning(quantity=quantity, convention=convention, geometry=geometry, reason=reason)
 
 
@@ -103,12 +107,20 @@ def sar_scaling(
         file_nodata: Nodata value of the file.
 
     Raises:
-        RadiometryUnknown: Whole numbers and nothing that declares their scale.
+        RadiometryUnknown: Whole numbers and nothing that declares their scale, or complex ones.
     """
+    if np.dtype(dtype).kind == "c":
+        raise RadiometryUnknown(
+            f"The numbers in {ref.name} are complex: waves, not yet backscatter.",
+            found=dtype,
+            change="a detected product of the same scene, such as GRD, RTC or GEO",
+        )
     fields = ref.fields
     in_item = fields.get("scale") is not None
     in_file = file_scaling is not None and file_scaling != (1.0, 0.0)
-    if np.dtype(dtype).kind in "iu" and not in_item and not in_file:
+    sensor = SENSORS.get(scene.sensor)
+    by_rule = sensor is not None and sensor.scale != 1.0
+    if np.dtype(dtype).kind in "iu" and not (in_item or in_file or by_rule):
         raise RadiometryUnknown(
             f"The numbers in {ref.name} are uncalibrated counts.",
             found=f"{dtype} without a scale",
@@ -117,7 +129,8 @@ def sar_scaling(
     scale, offset = number(fields.get("scale"), 1.0), number(fields.get("offset"), 0.0)
     if file_scaling is not None and in_file and not in_item:
         scale, offset = file_scaling
-    sensor = SENSORS.get(scene.sensor)
+    elif sensor is not None and by_rule and not in_item:
+        scale, offset = sensor.scale, sensor.offset or 0.0
     # The fill of a sensor's counts (0 in GRD) is a value like any other once they are calibrated.
     usual = sensor.nodata if sensor is not None and sensor.quantity is not None else None
     stated = (fields.get("nodata"), file_nodata, usual)

@@ -24,6 +24,7 @@ from earthmind_lab.chip import LoadPlan
 from earthmind_lab.data.items import local_path
 from earthmind_lab.errors import AssetUnavailable
 from earthmind_lab.scene import Scene, ScenePair
+from earthmind_lab.sensors import SENSORS
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -91,6 +92,8 @@ def _inputs(pair: ScenePair, aoi: AOI) -> dict[str, Any]:
         "aoi": aoi.geometry,
         "optical": pair.optical,
         "sar": pair.sar,
+        # What users add to the table (`add_sensor`) may change from one run to the next.
+        "sensors": [repr(SENSORS.get(scene.sensor)) for scene in pair.scenes],
         "files": [_state(href) for scene in pair.scenes for href in sorted(set(_hrefs(scene)))],
     }
 

@@ -57,7 +57,10 @@ class Catalog(Protocol):
         end: datetime | None = None,
         modality: str | None = None,
     ) -> list[Scene]:
-        """Scenes that meet the AOI, the times and the modality; None leaves that side open."""
+        """Scenes that meet the AOI, the times and the modality; None leaves that side open.
+
+        In place of a modality, the key of one sensor does.
+        """
 
     def near(self, aoi: AOI, start: datetime, end: datetime, modality: str, /) -> list[Scene]:
         """Scenes of an AOI around some dates: what an empty search looks at."""
@@ -161,13 +164,18 @@ class Sources:
         catalog = self.by_modality.get(modality)
         if catalog is None:
             return []
-        start, end = (limits.start, limits.end) if limits else (None, None)
-        return catalog.search(aoi, start, end, modality)
+        if limits is None:
+            return catalog.search(aoi, modality=modality)
+        kinds = limits.kinds(modality)
+        return [s for k in kinds for s in catalog.search(aoi, limits.start, limits.end, k)]
 
     def near(self, modality: str, aoi: AOI, limits: Limits) -> list[Scene]:
         """Scenes of one modality in the AOI, around the dates as far as the catalog looks."""
         catalog = self.by_modality.get(modality)
-        return catalog.near(aoi, limits.start, limits.end, modality) if catalog else []
+        if catalog is None:
+            return []
+        kinds = limits.kinds(modality)
+        return [s for k in kinds for s in catalog.near(aoi, limits.start, limits.end, k)]
 
 
 def _open(source: Any, reader: Reader | None) -> Catalog:

@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 from earthmind_lab.aoi import AOI, AOILike
+from earthmind_lab.bands import SAR_BANDS
 from earthmind_lab.data.assets import assets_of
 from earthmind_lab.data.catalogs import CatalogLike
 from earthmind_lab.data.limits import MODALITIES, DatesLike, parse_dates
@@ -27,7 +28,6 @@ from earthmind_lab.data.reflectance import optical_level
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.errors import NoPairFound, SearchError
 from earthmind_lab.scene import ChangePair, Scene, ScenePair
-from earthmind_lab.sensors import SAR_BANDS
 
 MAY_DIFFER = ("orbit", "mode", "polarisation", "processing")
 """What a user may let differ between two SAR scenes."""
@@ -184,7 +184,8 @@ def _change(before: ScenePair, after: ScenePair, allowed: frozenset[str]) -> Cha
     if before.optical and after.optical:
         level = _level(before.optical)
         reasons.append(
-            f"The reflectance is {level} at both times." if level else
+            "Both hold brightness, which is no reflectance: it is compared by eye." if level == "DN"
+            else f"The reflectance is {level} at both times." if level else
             "Nothing tells whether the reflectance is of the top of the atmosphere or the surface."
         )  # fmt: skip
         reasons += _season(before.optical, after.optical)

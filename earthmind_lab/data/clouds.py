@@ -1,8 +1,10 @@
-"""Cloud inside an AOI, from a scene's own mask: ``scl``, else ``cloud``.
+"""Cloud inside an AOI, from the mask that comes with a scene.
 
 The mask is sampled in its own pixel space, coarsely where the AOI is large: shares need no more.
-SCL 3, 8, 9, 10 are cloud or shadow, 0 and 1 unobserved, snow is clear and counted apart. Of a
-scene of several items, what one mask leaves unobserved is taken from the next.
+What its values mean is said by the item (``classification:bitfields``), else by the table of
+sensors (`QualityMask`), else, for an asset ``cloud``, by its classes or its numbers. Shadow and
+the rim of a cloud count as cloud; snow is clear and counted apart. Of a scene of several
+items, what one mask leaves unobserved is taken from the next.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.bands import QUALITY_MASKS, QualityMask
 from earthmind_lab.data.agreement import check_agreement
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.files import Reader
@@ -27,6 +30,7 @@ from earthmind_lab.data.resample import whole_raster
 from earthmind_lab.errors import AssetUnavailable
 from earthmind_lab.grid import placeless
 from earthmind_lab.scene import Scene
+from earthmind_lab.sensors import SENSORS
 
 if TYPE_CHECKING:
     from affine import Affine
@@ -36,9 +40,10 @@ MASK_SIDE = 512
 """A mask is read with at most this many samples per side; shares need no more."""
 WHOLE_SIDE = 2048
 """A whole cloud raster is thinned to this side before its greatest value is taken."""
+MASK_BITS = 32
+"""Masks of more bits than this are none."""
 MASK_MAX = 3
 """Whole numbers beyond this are per cent, not a few classes."""
-SCL_CLOUD, SCL_UNOBSERVED, SCL_SNOW = (3, 8, 9, 10), (0, 1), 11
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +121,7 @@ class Mask:
 
 
 def clear_share(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Clear | None:
-    """Cloud inside the AOI from the scene's own mask (``scl``, else ``cloud``).
+    """Cloud inside the AOI from the scene's own mask.
 
     Args:
         scene: Optical scene.
@@ -134,7 +139,7 @@ def clear_share(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Clear |
 
 
 def read_mask(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Mask | None:
-    """Sample the scene's ``scl`` (else ``cloud``) asset over the AOI.
+    """Sample the scene's mask over the AOI: its sensor's own, else ``scl``, else ``cloud``.
 
     Raises:
         AssetUnavailable: The raster is missing, broken or not on a map.
@@ -144,37 +149,39 @@ def read_mask(scene: Scene, aoi: AOI, reader: Reader | None = None) -> Mask | No
     held = frozen_mask(scene, aoi)
     if held is not None:
         return held
-    kind = "scl" if "scl" in scene.assets else "cloud" if "cloud" in scene.assets else None
-    if kind is None:
+    sensor = SENSORS.get(scene.sensor)
+    rules = (sensor.mask if sensor else None, *QUALITY_MASKS)
+    rule = next((mask for mask in rules if mask and mask.band in scene.assets), None)
+    if rule is None and "cloud" not in scene.assets:
         return None
-    first, *others = (
-        _read_one(ref, kind, aoi, reader or Reader()) for ref in assets_of(scene, kind)
-    )
+    refs = assets_of(scene, rule.band if rule else "cloud")
+    first, *others = (_read_one(ref, rule, aoi, reader or Reader()) for ref in refs)
     for other in others:
         first = first.filled(other)
     return first
 
 
-def _read_one(ref: AssetRef, kind: str, aoi: AOI, reader: Reader) -> Mask:
-    """The mask of one item."""
-    classes = _classes(ref) if kind == "cloud" else []
-    values, inside, valid, rasterise, least, place = _sample(
-        ref, aoi, kind == "cloud" and not classes, reader
-    )
-    if kind == "scl":
-        known = valid & (values <= SCL_SNOW) & ~np.isin(values, SCL_UNOBSERVED)
-        cloud, snow = np.isin(values, SCL_CLOUD), values == SCL_SNOW
+def _read_one(ref: AssetRef, known: QualityMask | None, aoi: AOI, reader: Reader) -> Mask:
+    """The mask of one item; `known` = how the table says that it reads."""
+    rule = _declared_bits(ref, known) or known or _declared_classes(ref)
+    values, inside, valid, rasterise, least, place = _sample(ref, aoi, rule is None, reader)
+    if rule is None:
+        cloud = np.asarray(values != 0 if least is None else values >= least, bool)
+        observed, snow = valid, np.zeros_like(valid)
     else:
-        unobserved, cloud = _read_cloud(values, classes, least)
-        known, snow = valid & ~unobserved, np.zeros_like(valid)
+        cloud, snow, unobserved = (
+            _among(values, each, rule) for each in (rule.cloud, rule.snow, rule.unobserved)
+        )
+        observed = valid & ~unobserved
+        observed &= True if rule.most is None else values <= rule.most
     return Mask(
         inside=inside,
-        observed=known,
+        observed=observed,
         cloud=cloud,
         snow=snow,
         rasterise=rasterise,
         place=place,
-        title=str(ref.asset.get("title") or kind),
+        title=str(ref.asset.get("title") or ref.band),
     )
 
 
@@ -277,14 +284,68 @@ def _clip(first: int, count: int, step: int, size: int) -> tuple[slice, tuple[in
     return slice(low, high), (start, min(step * (high - low), size - start))
 
 
-def _classes(ref: AssetRef) -> list[Mapping[str, Any]]:
-    """The classes that a cloud asset declares; empty where it declares none."""
+def _among(
+    values: NDArray[Any], wanted: tuple[int, ...], rule: QualityMask
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Where a value is one of some classes, or has one of some bits."""
+    if rule.bits:
+        flags = sum(1 << bit for bit in set(wanted))
+        return np.asarray(np.nan_to_num(values).astype(np.int64) & flags, bool)
+    return np.isin(values, np.asarray(wanted, int))
+
+
+def _declared(ref: AssetRef, field: str) -> list[Mapping[str, Any]]:
+    """What a mask asset, or one of its bands, declares in a field; empty where it declares none."""
     bands = ref.asset.get("bands") or ref.asset.get("raster:bands")
     holders = [ref.asset, *(bands if isinstance(bands, list) else ())]
-    declared = (h.get("classification:classes") for h in holders if isinstance(h, Mapping))
-    classes = next(filter(None, declared), None)
-    listed = classes if isinstance(classes, list) else []
-    return [c for c in listed if isinstance(c, Mapping) and isinstance(c.get("value"), int)]
+    declared = (h.get(field) for h in holders if isinstance(h, Mapping))
+    entries = next(filter(None, declared), None)
+    return [e for e in entries if isinstance(e, Mapping)] if isinstance(entries, list) else []
+
+
+def _declared_classes(ref: AssetRef) -> QualityMask | None:
+    """``classification:classes``: what a value means."""
+    classes = [c for c in _declared(ref, "classification:classes") if _whole(c.get("value"))]
+    return _rule({c["value"]: _name(c) for c in classes}, ref.band, bits=False)
+
+
+def _declared_bits(ref: AssetRef, known: QualityMask | None) -> QualityMask | None:
+    """``classification:bitfields``: what a bit means; longer fields grade what bits say."""
+    fields = _declared(ref, "classification:bitfields")
+    bits = [f for f in fields if f.get("length") == 1 and f.get("offset") in range(MASK_BITS)]
+    rule = _rule({f["offset"]: _name(f) for f in bits}, ref.band, bits=True)
+    if rule is None or not rule.cloud:
+        return None
+    return replace(rule, most=known.most if known else None)
+
+
+def _rule(names: Mapping[int, str], band: str, *, bits: bool) -> QualityMask | None:
+    """What classes or bits of these names mean."""
+    if not names:
+        return None
+
+    def called(pattern: re.Pattern[str]) -> tuple[int, ...]:
+        return tuple(v for v, name in names.items() if pattern.search(name))
+
+    free = called(_FREE)
+    cloud = tuple(value for value in called(_CLOUDY) if value not in free)
+    snow = tuple(value for value in called(_SNOWY) if value not in free)
+    return QualityMask(band=band, cloud=cloud, snow=snow, unobserved=called(_LOST), bits=bits)
+
+
+_LOST = re.compile(r"no ?data|fill|unobserved|invalid")
+_CLOUDY = re.compile(r"cloud|shadow|cirrus")
+_SNOWY = re.compile(r"\b(snow|ice)\b")
+_FREE = re.compile(r"^(clear|no\b|not\b|non\b)|free")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
+
+
+def _name(declared: Mapping[str, Any]) -> str:
+    name = declared.get("name") or declared.get("title") or declared.get("description") or ""
+    return re.sub(r"[-_\s]+", " ", str(name).lower())
 
 
 def _least_cloud(ref: AssetRef, source: Raster) -> float | None:
@@ -306,30 +367,3 @@ def _least_cloud(ref: AssetRef, source: Raster) -> float | None:
         return 0.5
     likely = re.search(r"probab|%|\bper ?cent", text) is not None
     return 50.0 if likely or most > MASK_MAX else None
-
-
-def _read_cloud(
-    values: NDArray[Any], classes: list[Mapping[str, Any]], least: float | None
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(unobserved, cloud) of a cloud asset: by its declared classes, as a probability, or 0/1."""
-    if classes:
-        names = {c["value"]: _class_name(c) for c in classes}
-        lost = [value for value, name in names.items() if _LOST.search(name)]
-        dark = [v for v, name in names.items() if _CLOUDY.search(name) and not _FREE.search(name)]
-        return _among(values, lost), _among(values, dark)
-    nothing = np.zeros(values.shape, bool)
-    return nothing, np.asarray(values != 0 if least is None else values >= least, bool)
-
-
-_LOST = re.compile(r"no ?data|fill|unobserved|invalid")
-_CLOUDY = re.compile(r"cloud|shadow|cirrus")
-_FREE = re.compile(r"^(clear|no\b|not\b|non\b)|free")
-
-
-def _among(values: NDArray[Any], classes: list[int]) -> NDArray[np.bool_]:
-    return np.isin(values, np.asarray(classes, int))
-
-
-def _class_name(declared: Mapping[str, Any]) -> str:
-    name = declared.get("name") or declared.get("title") or declared.get("description") or ""
-    return re.sub(r"[-_\s]+", " ", str(name).lower())

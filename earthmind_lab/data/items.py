@@ -19,6 +19,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry import box, shape
 from shapely.geometry.base import BaseGeometry
 
+from earthmind_lab.bands import MASKS
 from earthmind_lab.data.recognise import item_field, recognise
 from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable, EarthMindError
 from earthmind_lab.scene import Scene
@@ -211,7 +212,7 @@ def _hrefs(item: Mapping[str, Any], keys: Mapping[str, str], where: Path | str) 
             found[band] = resolve_href(item["assets"][key]["href"], where)
         except AssetUnavailable as error:
             refused.append(str(error))
-    if not set(found) - {"scl", "cloud"}:
+    if not set(found) - set(MASKS):
         raise CatalogUnavailable("None of its files can be opened.", found=refused[0])
     return found
 

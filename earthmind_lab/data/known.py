@@ -22,6 +22,8 @@ class Known:
     """Collections that are searched for optical scenes."""
     sar: tuple[str, ...] = ()
     """Collections that are searched for SAR scenes."""
+    more: tuple[str, ...] = ()
+    """Collections that are searched where their sensor is asked for by its key."""
     access: Literal["open", "key", "requester-pays"] = "open"
     """What its pixels cost; searching is free everywhere."""
     settings: tuple[str, ...] = ()
@@ -34,23 +36,25 @@ KNOWN = (
         name="earth-search", title="Element 84 Earth Search (optical open, SAR requester-pays)",
         url="https://earth-search.aws.element84.com/v1",
         optical=("sentinel-2-l2a",), sar=("sentinel-1-grd",),
+        more=("sentinel-2-l1c", "landsat-c2-l2", "naip"),
         access="requester-pays", settings=_AWS_KEYS,
     ),
     Known(
         name="planetary-computer", title="Microsoft Planetary Computer",
         url="https://planetarycomputer.microsoft.com/api/stac/v1",
         optical=("sentinel-2-l2a",), sar=("sentinel-1-rtc",),
+        more=("hls2-l30", "hls2-s30", "landsat-c2-l2", "naip", "sentinel-1-grd"),
     ),
     Known(
         name="copernicus", title="Copernicus Data Space Ecosystem",
         url="https://stac.dataspace.copernicus.eu/v1",
-        optical=("sentinel-2-l2a",), sar=("sentinel-1-grd",),
+        optical=("sentinel-2-l2a",), sar=("sentinel-1-grd",), more=("sentinel-2-l1c",),
         access="key", settings=("CDSE_S3_ACCESS_KEY", "CDSE_S3_SECRET_KEY"),
     ),
     Known(
         name="digital-earth-africa", title="Digital Earth Africa",
         url="https://explorer.digitalearth.africa/stac",
-        optical=("s2_l2a",), sar=("s1_rtc",),
+        optical=("s2_l2a",), sar=("s1_rtc",), more=("ls5_sr", "ls7_sr", "ls8_sr", "ls9_sr"),
     ),
     Known(
         name="opera", title="OPERA RTC-S1 at NASA's Alaska Satellite Facility (SAR)",

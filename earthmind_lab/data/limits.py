@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, TypeAlias
 
 from earthmind_lab.errors import SearchError
+from earthmind_lab.scene import Scene
+from earthmind_lab.sensors import SENSORS
 
 Day: TypeAlias = str | date | datetime
 
@@ -53,8 +55,24 @@ class Limits:
     """Per cent of cloud and shadow inside the AOI."""
     modalities: tuple[str, ...]
     """``optical``, ``sar`` or both, in this order."""
+    sensors: tuple[str, ...] = ()
+    """Keys of `SENSORS` that alone will do; where a modality has none in here, any of it."""
     around: Around | None = None
     """The date that scenes should be near."""
+
+    def kinds(self, modality: str) -> tuple[str, ...]:
+        """What to ask a catalog for: the sensors of a modality, or the modality itself."""
+        keys = tuple(key for key in self.sensors if SENSORS[key].modality == modality)
+        return keys or (modality,)
+
+    def takes(self, scene: Scene) -> bool:
+        """Whether a scene is of a sensor that was asked for."""
+        return bool({scene.modality, scene.sensor} & set(self.kinds(scene.modality)))
+
+    def name(self, modality: str) -> str:
+        """What was asked for of a modality, for messages."""
+        words = {"sar": "SAR", "optical": "optical"}
+        return " or ".join(words.get(kind) or SENSORS[kind].title for kind in self.kinds(modality))
 
     @property
     def start(self) -> datetime:
@@ -69,7 +87,7 @@ class Limits:
     @property
     def asked(self) -> str:
         """For messages."""
-        kinds = " and ".join("SAR" if kind == "sar" else kind for kind in self.modalities)
+        kinds = " and ".join(self.name(kind) for kind in self.modalities)
         when = f"from {self.first} to {self.last}" if self.first < self.last else f"on {self.first}"
         return f"{kinds} scenes {when}"
 
@@ -125,20 +143,29 @@ def parse_gap(gap: str | timedelta) -> timedelta:
 
 
 def parse_sensors(sensors: str | Iterable[str]) -> tuple[str, ...]:
-    """``optical``, ``sar`` or both, in this order.
+    """What was asked for, optical before SAR: modalities, or keys of `SENSORS` in their place.
 
     Raises:
         SearchError: Anything else.
 
-    >>> parse_sensors("sar,optical")
-    ('optical', 'sar')
+    >>> parse_sensors("sar,optical"), parse_sensors(["sentinel-1-rtc", "hls-l30", "hls-s30"])
+    (('optical', 'sar'), ('hls-l30', 'hls-s30', 'sentinel-1-rtc'))
     """
-    change = "sensors='optical,sar', 'optical' or 'sar'"
     parts = re.split(r"[,+\s]+", sensors.strip()) if isinstance(sensors, str) else list(sensors)
     asked = {str(part).strip().lower() for part in parts}
-    if not asked or asked - set(MODALITIES):
-        raise SearchError(f"The sensors {sensors!r} are not known.", change=change)
-    return tuple(kind for kind in MODALITIES if kind in asked)
+    found: list[str] = []
+    for modality in MODALITIES:
+        keys = [key for key, sensor in SENSORS.items() if sensor.modality == modality]
+        named = [key for key in keys if key in asked - set(MODALITIES)]
+        found += named or ([modality] if modality in asked else [])
+        asked -= {modality, *named}
+    if asked or not found:
+        raise SearchError(
+            f"The sensors {sensors!r} are not known.",
+            found=", ".join(sorted(asked)) or None,
+            change=f"sensors='optical,sar', 'optical' or 'sar', or keys: {', '.join(SENSORS)}",
+        )
+    return tuple(found)
 
 
 def parse_around(around: Day) -> Around:
@@ -183,6 +210,7 @@ def limits_of(
     Raises:
         SearchError: One of them makes no sense; the message says which.
     """
+    asked = parse_sensors(sensors)
     centre = None if around is None else parse_around(around)
     if dates is None and centre is not None:
         first, last = _window(centre, purpose)
@@ -198,9 +226,14 @@ def limits_of(
         last=last,
         max_gap=parse_gap(max_gap),
         max_cloud=float(max_cloud),
-        modalities=parse_sensors(sensors),
+        modalities=tuple(k for k in MODALITIES if k in {_modality(each) for each in asked}),
+        sensors=tuple(each for each in asked if each not in MODALITIES),
         around=centre,
     )
+
+
+def _modality(asked: str) -> str:
+    return asked if asked in MODALITIES else SENSORS[asked].modality
 
 
 def _window(centre: Around, purpose: str) -> tuple[date, date]:

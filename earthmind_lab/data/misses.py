@@ -180,12 +180,14 @@ def outside_all(aoi: AOI, limits: Limits, sources: Sources) -> SearchError:
             f"in {NEAR_DAYS} days around the dates{sources.unread}.",
             change="other dates, another AOI, or another catalog",
         )
-    everywhere = {kind: sources.search(kind) for kind in limits.modalities}
+    everywhere = {
+        kind: [scene for scene in sources.search(kind) if limits.takes(scene)]
+        for kind in limits.modalities
+    }
     for kind in limits.modalities:
-        name = "SAR" if kind == "sar" else kind
         if not everywhere[kind]:
             return NoScenesFound(
-                f"The catalog {sources.name!r} holds no {name} scene{sources.unread}.",
+                f"The catalog {sources.name!r} holds no {limits.name(kind)} scene{sources.unread}.",
                 change=_without(kind, limits) or "another catalog",
             )
     empty = [
@@ -193,7 +195,7 @@ def outside_all(aoi: AOI, limits: Limits, sources: Sources) -> SearchError:
         for kind in limits.modalities
         if not any(shares_area(s.footprint, aoi.geometry) for s in everywhere[kind])
     ]
-    names = " and ".join("SAR" if kind == "sar" else kind for kind in empty)
+    names = " and ".join(limits.name(kind) for kind in empty)
     count = sum(len(everywhere[kind]) for kind in empty)
     place, scenes = _nearest_place(aoi, limits, everywhere)
     found = change = None
@@ -259,7 +261,7 @@ def _kind(scene: Scene) -> str:
 
 
 def _kinds(limits: Limits) -> str:
-    return " and ".join("SAR" if kind == "sar" else kind for kind in limits.modalities)
+    return " and ".join(limits.name(kind) for kind in limits.modalities)
 
 
 def _when(scene: Scene) -> str:

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.bands import MASKS
 from earthmind_lab.data.own_header import outline, outside
 from earthmind_lab.data.plan import MAX_SIDE_PX
 from earthmind_lab.data.recognise import band_name
 from earthmind_lab.errors import GridMismatch, LoadError
 from earthmind_lab.grid import gsd_of, placeless, snap_to
-from earthmind_lab.sensors import MASKS
 from earthmind_lab.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from earthmind_lab.bands import MASKS, OPTICAL_BANDS, SAR_BANDS
 from earthmind_lab.data.own_header import FileBand, Header
 from earthmind_lab.data.recognise import band_name
 from earthmind_lab.errors import LoadError
-from earthmind_lab.sensors import MASKS, OPTICAL_BANDS, SAR_BANDS
 
 BandsLike: TypeAlias = "str | Sequence[str] | Mapping[str, int | str]"
 """Names in the file's order, or {name: number or name in the file}."""

@@ -24,6 +24,7 @@ from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Kernel, Lattice, kernel_for, read_on_grid, whole_raster
 from earthmind_lab.errors import LoadError
 from earthmind_lab.scene import Scene
+from earthmind_lab.sensors import SENSORS
 
 CHECK_SIDE = 1024
 """Side of the thinned raster that tells a calm sea from numbers that were misdeclared."""
@@ -141,13 +142,14 @@ def _read_sar(
 ) -> tuple[Pixels, Part]:
     """Backscatter in dB; resampled as linear power, because power adds up and dB don't."""
     source, seen = rasters
+    sensor = SENSORS.get(scene.sensor)
     sar = backscatter.sar_meaning(scene, ref)
     scaling = backscatter.sar_scaling(
         scene,
         ref,
         sar,
         dtype=str(source.dtype),
-        file_scaling=source.scaling,
+        file_scaling=source.scaling_at(sensor.scale_tag if sensor else None),
         file_nodata=source.nodata,
     )
 

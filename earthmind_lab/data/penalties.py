@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from earthmind_lab.bands import SAR_BANDS
 from earthmind_lab.scene import Scene
-from earthmind_lab.sensors import SAR_BANDS, SENSORS
+from earthmind_lab.sensors import SENSORS
 
 PENALTIES: Mapping[str, tuple[float, str]] = {
     "uncorrected_sar": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -82,6 +84,24 @@ class Raster:
     def scaling(self) -> tuple[float, float]:
         """(scale, offset) of the stored numbers; (1, 0) also where the file declares none."""
         return self.source.scales[self.index - 1], self.source.offsets[self.index - 1]
+
+    def scaling_at(self, tag: str | None) -> tuple[float, float]:
+        """`scaling`; where the file declares none, with the scale that its description holds.
+
+        Args:
+            tag: Keys of the JSON in ``TIFFTAG_IMAGEDESCRIPTION``, joined by dots
+                (`Sensor.scale_tag`); None = there is nothing.
+        """
+        if tag is None or self.scaling != (1.0, 0.0):
+            return self.scaling
+        try:
+            value = json.loads(self.source.tags().get("TIFFTAG_IMAGEDESCRIPTION", ""))
+            for key in tag.split("."):
+                value = value[key]
+            scale = float(value)
+        except (ValueError, TypeError, LookupError, RecursionError, OverflowError):
+            return self.scaling
+        return (scale, 0.0) if math.isfinite(scale) and scale > 0 else self.scaling
 
     @property
     def nodata(self) -> float | None:

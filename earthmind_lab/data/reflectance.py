@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.radiometry import Scaling, number, numbers
 from earthmind_lab.errors import RadiometryUnknown
 from earthmind_lab.scene import Scene
-from earthmind_lab.sensors import SENSORS, boa_offset
+from earthmind_lab.sensors import SENSORS, Level, boa_offset
 
 DN_MEDIAN = 3.0
 """Snow and cloud reach about 1.6; a median beyond this means DN were taken for reflectance."""
@@ -52,12 +51,20 @@ def optical_scaling(
         )
     nodata = [value for value in (ref.fields.get("nodata"), file_nodata) if value is not None]
     if whole or scale != 1.0:
-        nodata.append(0)  # DN 0 carries no reflectance in any of these products
+        nodata += _usual_nodata(scene)
     return Scaling(scale=scale, offset=offset, nodata=numbers(nodata), reason=reason)
 
 
-def optical_level(scene: Scene, ref: AssetRef) -> Literal["TOA", "SR"] | None:
-    """Top of the atmosphere or surface reflectance; None when nothing says so."""
+def _usual_nodata(scene: Scene) -> list[float]:
+    """DN that carry no reflectance, whatever is declared: 0 unless the sensor says another."""
+    sensor = SENSORS.get(scene.sensor)
+    if sensor is None or (sensor.nodata is None and sensor.level != "DN"):
+        return [0.0]
+    return [] if sensor.nodata is None else [sensor.nodata]  # brightness 0 is black
+
+
+def optical_level(scene: Scene, ref: AssetRef) -> Level | None:
+    """Top of the atmosphere or surface reflectance, or none at all; None when nothing says so."""
     sensor = SENSORS.get(scene.sensor)
     if sensor is not None and sensor.level is not None:
         return sensor.level
@@ -110,6 +117,9 @@ def _declared(
     if offset is None and (whole or scale != 1.0) and scene.sensor.startswith("sentinel-2"):
         found, why = _baseline_offset(scene, ref)
         return scale, found, f"declared scale; {why}"
+    sensor = SENSORS.get(scene.sensor)
+    if offset is None and sensor and sensor.offset and math.isclose(scale, sensor.scale):
+        return scale, sensor.offset, f"declared scale; offset of {sensor.title}"
     return scale, number(offset, 0.0), reason
 
 
@@ -132,8 +142,6 @@ def _by_rule(scene: Scene, ref: AssetRef, whole: bool) -> tuple[float | None, fl
     """Scale and offset by the documented rule of the sensor; None = unknown."""
     if not whole:
         return 1.0, 0.0, "floating point without a scale: reflectance as it is"
-    if re.match(r"landsat-?c2-?l2", str(scene.collection or "").lower()):
-        return 2.75e-5, -0.2, "rule of Landsat Collection 2 Level 2"
     sensor = SENSORS.get(scene.sensor)
     if sensor is None or sensor.scale == 1.0:
         return None, 0.0, "no rule for this sensor"

@@ -73,7 +73,9 @@ def search_pairs(  # noqa: PLR0913  a door: options by name
         catalog: ``sample``, a path of a static catalog, the address of a STAC API or the name of
             a known one (`earthmind_lab.data.known.KNOWN`), an open catalog, ``{"optical": …,
             "sar": …}``, or a list to try in order; by default what the settings say.
-        sensors: ``optical``, ``sar`` or both; with one, pairs hold that one scene.
+        sensors: ``optical``, ``sar`` or both; with one, pairs hold that one scene. Keys of
+            `SENSORS` in place of a modality take scenes of these alone:
+            ``"landsat-c2-l2,sentinel-1-rtc"``.
         max_gap: Longest gap such as ``"6 days"`` or ``"36 hours"``; 6 days is half a Sentinel-1
             cycle, so that either neighbour of an optical scene can be reached.
         max_cloud: Most cloud and shadow inside the AOI, per cent.
@@ -154,7 +156,7 @@ def search_scenes(
         aoi: Area of interest, in any form `AOI.from_any` takes.
         dates: Inclusive UTC days, as in `search_pairs`.
         catalog: As in `search_pairs`; of a list, the first with a scene.
-        sensors: ``optical``, ``sar`` or both.
+        sensors: As in `search_pairs`.
         deadline: Seconds for all of it.
 
     Raises:

@@ -37,7 +37,7 @@ def query_of(
         catalog = "sample" if place else default_catalog
     return {
         "dates": f"{found.first}/{found.last}",
-        "sensors": list(found.modalities),
+        "sensors": list(limits.parse_sensors(sensors)),
         "max_gap": f"{found.max_gap.total_seconds() / 3600:.6f} hours",
         "max_cloud": found.max_cloud,
         "catalog": _plain_catalog(catalog),

@@ -17,7 +17,7 @@ import ipywidgets
 from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Modality
-from earthmind_lab.render import COMPOSITES, PREFERRED, render
+from earthmind_lab.render import PREFERRED, fillable, render
 from earthmind_lab.session import Session
 from earthmind_lab.session.subject import Note, Subject
 from earthmind_lab.widgets.basemap import OPTICAL_PANE, SAR_PANE, ensure_panes, fly_to
@@ -292,14 +292,6 @@ def composites_of(chip: Chip, modality: Modality) -> list[str]:
 
     True colour leads for optical: on a map, people look for what they know.
     """
-    held = {*chip.bands, *chip.polarisations}
-    if "nir08" in held:
-        held.add("nir")  # render takes the narrow band where there is no broad one
     first = ("true_colour", *PREFERRED)
-    names = [
-        name
-        for name, composite in COMPOSITES.items()
-        if composite.modality == modality
-        and {part for band in composite.bands for part in band.split("-")} <= held
-    ]
+    names = fillable(chip, modality)
     return sorted(names, key=lambda n: first.index(n) if n in first else len(first))

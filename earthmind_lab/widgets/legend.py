@@ -44,8 +44,12 @@ def sensor_title(key: str | None, modality: str) -> str:
     return sensor.title if sensor else SENSOR_WORDS.get(modality, modality)
 
 
-def stretch_words(view: View) -> str:
+def stretch_words(view: View, level: str | None = None) -> str:
     """Bands of a picture with the values that are black and full colour, and their unit.
+
+    Args:
+        view: The picture.
+        level: `Radiometry.level` of its chip.
 
     >>> import numpy as np
     >>> vv = View(image=np.zeros((1, 1, 3), np.uint8), name="vv", modality="sar",
@@ -53,7 +57,8 @@ def stretch_words(view: View) -> str:
     >>> stretch_words(vv)
     'VV −25…0 dB'
     """
-    unit = " dB" if view.modality == "sar" else " reflectance"
+    optical = " of full brightness" if level == "DN" else " reflectance"
+    unit = " dB" if view.modality == "sar" else optical
     parts = [
         f"{_band(band)} {_number(low)}…{_number(high)}{unit}"
         for band, (low, high) in zip(view.bands, view.stretch, strict=True)
@@ -67,7 +72,7 @@ def picture_words(view: View, chip: Chip) -> str:
     """One line of the legend: which sensor, which day, what the colours mean."""
     scene = chip.pair.sar if view.modality == "sar" else chip.pair.optical
     title = sensor_title(scene.sensor if scene else None, view.modality)
-    return f"{title}, {day_of(view.time)}: {stretch_words(view)}"
+    return f"{title}, {day_of(view.time)}: {stretch_words(view, chip.radiometry.level)}"
 
 
 def attribution_of(chip: Chip, modality: str | None = None) -> str:

@@ -104,9 +104,16 @@ def sensor_words(key: str, platform: str = "") -> str:
 
     >>> sensor_words("sentinel-2-l2a"), sensor_words("sar-rtc"), sensor_words("optical", "x-7")
     ('Sentinel-2', 'the SAR scene', 'x-7')
+    >>> sensor_words("hls-l30", "landsat-8")
+    'HLS from Landsat'
     """
+    from earthmind_lab.sensors import SENSORS
+
     if key.startswith("sentinel-"):
         return f"Sentinel-{key[len('sentinel-')]}"
+    sensor = SENSORS.get(key)
+    if sensor and (sensor.names or sensor.marks or sensor.collections):
+        return sensor.title
     return platform or _PLACES.get(_modality(key), "an unnamed scene")
 
 

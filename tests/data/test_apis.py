@@ -17,6 +17,7 @@ from earthmind_lab.data.search import search_pairs, search_scenes
 from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable, NoScenesFound
 from earthmind_lab.recording import pixel_hash
+from earthmind_lab.sensors import SENSORS
 from tests.range_server import serve
 from tests.sample_items import SAMPLES, sample_items
 from tests.stac_server import serve_stac
@@ -72,6 +73,39 @@ def test_only_the_collections_of_the_modality_are_asked_for(api):
     asked = {name for search in api.searches for name in search["collections"]}
     assert asked
     assert all(name.startswith("sentinel-1") for name in asked)
+
+
+@pytest.mark.parametrize(
+    ("catalog", "kind", "collections"),
+    [
+        ("planetary-computer", "optical", ("sentinel-2-l2a",)),
+        ("planetary-computer", "sentinel-2-l2a", ("sentinel-2-l2a",)),
+        ("planetary-computer", "landsat-c2-l2", ("landsat-c2-l2",)),
+        ("planetary-computer", "hls-s30", ("hls2-s30",)),
+        ("planetary-computer", "sentinel-1-grd", ("sentinel-1-grd",)),
+        ("earth-search", "naip", ("naip",)),
+        ("digital-earth-africa", "landsat-c2-l2", ("ls8_sr", "ls9_sr")),
+        ("digital-earth-africa", "sentinel-1-rtc", ("s1_rtc",)),
+        ("copernicus", "naip", ()),
+    ],
+)
+def test_what_a_known_catalog_is_asked_for(catalog, kind, collections):
+    assert ApiCatalog.open(catalog)._collections(kind) == collections
+
+
+def test_further_collections_are_those_of_a_sensor():
+    for known in KNOWN:
+        for name in known.more:
+            assert any(name in sensor.collections for sensor in SENSORS.values()), name
+
+
+def test_a_sensor_asked_for_by_its_key_is_all_that_comes(api):
+    every = search_scenes(SPAIN, DATES, catalog=api.url)
+    keys = sorted({scene.sensor for scene in every})
+    assert len(keys) > 1
+    for key in keys:
+        found = search_scenes(SPAIN, DATES, catalog=api.url, sensors=key)
+        assert [s.id for s in found] == [s.id for s in every if s.sensor == key]
 
 
 def test_an_api_that_ignores_collections_makes_no_sar_of_optical(api, monkeypatch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from shapely.geometry import box
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.clouds import clear_share, read_mask
+from earthmind_lab.data.recognise import bands_of, recognise
 from earthmind_lab.errors import AssetUnavailable
 from earthmind_lab.scene import Scene
 
@@ -213,6 +215,93 @@ def test_cloud_masks(tmp_path, values, asset, clear, observed):
     shares = clear_share(scene(path, "cloud", asset), aoi(0, 0, 100, 100))
     assert shares.clear == pytest.approx(clear)
     assert shares.observed == pytest.approx(observed)
+
+
+def quality(tmp_path, values, sensor, key, dtype, asset=None, **rest):
+    """A scene whose columns hold the values of its own mask, in equal shares."""
+    raster = np.tile(np.asarray(values, dtype), (100, 100 // len(values)))
+    href = write(tmp_path / f"{key}.tif", raster, **rest)
+    item = {"assets": {key: {"href": href, **(asset or {})}, "red": {"href": "red.tif"}}}
+    item["properties"] = {"platform": "landsat-8" if "s30" not in sensor else "sentinel-2b"}
+    item["collection"] = {"hls-l30": "hls2-l30", "hls-s30": "hls2-s30"}.get(sensor, sensor)
+    assert list(recognise(item)) == [sensor]
+    band = next(band for band, held in bands_of(item).items() if held == key)
+    return replace(scene(href, band), sensor=sensor, items=(item,))
+
+
+@pytest.mark.parametrize("sensor", ["hls-l30", "hls-s30"])
+def test_bits_of_fmask(tmp_path, sensor):
+    # Clear (with aerosol bits 6-7), water, snow; cirrus, cloud, beside, shadow; fill.
+    values = [0b11000000, 1 << 5, 1 << 4, 1 << 0, 1 << 1, 1 << 2, 1 << 3, 255, 0, 0]
+    mask = quality(tmp_path, values, sensor, "Fmask", np.uint8)
+    shares = clear_share(mask, aoi(0, 0, 100, 100))
+    assert shares.clear == pytest.approx(0.5) and shares.cloud == pytest.approx(0.4)
+    assert shares.observed == pytest.approx(0.9) and shares.snow == pytest.approx(0.1)
+
+
+CLEAR = 1 << 6
+CONFIDENCE = 0b01 << 8  # low, in each of the longer fields
+QA_VALUES = [
+    1, CLEAR, CLEAR | 1 << 7 | CONFIDENCE, CLEAR | 1 << 5, 1 << 1, 1 << 2, 1 << 3 | 0b11 << 8,
+    1 << 4, CLEAR | 0b01 << 14, CLEAR,
+]  # fmt: skip
+
+
+def bitfield(offset, name, *classes, length=1):
+    listed = [{"value": value, "name": each} for value, each in enumerate(classes)]
+    return {"name": name, "offset": offset, "length": length, "classes": listed}
+
+
+# As the Planetary Computer declares them.
+BITFIELDS = [
+    bitfield(0, "fill", "not_fill", "fill"),
+    bitfield(1, "dilated_cloud", "not_dilated", "dilated"),
+    bitfield(2, "cirrus", "not_cirrus", "cirrus"),
+    bitfield(3, "cloud", "not_cloud", "cloud"),
+    bitfield(4, "cloud_shadow", "not_shadow", "shadow"),
+    bitfield(5, "snow", "not_snow", "snow"),
+    bitfield(6, "clear", "not_clear", "clear"),
+    bitfield(7, "water", "land_or_cloud", "water"),
+    bitfield(8, "cloud_confidence", "not_set", "low", "medium", "high", length=2),
+    bitfield(14, "cirrus_confidence", "not_set", "low", "reserved", "high", length=2),
+]
+
+
+@pytest.mark.parametrize(
+    "asset",
+    [
+        None,
+        {"classification:bitfields": BITFIELDS},
+        {"raster:bands": [{"classification:bitfields": BITFIELDS}]},
+        {"classification:bitfields": [{"length": 1, "offset": 10**9, "name": "cloud"}, 7]},
+    ],
+)
+def test_bits_of_landsat(tmp_path, asset):
+    mask = quality(tmp_path, QA_VALUES, "landsat-c2-l2", "qa_pixel", np.uint16, asset)
+    shares = clear_share(mask, aoi(0, 0, 100, 100))
+    assert shares.clear == pytest.approx(0.5) and shares.cloud == pytest.approx(0.4)
+    assert shares.observed == pytest.approx(0.9) and shares.snow == pytest.approx(0.1)
+    assert shares.cloud_percent == pytest.approx(100 * 4 / 9)
+
+
+def test_bits_that_an_item_declares_outrank_the_table(tmp_path):
+    moved = {"classification:bitfields": [bitfield(9, "cloud", "not_cloud", "cloud")]}
+    mask = quality(tmp_path, [1 << 9, 1 << 3], "landsat-c2-l2", "qa_pixel", np.uint16, moved)
+    assert clear_share(mask, aoi(0, 0, 50, 50)).clear == 0.5
+    assert clear_share(mask, aoi(1, 1, 2, 2)).clear == 1.0
+    # A declaration that names no cloud says nothing about it.
+    mute = {"classification:bitfields": [bitfield(7, "water", "land_or_cloud", "water")]}
+    mask = quality(tmp_path, [1 << 9, 1 << 3], "landsat-c2-l2", "qa_pixel", np.uint16, mute)
+    assert clear_share(mask, aoi(1, 1, 2, 2)).clear == 0.0
+
+
+def test_declared_snow_is_clear_and_counted(tmp_path):
+    classes = [{"value": 0, "name": "clear"}, {"value": 1, "name": "snow_ice"}]
+    path = write(tmp_path / "cloud.tif", np.tile(np.array([0, 1], np.uint8), (100, 50)))
+    shares = clear_share(
+        scene(path, "cloud", {"classification:classes": classes}), aoi(0, 0, 100, 100)
+    )
+    assert (shares.clear, shares.snow) == (1.0, 0.5)
 
 
 def test_what_a_cloud_raster_means_does_not_depend_on_the_aoi(tmp_path):

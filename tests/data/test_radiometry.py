@@ -145,9 +145,37 @@ def test_other_sensors_have_no_rule_to_fall_back_on() -> None:
         scaling_of(sensor="optical", properties={"s2:processing_baseline": "02.14"})
 
 
-def test_landsat_collection_2_has_its_documented_rule() -> None:
-    scaling = scaling_of(sensor="optical", collection="landsat-c2-l2")
-    assert (scaling.scale, scaling.offset) == (2.75e-5, -0.2)
+@pytest.mark.parametrize(
+    ("sensor", "dtype", "scale", "offset", "nodata", "level"),
+    [
+        ("landsat-c2-l2", "uint16", 2.75e-5, -0.2, (0.0,), "SR"),
+        ("landsat-c2-l2-tm", "uint16", 2.75e-5, -0.2, (0.0,), "SR"),
+        ("hls-l30", "int16", 1e-4, 0.0, (-9999.0,), "SR"),
+        ("hls-s30", "int16", 1e-4, 0.0, (-9999.0,), "SR"),
+        ("naip", "uint8", 1 / 255, 0.0, (), "DN"),
+    ],
+)
+def test_every_sensor_has_its_documented_rule(
+    sensor: str, dtype: str, scale: float, offset: float, nodata: tuple[float, ...], level: str
+) -> None:
+    scaling = scaling_of(dtype, sensor=sensor)
+    assert (scaling.scale, scaling.offset, scaling.nodata) == (scale, offset, nodata)
+    assert optical_level(*make_scene(sensor=sensor)) == level
+
+
+def test_a_declared_scale_without_an_offset_is_not_half_a_rule() -> None:
+    asset = {"raster:bands": [{"scale": 2.75e-5, "nodata": 0}]}
+    assert scaling_of(sensor="landsat-c2-l2", asset=asset).offset == -0.2
+    asset["raster:bands"][0]["offset"] = 0
+    assert scaling_of(sensor="landsat-c2-l2", asset=asset).offset == 0
+    other = {"raster:bands": [{"scale": 1e-4, "nodata": 0}]}
+    assert scaling_of(sensor="landsat-c2-l2", asset=other).offset == 0
+
+
+def test_a_zero_of_hls_is_a_dark_surface_and_no_gap() -> None:
+    scaling = scaling_of("int16", sensor="hls-s30")
+    values = physical(np.array([-9999, 0, -120, 2500], dtype=np.int16), scaling)
+    assert np.isnan(values[0]) and values[1:].tolist() == pytest.approx([0, -0.012, 0.25])
 
 
 def test_the_file_s_own_metadata_counts_where_the_item_is_silent() -> None:

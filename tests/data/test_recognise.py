@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from earthmind_lab import sensors
 from earthmind_lab.data.recognise import band_place, bands_of, recognise
+from earthmind_lab.sensors import SENSORS
 
 RGBN = ("red", "green", "blue", "nir")
 
@@ -161,6 +165,23 @@ def test_band_numbers_of_another_satellite_are_not_sentinels():
         ({}, None, RGBN, "optical"),
         ({}, "anything", ("B02", "B03", "B04"), "sentinel-2"),
         ({"platform": "planetscope"}, "sentinel-2-l2a", RGBN, "optical"),
+        # Landsat: the product by its collection, or by files that only Level 2 has.
+        ({"platform": "landsat-9"}, "landsat-c2-l2", RGBN, "landsat-c2-l2"),
+        ({"platform": "LANDSAT_8"}, "landsat-c2l2-sr", RGBN, "landsat-c2-l2"),
+        ({"platform": "landsat-7"}, "landsat-c2-l2", RGBN, "landsat-c2-l2-tm"),
+        ({"platform": "landsat-8"}, "mine", ("red", "qa_aerosol"), "landsat-c2-l2"),
+        ({"platform": "landsat-5"}, "ls5_sr", ("SR_B1", "SR_B4"), "landsat-c2-l2-tm"),
+        ({"platform": "landsat-8"}, "ls8_sr", ("SR_B2", "QA_PIXEL"), "landsat-c2-l2"),
+        ({"platform": "landsat-8"}, "landsat-c2-l1", (*RGBN, "qa_pixel"), "optical"),
+        ({}, "landsat-c2-l2", RGBN, "optical"),  # of which Landsat? their numbers differ
+        # HLS: the satellites' own names, told from their own products by Fmask.
+        ({"platform": "landsat-8"}, "hls2-l30", ("B02", "Fmask"), "hls-l30"),
+        ({"platform": "Landsat-9"}, None, ("B02", "Fmask"), "hls-l30"),
+        ({"platform": "sentinel-2b"}, None, ("B02", "Fmask"), "hls-s30"),
+        ({}, "HLSL30_2.0", ("B02", "Fmask"), "hls-l30"),
+        ({}, "HLSS30_2.0", ("B02", "Fmask"), "hls-s30"),
+        ({"naip:year": "2021"}, "mine", RGBN, "naip"),
+        ({}, "naip", RGBN, "naip"),
     ],
 )
 def test_optical_products(properties, collection, keys, sensor):
@@ -218,6 +239,49 @@ def test_labels_and_masks_alone_are_not_scenes():
 def test_an_item_with_both_kinds_gives_both():
     found = recognise(item(["red", "nir", "vv"]))
     assert found == {"optical": {"red": "red", "nir": "nir"}, "sar": {"vv": "vv"}}
+
+
+NUMBERED = ("B02", "B04", "B05", "B07", "B8A", "B10", "B11", "Fmask", "SAA")
+
+
+@pytest.mark.parametrize(
+    ("platform", "bands"),
+    [
+        ("landsat-8", {"blue": "B02", "red": "B04", "nir08": "B05", "swir22": "B07"}),
+        ("sentinel-2a", {"blue": "B02", "red": "B04", "rededge1": "B05", "rededge3": "B07",
+                         "nir08": "B8A", "cirrus": "B10", "swir16": "B11"}),
+        ("landsat-4", {}),  # no HLS is made of it
+        (None, {}),
+    ],
+)  # fmt: skip
+def test_one_number_is_another_band_of_another_sensor(platform, bands):
+    given = {} if platform is None else {"platform": platform}
+    assert bands_of(item(NUMBERED, **given)) == {**bands, "fmask": "Fmask"}
+
+
+def test_thermal_bands_are_no_reflectance():
+    keys = ("red", "lwir", "lwir11", "ST_B10", "trad", "emis", "qa_pixel", "qa_radsat")
+    found = recognise(item(keys, platform="landsat-8", collection="landsat-c2-l2"))
+    assert found == {"landsat-c2-l2": {"red": "red", "qa_pixel": "qa_pixel"}}
+    assert recognise(item(["lwir11", "qa_pixel"], platform="landsat-8")) == {}
+
+
+def test_one_file_of_an_aerial_picture_gives_its_bands():
+    listed = [{"name": n, "common_name": n.lower()} for n in ("Red", "Green", "Blue", "NIR")]
+    image = {"href": "i.tif", "roles": ["data"], "eo:bands": listed}
+    made = item(assets={"image": image, "thumbnail": {"href": "t.jpg"}}, collection="naip")
+    assert recognise(made) == {"naip": dict.fromkeys(("blue", "green", "nir", "red"), "image")}
+    assert band_place(made, image, "nir") == (4, 4)
+
+
+def test_what_users_add_outranks_what_is_here_where_both_fit(monkeypatch):
+    own = replace(SENSORS["sentinel-2-l2a"], key="own-l2a")
+    monkeypatch.setitem(sensors._TABLE, "own-l2a", own)
+    made = item((*RGBN, "scl"), platform="sentinel-2a")
+    assert only(recognise(made)) == "own-l2a"
+    monkeypatch.setitem(sensors._TABLE, "own-l2a", replace(own, collections=("own",)))
+    assert only(recognise(made | {"collection": "own"})) == "own-l2a"
+    assert only(recognise(made | {"collection": "sentinel-2-l2a"})) == "sentinel-2-l2a"
 
 
 def test_odd_types_do_not_break_recognition():
