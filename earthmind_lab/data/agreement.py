@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,10 +165,16 @@ def _same_crs(code: str, source: Raster) -> bool:
 
 
 def _crs(source: Raster) -> Any:
+    assert source.crs is not None
+    return _parsed(source.crs.to_wkt())
+
+
+@lru_cache(maxsize=32)
+def _parsed(wkt: str) -> Any:
+    """Parsing takes longer than all that is asked of it, and the bands of a scene share one."""
     from pyproj import CRS
 
-    assert source.crs is not None
-    return CRS.from_wkt(source.crs.to_wkt())
+    return CRS.from_wkt(wkt)
 
 
 def _crs_name(source: Raster) -> str:

@@ -164,8 +164,8 @@ def to_db(power: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def mostly_floor(decibel: NDArray[np.float32]) -> bool:
     """Whether more than half of the pixels with data lie at the floor."""
-    seen = decibel[np.isfinite(decibel)]
-    return bool(seen.size) and float((seen <= SAR_FLOOR_DB).mean()) > 0.5
+    at_floor = np.count_nonzero(decibel <= SAR_FLOOR_DB)
+    return bool(2 * at_floor > np.count_nonzero(np.isfinite(decibel)))
 
 
 def refuse_floor(ref: AssetRef, meaning: SarMeaning) -> NoReturn:

@@ -46,6 +46,8 @@ class Part:
     """Whether its optical offset is in doubt; see `plausible.check_offset`."""
     darkest: float | None = None
     """Darkest reflectance of the whole raster, looked up where there is doubt."""
+    dim: bool | None = None
+    """Whether an optical file is `plausible.next_to_nothing`; None = it shows nothing here."""
 
 
 Pixels = NDArray[np.float32]
@@ -102,14 +104,20 @@ def _read_optical(
     )
     decode = partial(physical, scaling=scaling)
     values = read_on_grid(seen, lattice, plan.grid, decode)
+
+    def whole() -> Pixels:
+        return decode(whole_raster(source, CHECK_SIDE))
+
     reflectance.check_reflectance(values, ref)
-    plausible.check_reflectance_range(values, ref)
+    plausible.check_reflectance_range(values, whole, ref)
+    dim = plausible.next_to_nothing(values) and plausible.next_to_nothing(whole())
     in_doubt = plausible.offset_in_doubt(scene, ref, scaling)
     return values, Part(
         scaling=scaling,
         kernel=kernel_for(source, lattice),
         in_doubt=in_doubt,
-        darkest=plausible.darkest(decode(whole_raster(source, CHECK_SIDE))) if in_doubt else None,
+        darkest=plausible.darkest(whole()) if in_doubt else None,
+        dim=dim if dim or np.isfinite(values).any() else None,
     )
 
 

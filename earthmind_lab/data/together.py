@@ -38,8 +38,10 @@ def check_pixels(layers: Sequence[Layer], pixels: NDArray[np.float32]) -> None:
         bands = {each.band: values for each, values in held}
         plausible.check_bands(bands, title)
         if kind == "optical":
-            plausible.check_scaled(bands, title)
-            doubts = [(each.band, part) for each, _ in held for part in each.parts if part.in_doubt]
+            parts = [(each.band, part) for each, _ in held for part in each.parts]
+            dim = [part.dim for _, part in parts if part.dim is not None]
+            plausible.check_scaled(dim, title)
+            doubts = [(band, part) for band, part in parts if part.in_doubt]
             plausible.check_offset({band: part.darkest for band, part in doubts}, title)
 
 

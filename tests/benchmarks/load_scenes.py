@@ -41,7 +41,7 @@ def write_scenes(folder: Path, side: int) -> None:
     for number, (band, gsd) in enumerate(OPTICAL.items()):
         part = texture[:: gsd // 10, :: gsd // 10]
         noise = rng.normal(0, 60, part.shape)
-        dn = np.clip(1300 + 150 * number + 900 * part + noise, 1, 10_000).astype(np.uint16)
+        dn = np.clip(1300 + 150 * number + 900 * part + noise, 1010, 10_000).astype(np.uint16)
         place = Affine(gsd, 0, x, 0, -gsd, y)
         _write(folder / f"{band}.tif", dn, place, ZONES["optical"], predictor=2)
     change = Transformer.from_crs(ZONES["optical"], ZONES["sar"], always_xy=True)

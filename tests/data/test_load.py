@@ -424,6 +424,19 @@ def test_an_aoi_of_calm_water_only_is_data(tmp_path: Path) -> None:
     assert "no data" in refused(LoadError, scene, aoi_of(105, 115, 105, 115))
 
 
+def test_an_aoi_of_dark_water_only_is_data(tmp_path: Path) -> None:
+    dn = np.full((SIDE, SIDE), 3000, np.uint16) + np.arange(SIDE, dtype=np.uint16)
+    dn[40:70, 40:70] = 1001  # dark as water is in the shortwave infrared
+    dn[80:110, 40:70] = 300  # as overcorrected water is in Landsat's blue
+    href = write(tmp_path / "swir22.tif", dn, upright(*ORIGIN, 10))
+    scene = make_scene({"swir22": href}, asset=S2_FIELDS)
+    for rows, expected in (((45, 60), 0.0001), ((85, 100), -0.07)):
+        chip = load_chip(make_pair(scene), aoi_of(*rows, 45, 60))
+        assert np.allclose(chip.band("swir22")[chip.inside], expected, atol=1e-6)
+    twice = {"raster:bands": [{"scale": 1e-8, "offset": 0, "nodata": 0}]}
+    assert "this scale" in refused(RadiometryUnknown, make_scene({"swir22": href}, asset=twice))
+
+
 # --- what is said about it ----------------------------------------------------------------------
 
 
