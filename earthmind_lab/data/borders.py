@@ -168,28 +168,58 @@ class CleanRaster(Raster):
     @cached_property
     def _noise(self) -> NDArray[np.bool_]:
         """Where dark pixels hang on the fill at the border."""
-        from scipy import ndimage
-
-        square = np.ones((3, 3), dtype=bool)
         empty = self._missing | (self._fill & self._nothing(self._look))
         empty |= self._exact_0_db(self._look) & self._zero_is_fill
-        dark = self._dark(self._look) & ~empty
-        fill = ndimage.binary_propagation(_at_border(empty), square, mask=empty)
-        reached = ndimage.binary_propagation(fill, square, mask=fill | dark)
-        return np.asarray(ndimage.binary_dilation(reached, square, iterations=2), dtype=bool)
+        return beside_fill(empty, self._dark(self._look))
 
     def _spread(
         self, look: NDArray[np.bool_], window: Window | None, shape: tuple[int, ...]
     ) -> NDArray[np.bool_]:
         """A mask of the thinned raster on the pixels of a window read as `shape`."""
-        places = []
         spans = window.toranges() if window is not None else ((0, self.height), (0, self.width))
-        for (start, stop), pixels, cells, side in zip(
-            spans, shape, look.shape, (self.height, self.width), strict=True
-        ):
-            centres = start + (np.arange(pixels) + 0.5) * (stop - start) / pixels
-            places.append(np.clip((centres * cells / side).astype(int), 0, cells - 1))
-        return np.asarray(look[np.ix_(*places)], dtype=bool)
+        return spread(look, (self.height, self.width), spans, shape)
+
+
+def may_be_noisy(scene: Scene, band: str) -> bool:
+    """Whether GRD products of a scene's time have border noise that this polarisation tells."""
+    early = scene.sensor.startswith("sentinel-1") and scene.end < NOISY_UNTIL
+    return early and band in CO_POLARISED
+
+
+def beside_fill(empty: NDArray[np.bool_], dark: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where dark pixels hang on the fill at the border of a thinned raster, and a rim around.
+
+    Args:
+        empty: (y, x) True without data.
+        dark: (y, x) True where data are darker than `NOISE_DB`.
+    """
+    from scipy import ndimage
+
+    square = np.ones((3, 3), dtype=bool)
+    fill = ndimage.binary_propagation(_at_border(empty), square, mask=empty)
+    reached = ndimage.binary_propagation(fill, square, mask=fill | (dark & ~empty))
+    return np.asarray(ndimage.binary_dilation(reached, square, iterations=2), dtype=bool)
+
+
+def spread(
+    look: NDArray[np.bool_],
+    size: tuple[int, int],
+    spans: Sequence[tuple[float, float]],
+    shape: Sequence[int],
+) -> NDArray[np.bool_]:
+    """A mask of a thinned raster on the pixels of a window.
+
+    Args:
+        look: The mask, (y, x).
+        size: Rows and columns of the raster.
+        spans: First and last edge of the window along rows and columns.
+        shape: Rows and columns that the window was read as.
+    """
+    places = []
+    for (start, stop), pixels, cells, side in zip(spans, shape, look.shape, size, strict=True):
+        centres = start + (np.arange(pixels) + 0.5) * (stop - start) / pixels
+        places.append(np.clip((centres * cells / side).astype(int), 0, cells - 1))
+    return np.asarray(look[np.ix_(*places)], dtype=bool)
 
 
 def clean(
@@ -204,8 +234,6 @@ def clean(
         meaning: Which backscatter it holds.
         scaling: How its numbers become backscatter; its nodata needs no rule in here.
     """
-    early = scene.sensor.startswith("sentinel-1") and scene.end < NOISY_UNTIL
-    noisy = early and meaning.quantity != "gamma0_rtc" and band in CO_POLARISED
     return CleanRaster(
         source.source,
         source.index,
@@ -213,7 +241,7 @@ def clean(
         source.fetch,
         meaning=meaning,
         numbers=scaling,
-        noisy=noisy,
+        noisy=meaning.quantity != "gamma0_rtc" and may_be_noisy(scene, band),
     )
 
 

@@ -29,7 +29,7 @@ from earthmind_lab.sensors import SENSORS
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
-PROCESSING = 1
+PROCESSING = 2
 """To be raised with every change of `data/`, `grid.py` or `sensors.py` that may change a pixel, a
 mask, the radiometry or the provenance of any chip. Chips of other numbers are never found again and
 are evicted in time; nothing has to be converted."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.backscatter import SAR_FLOOR_DB, SarMeaning, to_db
+from earthmind_lab.data.borders import may_be_noisy
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.grd_place import Floats, TiePoints, mesh_of
 from earthmind_lab.data.grd_product import RTC, Product, open_product
@@ -76,6 +77,8 @@ def read_grd(
     product = open_product(ref, source, reader)
     ties = product.ties.in_crs(lattice.crs)
     details = _expectation(scene, product, ties, grid)
+    if may_be_noisy(scene, ref.band):
+        product = product.without_border_noise(source)
     power, kernel = sample(source, ties, product.power, lattice, grid)
     decibel = to_db(power)
     facts = {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.data import grd_luts, grd_tables
+from earthmind_lab.data import borders, grd_luts, grd_tables
 from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.backscatter import to_power
 from earthmind_lab.data.files import Reader
@@ -17,6 +17,7 @@ from earthmind_lab.data.grd_luts import Noise, Vectors
 from earthmind_lab.data.grd_place import TiePoints
 from earthmind_lab.data.grd_tables import Table, find_table, read_table
 from earthmind_lab.data.raster import Raster
+from earthmind_lab.data.resample import whole_raster
 from earthmind_lab.errors import (
     AccessDenied,
     AssetUnavailable,
@@ -45,20 +46,52 @@ class Product:
     tables: tuple[dict[str, str], ...]
     """For provenance."""
     reason: str
+    size: tuple[int, int]
+    """Lines and pixels of the raster."""
+    border: NDArray[np.bool_] | None = None
+    """Of the thinned raster, where dark pixels are border noise; None = nowhere."""
 
     def power(self, stored: NDArray[Any], line: int, pixel: int) -> NDArray[np.float32]:
-        """Counts of a window as linear power; a count of 0 is border, hence NaN.
+        """Counts of a window as linear power; a count of 0 is border, as its noise, hence NaN.
 
         Where the noise is all there is, calm water as a rule, the floor stands in.
         """
         lines, pixels = line + np.arange(stored.shape[0]), pixel + np.arange(stored.shape[1])
         counts = stored.astype(np.float64)
         left = counts * counts
+        if self.border is not None:
+            spans = [(at[0], at[-1] + 1) for at in (lines, pixels)]
+            noise = self.dark(stored, lines, pixels)
+            noise &= borders.spread(self.border, self.size, spans, stored.shape)
+            counts[noise] = 0
         if self.noise is not None:
             left -= self.noise.at(lines, pixels)
         left /= self.sigma.at(lines, pixels) ** 2
         left[counts == 0] = np.nan
         return to_power(left.astype(np.float32), "power")
+
+    def dark(
+        self, stored: NDArray[Any], lines: NDArray[Any], pixels: NDArray[Any]
+    ) -> NDArray[np.bool_]:
+        """Counts darker than an image with its thermal noise; also those of the border."""
+        limit = 10 ** (borders.NOISE_DB / 20) * self.sigma.at(lines, pixels)
+        return np.asarray(stored < limit, dtype=bool)
+
+    def without_border_noise(self, source: Raster) -> Product:
+        """The product of an early processor, whose border noise is told from the whole raster.
+
+        At its near and far end it may begin without a count of 0. Nothing else is so dark there:
+        the thermal noise is strongest at the ends of the swath.
+        """
+        look = whole_raster(source, borders.LOOK_SIDE)
+        lines, pixels = (
+            (np.arange(cells) + 0.5) * side / cells - 0.5
+            for cells, side in zip(look.shape, self.size, strict=True)
+        )
+        empty, dark = look == 0, self.dark(look, lines, pixels)
+        empty[:, [0, -1]] |= dark[:, [0, -1]]
+        reason = f"{self.reason}, border noise masked"
+        return replace(self, border=borders.beside_fill(empty, dark), reason=reason)
 
 
 def open_product(ref: AssetRef, source: Raster, reader: Reader) -> Product:
@@ -85,6 +118,7 @@ def open_product(ref: AssetRef, source: Raster, reader: Reader) -> Product:
         ties=ties,
         beta=grd_luts.calibration(table, shape, "betaNought"),
         tables=tuple(each.facts() for each in found if each is not None),
+        size=shape,
         reason=f"sigmaNought of {table.ref.key}, thermal noise {'' if removed else 'not '}removed",
     )
 

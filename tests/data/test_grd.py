@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.warp import Resampling, reproject
+from scipy.ndimage import binary_erosion
 
 from earthmind_lab.chip import Chip
-from earthmind_lab.data import resample
+from earthmind_lab.data import borders, resample
 from earthmind_lab.data.access import Access
 from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.load import load_chip, plan_chip
@@ -35,6 +37,7 @@ from tests.grd_product import (
     HEIGHT,
     MIDDLE,
     TIE_LINES,
+    WHEN,
     WIDTH,
     Product,
     aoi_at,
@@ -247,6 +250,40 @@ def test_border_is_nodata_and_denoised_zeros_are_data(tmp_path: Path) -> None:
     whole = load(Product(ground=lake).write(tmp_path / "whole"), ALL)
     assert 0.99 < (whole.valid_sar.sum() - chip.valid_sar.sum()) / (60 * HEIGHT) < 1.01
     assert np.isnan(chip.sar[:, ~chip.valid_sar]).all()
+
+
+def noisy(folder: Path, border: int, bands: tuple[str, ...] = ("vv",)) -> Scene:
+    """A scene with eight pixels of faint counts after its border, and as faint a lake."""
+    scene = Product(ground=waves, border=border).write(folder, bands)
+    for href in scene.assets.values():
+        with rasterio.open(href, "r+") as target:
+            counts = target.read(1)
+            counts[:, border : border + 8] = counts[100:130, 200:230] = 20
+            target.write(counts, 1)
+    return scene
+
+
+@pytest.mark.parametrize("border", [0, 30])
+def test_border_noise_of_early_products_is_nodata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, border: int
+) -> None:
+    late = load(noisy(tmp_path, border, ("vv", "vh")), ALL)
+    monkeypatch.setattr(borders, "NOISY_UNTIL", WHEN + timedelta(days=1))
+    early = load(noisy(tmp_path / "early", border, ("vv", "vh")), ALL)
+    gone = (late.valid_sar & ~early.valid_sar).sum()
+    assert 0.9 < gone / (8 * HEIGHT) < 1.1
+    inner = binary_erosion(early.valid_sar, iterations=2)
+    assert np.array_equal(early.sar[:, inner], late.sar[:, inner])
+    assert (early.band("vv")[early.valid_sar] == -50).sum() > 800, "the lake stays"
+    assert np.isfinite(early.band("vh")).sum() == np.isfinite(late.band("vh")).sum()
+    assert "border noise" in early.provenance["inputs"][0]["decided_by"]
+    part = load(noisy(tmp_path / "part", border), aoi_at(-1900, -300, -1200, 300))
+    a, b = early.grid.affine, part.grid.affine
+    row, column = round((a.f - b.f) / 10), round((b.c - a.c) / 10)
+    rows, columns = part.grid.shape
+    same = early.sar[:1, row : row + rows, column : column + columns]
+    assert np.array_equal(part.sar, same, equal_nan=True)
+    assert np.isnan(part.sar).any() and np.isfinite(part.sar).any()
 
 
 @pytest.mark.parametrize(
