@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.access import Access
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.items import scenes_or_problem, shares_area
 from earthmind_lab.data.known import KNOWN, Known
@@ -158,7 +157,7 @@ class ApiCatalog:
     def _client(self) -> Client:
         from pystac_client import Client
 
-        web = Web(Access(hosts=self.reader.files.web.access.hosts, named=_places(self.url)))
+        web = self.reader.files.web.naming(self.url)
         try:
             return Client.open(self.url, stac_io=_io(web, self.reader))
         except Exception as error:
@@ -214,15 +213,6 @@ class ApiCatalog:
     def _cut(self, sentence: str) -> None:
         logger.warning("%s: %s", self.name, sentence)
         self.cuts.append(sentence)
-
-
-def _places(url: str) -> tuple[str, ...]:
-    from earthmind_lab.data.access import place_of
-
-    try:
-        return (place_of(url),)
-    except ValueError:
-        return ()
 
 
 def _io(web: Web, reader: Reader) -> Any:

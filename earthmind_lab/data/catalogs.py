@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.apis import ApiCatalog
@@ -74,9 +75,10 @@ def open_catalog(catalog: str | Path | None = None, reader: Reader | None = None
 
     Args:
         catalog: ``sample`` (the embedded one), or the path of a static ``catalog.json`` or its
-            folder, of a frozen search or of a stac-geoparquet file, the address of a STAC API, or
-            the name of one in `KNOWN`; by default what the settings say.
-        reader: Time limit of what an API is asked.
+            folder, of a frozen search or of a stac-geoparquet file, the address of a static
+            catalog (it ends in ``.json``) or of a STAC API, or the name of one in `KNOWN`; by
+            default what the settings say.
+        reader: Time limit of what is asked over the network.
 
     Raises:
         CatalogUnavailable: It is missing, broken, not STAC, or of a kind not read yet.
@@ -87,6 +89,8 @@ def open_catalog(catalog: str | Path | None = None, reader: Reader | None = None
         from earthmind_lab.data.samples import catalog_path
 
         return read_static(Path(catalog_path()), name="sample")
+    if text.startswith(("http://", "https://")) and urlsplit(text).path.endswith(".json"):
+        return read_static(text, reader=reader)
     if text.startswith(("http://", "https://")) or text in {known.name for known in KNOWN}:
         return ApiCatalog.open(text, reader)
     try:

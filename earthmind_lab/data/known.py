@@ -66,6 +66,7 @@ KNOWN = (
 """Every catalog that has a name of its own."""
 READABLE = (
     "'sample', the path of a static catalog.json, of a frozen search or of a stac-geoparquet file, "
-    "the https:// address of a STAC API, or one of " + ", ".join(known.name for known in KNOWN)
+    "the https:// address of either or of a STAC API, or one of "
+    + ", ".join(known.name for known in KNOWN)
 )
 """What `open_catalog` takes, for messages."""

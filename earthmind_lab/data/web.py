@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -24,7 +24,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from earthmind_lab.data.access import Access, Refused
+from earthmind_lab.data.access import Access, Refused, place_of
 from earthmind_lab.errors import Cancelled
 
 Kind = Literal["refused", "denied", "missing", "changed", "late", "failed"]
@@ -149,6 +149,10 @@ class Web:
         )
         self._pools.pool_classes_by_scheme = _checked_pools(access)
 
+    def naming(self, url: str) -> Web:
+        """A client under the same rule that may also ask the host of an address of the user's."""
+        return Web(replace(self.access, named=(*self.access.named, *_places(url))))
+
     def get(
         self,
         url: str,
@@ -257,6 +261,13 @@ class Web:
             kind = _KINDS.get(raw.status, "failed")
             raise WebError(kind, f"status {raw.status} from {_host(url)}")
         return Response(status=raw.status, headers=raw.headers, body=content)
+
+
+def _places(url: str) -> tuple[str, ...]:
+    try:
+        return (place_of(url),)
+    except ValueError:  # refused when it is asked
+        return ()
 
 
 def _read(raw: urllib3.BaseHTTPResponse, budget: Budget) -> bytes:

@@ -139,6 +139,10 @@ class TransformersBackend:
         """The view's own: how far such a model shrinks a picture is not known here."""
         return view.gsd
 
+    def pictures(self, views: Sequence[View]) -> tuple[tuple[NDArray[np.uint8], ...], ...]:
+        """The views as they are handed over: what such a model's processor makes is its own."""
+        return tuple((view.image,) for view in views)
+
     def release(self, state: AdapterState) -> None:
         """Drop what was read."""
         state.inputs.clear()

@@ -123,7 +123,7 @@ StateT = TypeVar("StateT", bound=State)
 class Backend(Protocol[EncodedT, StateT]):
     """What a model offers the engine.
 
-    Every call comes from one thread, but for `capabilities` and `seen_gsd`.
+    Every call comes from one thread, but for `capabilities`, `seen_gsd` and `pictures`.
     """
 
     @property
@@ -157,6 +157,10 @@ class Backend(Protocol[EncodedT, StateT]):
 
     def seen_gsd(self, view: View) -> float | None:
         """Metres per pixel that the model really sees of a view; may be called by any thread."""
+        ...
+
+    def pictures(self, views: Sequence[View]) -> tuple[tuple[NDArray[np.uint8], ...], ...]:
+        """What the vision encoder is given of each view; may be called by any thread."""
         ...
 
     def release(self, state: StateT) -> None:

@@ -122,6 +122,16 @@ class LocalBackend:
         grid = self.processor.grid(view.shape)
         return seen_gsd(view, tile_px=self.processor.config.image_size, grid=grid)
 
+    def pictures(self, views: Sequence[View]) -> tuple[tuple[NDArray[np.uint8], ...], ...]:
+        """The squares that the vision tower reads of each view, before they are normalised."""
+        single = self._single(views)
+        return tuple(tuple(self.processor.tiles(v.image, single=single)) for v in views)
+
+    @staticmethod
+    def _single(views: Sequence[View]) -> bool:
+        """Whether each view is one square: several of one sensor are read like frames."""
+        return len(views) > 1 and len({view.modality for view in views}) == 1
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of tokens, control tokens included."""
         return self.processor.decode(list(token_ids))
@@ -129,7 +139,7 @@ class LocalBackend:
     @torch.inference_mode()
     def encode(self, views: Sequence[View]) -> LocalEncoded:
         """Visual tokens of the views that the language model will read."""
-        single = len(views) > 1 and len({view.modality for view in views}) == 1
+        single = self._single(views)
         tokens: dict[str, Tensor] = {}
         fresh = 0
         with self._device_memory():

@@ -15,10 +15,13 @@ import time
 import traceback
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from earthmind_lab.engine.base import Backend, Capabilities, State
 from earthmind_lab.engine.transcript import NO_LABEL, Name, Transcript, names
@@ -241,6 +244,17 @@ class ResidentEngine:
     def seen_gsd(self, view: View) -> float | None:
         """Metres per pixel that the model really sees of a view; None for a plain picture."""
         return self._backend.seen_gsd(view)
+
+    def pictures(self, views: Sequence[View]) -> tuple[tuple[NDArray[np.uint8], ...], ...]:
+        """What the model's vision encoder is given of each view: its pixels as the model sees them.
+
+        Args:
+            views: As they would be asked about together.
+
+        Returns:
+            uint8 pictures (H, W, 3) of each view, in the order in which they are read.
+        """
+        return self._backend.pictures(views)
 
     def close(self) -> None:
         """Cancel every ask, stop the worker and free the device; may be called twice."""

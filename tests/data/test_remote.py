@@ -17,6 +17,7 @@ from rasterio.windows import Window
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data import web
 from earthmind_lab.data.access import Access
+from earthmind_lab.data.cache import ChipCache
 from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.links import Link, Links, presign
 from earthmind_lab.data.load import load_chip, plan_chip
@@ -408,6 +409,23 @@ def test_fifty_loads_through_a_server_that_fails(spain):
         seconds = np.random.default_rng(6).choice([0.3, 1.0, 4.0], FAULTY_LOADS)
         outcomes = list(lanes.map(lambda s: faulty_load(target, chip, server, s), seconds))
     assert {"chip", "AssetUnavailable"} <= set(outcomes), Counter(outcomes)
+
+
+@pytest.mark.parametrize("fault", ["500", "truncated", "reset"])
+def test_a_load_that_fails_halfway_leaves_nothing_in_the_cache(fault, spain, tmp_path, monkeypatch):
+    """What is kept is whole and right; an error keeps nothing, half or whole."""
+    pair, chip = spain
+    monkeypatch.setenv("EARTHMIND_CACHE_BYTES", "1GB")
+    monkeypatch.setenv("EARTHMIND_HOME", str(tmp_path))
+    kept = ChipCache.from_settings()
+    with serve(SAMPLES) as server:
+        target = moved(pair, server)
+        server.fault = lambda _path, number: fault if number > 6 else None
+        assert faulty_load(target, chip, server, 1.0) == "AssetUnavailable"
+        assert not kept.entries() and not list(kept.folder.glob(".draft-*"))
+        server.fault = lambda _path, _number: None
+        assert faulty_load(target, chip, server, 30.0) == "chip"
+    assert len(kept.entries()) == 1 and kept.verify() == []
 
 
 def unreliable(rng):

@@ -378,6 +378,27 @@ def test_a_model_that_cuts_views_into_squares(make, tmp_path):
     assert {found.mask_logits.shape for found in first.objects} == {(128, 128)}
 
 
+def test_pictures_are_what_the_vision_tower_is_given(make, monkeypatch):
+    """Made independent of the encoder: its input, turned back into grey values."""
+    engine = make()
+    given = []
+    model, processor = engine._backend.model, engine._backend.processor
+    encode = model.encode_views
+    monkeypatch.setattr(
+        model, "encode_views", lambda pixels: given.append(pixels) or encode(pixels)
+    )
+    engine.generate(PROMPTS["pair"], SHORT)
+    mean, std = (
+        torch.tensor(each).view(1, 3, 1, 1)
+        for each in (processor.config.pixel_mean, processor.config.pixel_std)
+    )
+    for pictures, pixels in zip(engine.pictures(TRIPLE), given, strict=True):
+        grey = ((pixels.float() * std + mean) * 255).round().byte().permute(0, 2, 3, 1)
+        np.testing.assert_array_equal(np.stack(pictures), grey.numpy())
+    frames = engine.pictures((OPTICAL, FALSE_COLOUR))
+    assert [len(squares) for squares in frames] == [1, 1]
+
+
 def test_two_loads_are_one_engine(tiny_folder):
     engine = load_engine(tiny_folder, device="cpu")
     assert load_engine(str(tiny_folder), device="cpu", dtype="float32") is engine
