@@ -10,19 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import LoadPlan
+from earthmind_lab.data.assets import assets_of
+from earthmind_lab.data.grd_tables import Kind, find_table
 from earthmind_lab.data.items import local_path
-from earthmind_lab.errors import AssetUnavailable
+from earthmind_lab.errors import AssetUnavailable, EarthMindError
 from earthmind_lab.scene import Scene, ScenePair
 from earthmind_lab.sensors import SENSORS
 
@@ -44,18 +47,18 @@ def chip_key(plan: LoadPlan) -> str | None:
 
 
 def plan_key(
-    pair: ScenePair, aoi: AOI, *, gsd: float | None, names: Sequence[Sequence[str]]
+    pair: ScenePair, aoi: AOI, *, asked: float | GeoBox | None, names: Sequence[Sequence[str]]
 ) -> str | None:
     """The name of the plan that these arguments give; None where an item is no plain data.
 
     Args:
         pair: The scenes.
         aoi: The area.
-        gsd: As asked for: None stands for a number that only a file tells.
+        asked: The gsd or the grid: None stands for a number that only a file tells.
         names: The optical bands and the polarisations that will be loaded.
     """
-    asked = {"gsd": None if gsd is None else float(gsd), "names": names}
-    return _digest({**asked, **_inputs(pair, aoi)})
+    grid = float(asked) if isinstance(asked, int | float) else asked
+    return _digest({"grid": grid, "names": names, **_inputs(pair, aoi)})
 
 
 def grid_data(grid: GeoBox) -> dict[str, Any]:
@@ -137,6 +140,19 @@ def _hrefs(scene: Scene) -> Iterator[str]:
             href = asset.get("href") if isinstance(asset, Mapping) else None
             if isinstance(href, str) and href.startswith(("/", "file:")):
                 yield href
+    yield from _tables(scene)
+
+
+def _tables(scene: Scene) -> Iterator[str]:
+    """What calibrates and places a Sentinel-1 GRD product, also where its item says it relatively.
+
+    Nothing that can't be told: the load says so, and a plan or a chip isn't kept.
+    """
+    for band in scene.assets if scene.modality == "sar" else ():
+        with suppress(EarthMindError):
+            for ref in assets_of(scene, band):
+                found = [find_table(ref, kind) for kind in get_args(Kind)]
+                yield from (table.href for table in found if table is not None)
 
 
 def _state(href: str) -> tuple[int, int, int] | None:

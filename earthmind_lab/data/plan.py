@@ -33,6 +33,7 @@ def plan_chip(
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
+    grid: GeoBox | None = None,
     reader: Reader | None = None,
     cache: bool = True,
 ) -> LoadPlan:
@@ -45,6 +46,7 @@ def plan_chip(
         aoi: The area.
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
+        grid: That of another chip, to be comparable with it; None = by `gsd`.
         reader: Opens the files, within a time limit; two minutes by default.
         cache: Whether to look for the plan on disk first, and keep it there.
 
@@ -60,11 +62,12 @@ def plan_chip(
     refs = [(scene, ref) for scene, band in wanted(pair, names, polarisations)
             for ref in assets_of(scene, band)]  # fmt: skip
     kept = ChipCache.from_settings() if cache else None
-    key = plan_key(pair, aoi, gsd=gsd, names=(names, polarisations)) if kept else None
+    asked = gsd if grid is None else grid
+    key = plan_key(pair, aoi, asked=asked, names=(names, polarisations)) if kept else None
     held = kept.get_plan(key) if kept else None
     if held is None:
         reader.start(ref for _, ref in refs)
-        grid = chip_grid(pair, aoi, gsd, reader)
+        grid = grid or chip_grid(pair, aoi, gsd, reader)
         check_size(grid, aoi)
         held = grid, _bytes(refs, lattice_of(pair, grid, reader), grid, reader)
         if kept:
@@ -95,7 +98,7 @@ def plan_on_grids(
     bands: Sequence[str] | None = None,
     reader: Reader | None = None,
 ) -> list[LoadPlan]:
-    """As `plan_chip`, on grids of one lattice that are given; each file is opened once.
+    """As `plan_chip`, on several grids of one lattice; each file is opened once, nothing is kept.
 
     Args:
         pair: The scenes.

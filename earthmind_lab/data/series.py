@@ -1,7 +1,9 @@
 """Several dates of one place as chips on one grid, loaded when they are asked for.
 
-series = load_series(pairs, aoi)   # headers only
-series.bytes, series[0], series.dataset.sar.mean("time")
+    series = load_series(pairs, aoi)   # headers only
+    series.bytes, series[0], series.dataset.sar.mean("time")
+
+Plans and chips that were made before come from the disk (`data.cache`), with no network.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, ChipSeries, LoadPlan
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.load import load_chip
-from earthmind_lab.data.plan import plan_chip, plan_on_grids
+from earthmind_lab.data.plan import plan_chip
 from earthmind_lab.errors import LoadError
 from earthmind_lab.scene import ScenePair
 
@@ -46,12 +48,12 @@ def plan_series(
     ordered = sorted(pairs, key=lambda pair: min(scene.start for scene in pair.scenes))
     first = next((pair for pair in ordered if pair.optical is not None), ordered[0])
     leading = plan_chip(first, aoi, gsd=gsd, bands=bands, reader=reader)
+    bands = leading.bands or None
     return tuple(
-        plan
+        leading
+        if pair is first
+        else plan_chip(pair, aoi, bands=bands, grid=leading.grid, reader=reader)
         for pair in ordered
-        for plan in plan_on_grids(
-            pair, aoi, [leading.grid], bands=leading.bands or None, reader=reader
-        )
     )
 
 

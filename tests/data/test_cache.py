@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -33,10 +34,12 @@ from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.samples import place
 from earthmind_lab.data.search import search_pairs
+from earthmind_lab.data.series import load_series
 from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import AssetUnavailable, EarthMindError
 from earthmind_lab.recording import pixel_hash
 from earthmind_lab.settings import Settings
+from tests.grd_product import Product, aoi_at, pair_of
 from tests.range_server import serve
 from tests.stand_in_engine import StandInEngine, square
 from tests.tiny_catalog import AOI as PLACE
@@ -97,6 +100,36 @@ def areas(count):
 
 
 # --- a hit is the load ---------------------------------------------------------------------------
+
+
+def test_a_series_that_was_loaded_is_there_again(pair, monkeypatch):
+    moved = {"datetime": pair.sar.start + timedelta(days=12)}
+    other = replace(pair, optical=None, sar=replace(pair.sar, **moved, start=moved["datetime"]))
+    before = load_series([pair, other], AREA)
+    chips = [before[0], before[1]]
+    with no_file_opens(monkeypatch):
+        again = load_series([other, pair], AREA)
+        assert all(equal(one, two) for one, two in zip(again, chips, strict=True))
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_tables_of_a_grd_product_are_among_its_files(tmp_path, relative):
+    scene = Product(border=30).write(tmp_path)
+    table = Path(scene.items[0]["assets"]["schema-noise-vv"]["href"])
+    item = json.loads(json.dumps(scene.items[0]))
+    if relative:
+        for asset in item["assets"].values():
+            asset["href"] = "./" + str(Path(asset["href"]).relative_to(tmp_path))
+    alone, area = pair_of(replace(scene, items=(item,))), aoi_at(-500, -400, 500, 400)
+    first = load_chip(alone, area)
+    assert equal(load_chip(alone, area), first)
+    table.write_text(re.sub(r"<noiseRangeLut.*?</noiseRangeLut>", weaker, table.read_text()))
+    assert not np.array_equal(load_chip(alone, area).sar, first.sar)
+
+
+def weaker(lut):
+    """Half the noise."""
+    return re.sub(r"(?<=[ >])[0-9.e+]+", lambda found: f"{float(found[0]) / 2:g}", lut[0])
 
 
 @pytest.mark.parametrize("name", ["spain", "tiny", "optical", "sar", "gsd"])
@@ -242,7 +275,7 @@ def test_every_field_of_a_plan_is_in_the_key_or_follows(pair):
 
 def test_a_gsd_is_told_apart_from_none(pair):
     names = (("red",), ("vv",))
-    keys = [plan_key(pair, AREA, gsd=gsd, names=names) for gsd in (None, 10, 10.0, 20)]
+    keys = [plan_key(pair, AREA, asked=gsd, names=names) for gsd in (None, 10, 10.0, 20)]
     assert keys[1] == keys[2]
     assert len(set(keys)) == 3
 
@@ -511,6 +544,7 @@ import itertools, os, random, sys, time
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data import cache, load
 from earthmind_lab.data.search import search_pairs
+from earthmind_lab.data.series import load_series
 from earthmind_lab.recording import pixel_hash
 from tests.tiny_catalog import AOI as PLACE, DATES
 
