@@ -70,9 +70,9 @@ def _contradictions(source: Raster, ref: AssetRef) -> Iterator[tuple[str, str, s
         yield "transform", str(list(affine)[:6]), str(list(source.transform)[:6])
     gsd = _gsd(ref)
     if gsd is not None:
-        found = _metres(source)
-        if not 1 / APART < gsd / found < APART:
-            yield "pixel size", f"{gsd:g} m", f"{found:.4g} m"
+        least, most = sorted(_metres(source))
+        if not least / APART < gsd < most * APART:
+            yield "pixel size", f"{gsd:g} m", f"{least:.4g} x {most:.4g} m"
     if ref.item.get("geometry") or ref.item.get("bbox"):
         outline = footprint(ref.item)
         share = _share(outline, source)
@@ -189,13 +189,14 @@ def _apart(affine: Affine, source: Raster) -> float:
     return max(math.dist(inverse @ (affine @ corner), corner) for corner in corners)
 
 
-def _metres(source: Raster) -> float:
+def _metres(source: Raster) -> tuple[float, float]:
+    """Sides of a pixel; in degrees, they are unlike far from the equator."""
     from earthmind_lab.grid import metres_at
 
     a = source.transform
     x, y = a @ (source.width / 2, source.height / 2)
     across, down = math.hypot(a.a, a.d), math.hypot(a.b, a.e)
-    return math.sqrt(math.prod(metres_at(_crs(source).to_wkt(), x, y, across, down)))
+    return metres_at(_crs(source).to_wkt(), x, y, across, down)
 
 
 def _share(outline: BaseGeometry, source: Raster) -> float:
@@ -225,6 +226,9 @@ def _footprint(source: Raster, *, around: float) -> Polygon:
     # Within half a turn of the outline's western edge.
     first = lon[0] + 360 * round((around - lon[0]) / 360)
     lon = first + np.unwrap(np.radians(lon - lon[0])) * 180 / np.pi
+    if abs(lon[-1] - lon[0]) > 180:  # around a pole, which is an edge of lon/lat
+        lon = np.r_[lon, lon[-1], lon[0]]
+        lat = np.r_[lat, [math.copysign(90, lat.mean())] * 2]
     return Polygon(np.column_stack([lon, lat]))
 
 

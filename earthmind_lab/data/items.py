@@ -258,8 +258,8 @@ def _cut_at_180(geometry: BaseGeometry) -> BaseGeometry:
     Drawn as it stands, a scene at 179 and -179 degrees would reach around the whole globe.
     """
     west, _, east, _ = geometry.bounds
-    if east <= 180 and east - west <= 180:
-        return geometry
+    if (east <= 180 and east - west <= 180) or east - west >= 360:
+        return geometry  # around the globe, it has no side to be cut at
     turned = shapely.transform(geometry, lambda p: np.column_stack([p[:, 0] % 360, p[:, 1]]))
     if turned.bounds[2] - turned.bounds[0] > 180:
         return geometry  # wide in earnest

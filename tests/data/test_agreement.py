@@ -101,3 +101,33 @@ def test_a_raster_on_the_antimeridian_agrees_with_its_outline(how, tmp_path):
     world.headers["vv"]["crs"] = "EPSG:32701"
     with pytest.raises(GridMismatch, match="place"):
         agreed(world, "vv")
+
+
+@pytest.mark.parametrize(("crs", "south", "north"), [(3413, 84, 90), (3031, -90, -84)])
+def test_a_raster_around_a_pole_agrees_with_its_outline(crs, south, north, tmp_path):
+    world = make_world(tmp_path)
+    world.forget_place("sar")
+    place = Affine(5_000, 0, -400_000, 0, -5_000, 400_000)
+    for band in ("vv", "vh"):
+        world.headers[band].update(crs=f"EPSG:{crs}", transform=place)
+    outline = {"type": "Polygon", "coordinates": [[
+        [-180, south], [180, south], [180, north], [-180, north], [-180, south],
+    ]]}  # fmt: skip
+    world.items["sar"].update(geometry=outline, bbox=[-180, south, 180, north])
+    agreed(world, "vv")
+    world.headers["vv"]["transform"] = place @ Affine.translation(0, 800)
+    with pytest.raises(GridMismatch, match="place"):
+        agreed(world, "vv")
+
+
+def test_square_metres_are_slim_degrees_in_the_north(tmp_path):
+    world = make_world(tmp_path)
+    world.forget_place("sar")
+    world.headers["vv"].update(crs="EPSG:4326", transform=Affine(9e-5, 0, 20, 0, -9e-5, 70))
+    ring = [[20, 69], [21, 69], [21, 70], [20, 70], [20, 69]]
+    world.items["sar"]["geometry"]["coordinates"] = [ring]
+    world.asset("vv")["raster:bands"][0]["spatial_resolution"] = 10
+    agreed(world, "vv")
+    world.asset("vv")["raster:bands"][0]["spatial_resolution"] = 20
+    with pytest.raises(GridMismatch, match="pixel size"):
+        agreed(world, "vv")
