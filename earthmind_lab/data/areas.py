@@ -10,7 +10,8 @@ lattice, and values never depend on the cut.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,9 +129,8 @@ def open_area(
         (row0, row1), (column0, column1) = edges[0][y : y + 2], edges[1][x : x + 2]
         return whole[row0:row1, column0:column1]
 
-    def read(y: int, x: int) -> NDArray[np.float32]:
-        block = LoadPlan(**{**vars(one), "grid": cut(y, x)})
-        layers, pixels = read_layers(block, lattice, reader or Reader())
+    def read(y: int, x: int, sensor: LoadPlan) -> NDArray[np.float32]:
+        layers, pixels = read_layers(replace(sensor, grid=cut(y, x)), lattice, reader or Reader())
         check_pixels(layers, pixels)
         radiometry_of(pair, layers)
         return pixels
@@ -138,11 +138,12 @@ def open_area(
     def inside(y: int, x: int) -> NDArray[np.float32]:
         return inside_mask(cut(y, x), aoi.geometry)[None].astype(np.float32)
 
-    count = len(one.bands)
-    pixels = mosaic((edges[0], edges[1]), read, count + len(one.polarisations))
     data: dict[str, Any] = {"inside": mosaic((edges[0], edges[1]), inside, 1)[0] > 0}
-    for name, part in (("optical", pixels[:count]), ("sar", pixels[count:])):
-        if len(part):
+    # Apart, so that who computes SAR alone doesn't read a dozen optical bands.
+    sensors = {"optical": replace(one, polarisations=()), "sar": replace(one, bands=())}
+    for name, sensor in sensors.items():
+        if count := len(sensor.bands) + len(sensor.polarisations):
+            part = mosaic((edges[0], edges[1]), partial(read, sensor=sensor), count)
             data |= {name: part, f"valid_{name}": np.isfinite(part).all(axis=0)}
     return labelled(whole, data, one.bands, one.polarisations)
 

@@ -242,6 +242,22 @@ def test_a_lazy_area_equals_one_direct_load(
     assert data.odc.geobox == chip.grid
 
 
+def test_one_sensor_of_an_area_costs_nothing_of_the_other(
+    pair: ScenePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = open_area(pair, AREA)
+    opened = []
+    original = Reader.open
+
+    def spied(self: Reader, ref: Any, *more: Any, **options: Any) -> Any:
+        opened.append(ref.band)
+        return original(self, ref, *more, **options)
+
+    monkeypatch.setattr(Reader, "open", spied)
+    data.sar.compute()
+    assert {*opened} == {*pair.sar.assets}
+
+
 def test_a_chunk_without_data_is_empty(pair: ScenePair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(areas, "CHUNK", 32)
     data = open_area(make_pair(pair.optical), aoi_of(60, 240, 60, 240))
