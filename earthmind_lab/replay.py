@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from earthmind_lab.answer import Answer
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip
+from earthmind_lab.chip_checks import check_grid
 from earthmind_lab.conversation import Conversation
 from earthmind_lab.errors import (
     AssetUnavailable,
@@ -34,6 +35,8 @@ from earthmind_lab.recording import grid_dict, pixel_hash, region_from, versions
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
     from earthmind_lab.engine.base import Engine
 
 EMBEDDED = "earthmind-nano"
@@ -189,17 +192,23 @@ def _loaded(record: Record, area: Mapping[str, Any]) -> Chip:
     if own is not None:
         return _own_chip(record, own, aoi)
     pair = _pair(record, aoi)
-    wanted = record.chip.get("grid", {})
     bands = record.chip.get("bands") or None
-    grids = []
-    # The scene's own grid first: it is the default, and exact where a rounded GSD is not.
-    for gsd in (None, record.chip.get("gsd")):
-        plan = plan_chip(pair, aoi, gsd=gsd, bands=bands)
-        if _same_grid(grid_dict(plan.grid), wanted):
-            filtered = record.chip.get("provenance", {}).get("speckle")
-            return load_chip(pair, aoi, plan=plan, speckle=filtered)
-        grids.append(grid_dict(plan.grid))
-    raise GridMismatch("grid: the chip's grid can't be had again.", found=str(grids[0]))
+    # A chip of a series lies on the grid of another one, which no gsd gives.
+    plan = plan_chip(pair, aoi, bands=bands, grid=_grid(record))
+    filtered = record.chip.get("provenance", {}).get("speckle")
+    return load_chip(pair, aoi, plan=plan, speckle=filtered)
+
+
+def _grid(record: Record) -> GeoBox:
+    """The grid of the record's chip."""
+    from earthmind_lab.data.cache_key import grid_of
+
+    try:
+        grid = grid_of(record.chip["grid"])
+    except RuntimeError as error:  # pyproj's
+        raise GridMismatch("grid: the record names no known CRS.", found=str(error)) from error
+    check_grid(grid)
+    return grid
 
 
 def _own_chip(record: Record, arguments: Mapping[str, Any], aoi: AOI) -> Chip:

@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.conversation import Conversation, ask
-from earthmind_lab.data.load import load_chip
+from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Region
@@ -61,6 +63,33 @@ def test_the_same_again(path):
 def test_the_same_on_another_gsd(catalog, gsd):
     record = ask(chip_of(catalog, gsd=gsd), QUESTION, engine=engine()).record
     assert replay(record, engine=engine()).same
+
+
+def test_the_same_on_the_grid_of_another_chip(catalog):
+    """As those of a series are: no gsd gives it."""
+    own = chip_of(catalog, sensors="sar")
+    a = own.grid.affine
+    grid = GeoBox(own.grid.shape, Affine(a.a, 0, a.c + 3, 0, a.e, a.f - 4), own.grid.crs)
+    plan = plan_chip(own.pair, own.aoi, grid=grid)
+    chip = load_chip(own.pair, own.aoi, plan=plan)
+    assert chip.grid == grid != own.grid and not np.array_equal(chip.sar, own.sar)
+    record = ask(chip, QUESTION, engine=engine()).record
+    assert replay(record, engine=engine()).differences == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"crs": "EPSG:0"}, "CRS"), ({"affine": [10, 1, 0, 0, -10, 0]}, "north-up"),
+     ({"shape": [9000, 9000]}, "large"), ({"affine": [1]}, "damaged")],
+)  # fmt: skip
+def test_a_grid_that_can_t_be_is_named(path, change, said):
+    record = Record.load(path)
+    record = replace(record, chip={**record.chip, "grid": record.chip["grid"] | change})
+    try:
+        found = " ".join(replay(record, engine=engine()).differences)
+    except EarthMindError as error:
+        found = str(error)
+    assert said in found
 
 
 @pytest.mark.parametrize("sensors", ["optical", "sar"])
