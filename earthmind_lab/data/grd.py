@@ -82,6 +82,7 @@ def read_grd(
     power, kernel = sample(source, ties, product.power, lattice, grid)
     decibel = to_db(power)
     facts = {
+        "pixels_masked": dict(product.masked),
         "pixels_at_floor": int((decibel <= SAR_FLOOR_DB).sum()),
         "tables": list(product.tables),
         **details,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class Product:
     """Lines and pixels of the raster."""
     border: NDArray[np.bool_] | None = None
     """Of the thinned raster, where dark pixels are border noise; None = nowhere."""
+    masked: Counter[str] = field(default_factory=Counter)
+    """Per rule, how many of the pixels read so far became NaN, counts of 0 aside."""
 
     def power(self, stored: NDArray[Any], line: int, pixel: int) -> NDArray[np.float32]:
         """Counts of a window as linear power; a count of 0 is border, as its noise, hence NaN.
@@ -61,9 +64,11 @@ class Product:
         left = counts * counts
         if self.border is not None:
             spans = [(at[0], at[-1] + 1) for at in (lines, pixels)]
-            noise = self.dark(stored, lines, pixels)
+            noise = self.dark(stored, lines, pixels) & (stored > 0)
             noise &= borders.spread(self.border, self.size, spans, stored.shape)
             counts[noise] = 0
+            if noise.any():
+                self.masked["border_noise"] += int(noise.sum())
         if self.noise is not None:
             left -= self.noise.at(lines, pixels)
         left /= self.sigma.at(lines, pixels) ** 2
