@@ -18,7 +18,7 @@ from shapely.geometry import Polygon
 from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.items import footprint
 from earthmind_lab.data.raster import Raster
-from earthmind_lab.data.recognise import band_named
+from earthmind_lab.data.recognise import band_named, bands_of
 from earthmind_lab.errors import GridMismatch, RadiometryUnknown
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _contradictions(source: Raster, ref: AssetRef) -> Iterator[tuple[str, str, s
 
 def _check_numbers(source: Raster, ref: AssetRef) -> None:
     kind = ref.fields.get("data_type")
-    if isinstance(kind, str) and _kind(kind) not in (None, source.dtype):
+    if isinstance(kind, str) and not _alike(kind, source.dtype):
         raise RadiometryUnknown(
             f"The raster of {ref.name} holds other numbers than its item declares.",
             found=f"{kind} in the item, {source.dtype} in the file",
@@ -96,7 +96,7 @@ def _check_numbers(source: Raster, ref: AssetRef) -> None:
             change="another scene, or an item with the scale of the file",
         )
     named = band_named(source.description, ref.item) if source.description else None
-    if named is not None and named != ref.band:
+    if named is not None and named != ref.band and not _one_nir({named, ref.band}, ref):
         raise RadiometryUnknown(
             f"The raster of {ref.name} holds another band than its item declares.",
             found=f"{ref.band} in the item, {source.description!r} ({named}) in the file",
@@ -104,12 +104,24 @@ def _check_numbers(source: Raster, ref: AssetRef) -> None:
         )
 
 
-def _kind(name: str) -> np.dtype[Any] | None:
-    """The data type of this STAC name; None for one that numpy doesn't know."""
+def _alike(name: str, found: np.dtype[Any]) -> bool:
+    """Whether a data type may be the declared one: the header's decides how numbers are read.
+
+    Catalogs mix up signed and unsigned ones, and single and double precision; what they don't
+    take for each other are counts and measures, or 8 and 16 bits. "other" may be anything.
+    """
     try:
-        return np.dtype(name)
+        stated = np.dtype(name)
     except TypeError:
-        return None
+        return True
+    floats = {stated.kind, found.kind} == {"f"}
+    whole = stated.kind in "iu" and found.kind in "iu" and stated.itemsize == found.itemsize
+    return floats or whole or stated == found
+
+
+def _one_nir(bands: set[str], ref: AssetRef) -> bool:
+    """Whether both are the near infrared of a sensor with only one: "NIR" says no more."""
+    return bands == {"nir", "nir08"} and not bands <= set(bands_of(ref.item))
 
 
 def _shape(ref: AssetRef) -> tuple[int, int] | None:
@@ -154,11 +166,26 @@ def _gsd(ref: AssetRef) -> float | None:
 
 
 def _same_crs(code: str, source: Raster) -> bool:
-    from pyproj import CRS
+    """Whether a declared CRS is the header's, or puts the raster's corners where that does.
+
+    Headers spell a CRS in their own words: those of HLS say "UTM Zone 13, Northern Hemisphere",
+    of an unknown datum on the ellipsoid of WGS 84.
+    """
+    from pyproj import CRS, Transformer
     from pyproj.exceptions import CRSError
 
+    own = _crs(source)
     try:
-        return bool(CRS.from_user_input(code).equals(_crs(source), ignore_axis_order=True))
+        stated = CRS.from_user_input(code)
+        if stated.equals(own, ignore_axis_order=True):
+            return True
+        corners = [source.transform @ corner for corner in _corners(source)]
+        moved = Transformer.from_crs(own, stated, always_xy=True).itransform(corners)
+        inverse = ~source.transform
+        return all(
+            math.dist(inverse @ there, inverse @ here) <= OFF_PX
+            for here, there in zip(corners, moved, strict=True)
+        )
     except CRSError:
         return False
 
@@ -178,8 +205,11 @@ def _crs_name(source: Raster) -> str:
 def _apart(affine: Affine, source: Raster) -> float:
     """Greatest distance of a corner under the two transforms, in the header's pixels."""
     inverse = ~source.transform
-    corners = [(x, y) for x in (0, source.width) for y in (0, source.height)]
-    return max(math.dist(inverse @ (affine @ corner), corner) for corner in corners)
+    return max(math.dist(inverse @ (affine @ corner), corner) for corner in _corners(source))
+
+
+def _corners(source: Raster) -> list[tuple[int, int]]:
+    return [(x, y) for x in (0, source.width) for y in (0, source.height)]
 
 
 def _metres(source: Raster) -> float:
