@@ -158,7 +158,7 @@ def test_counts_are_no_measures_and_bytes_no_words(tmp_path, declared, found, sa
     [("hls2-l30", "B05", "B04", True), ("sentinel-2-l2a", "B8A", "B08", False)],
 )
 def test_nir_names_the_near_infrared_of_a_sensor_with_one(tmp_path, collection, key, other, same):
-    """Of HLS from Landsat, band 5 is all there is; Sentinel-2 has two, and they are not the same."""
+    """Of HLS from Landsat, band 5 is all there is; of Sentinel-2, 8 and 8A are two."""
     others = {other: {"href": "other.tif"}}
     check = header_check(tmp_path, key, {}, others, collection, description="NIR", crs="EPSG:32613")
     if same:

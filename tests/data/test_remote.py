@@ -323,6 +323,66 @@ def test_keys_sign_and_open_buckets_need_none():
     assert nasa.headers == {"Authorization": "Bearer t"}
 
 
+@pytest.mark.parametrize(
+    ("target", "kept"),
+    [
+        ("https://cumulus.asf.earthdatacloud.nasa.gov/a.tif", True),
+        ("http://cumulus.asf.earthdatacloud.nasa.gov/a.tif", False),
+        ("https://earthdatacloud.nasa.gov.example.com/a.tif", False),
+        ("https://notasf.alaska.edu/a.tif", False),
+        ("https://bucket.s3.us-west-2.amazonaws.com/a.tif?X-Amz-Signature=s", False),
+    ],
+)
+def test_a_token_of_earthdata_goes_on_to_its_hosts_alone(monkeypatch, target, kept):
+    """The pool of the Alaska Satellite Facility sends requests on to another of NASA's hosts."""
+    seen = {}
+
+    def once(_self, _method, url, _budget, headers, _body):
+        seen[url] = headers
+        moved = {} if url == target else {"Location": target}
+        return web.Response(status=302 if moved else 200, headers=moved, body=b"")
+
+    monkeypatch.setattr(Web, "_once", once)
+    links, client = Links(env={"EARTHDATA_TOKEN": "t"}), Web(Access())
+    link = links.sign("https://datapool.asf.alaska.edu/a.tif", client, Budget(5))
+    client.get(link.url, budget=Budget(5), headers=link.headers, trusted=link.trusted)
+    assert ("Authorization" in seen[target]) is kept
+
+
+def test_a_token_is_never_sent_in_the_clear():
+    href = "http://datapool.asf.alaska.edu/a.tif"
+    assert not Links(env={"EARTHDATA_TOKEN": "t"}).sign(href, Web(Access()), Budget(5)).headers
+
+
+def test_a_container_without_a_token_is_asked_about_once(monkeypatch):
+    asked = []
+
+    def get(_self, url, **_kwargs):
+        asked.append(url)
+        raise WebError("missing", "status 404")
+
+    monkeypatch.setattr(Web, "get", get)
+    links, href = Links(), "https://open.blob.core.windows.net/scenes/a.tif"
+    for _ in range(3):
+        assert links.sign(href, Web(Access()), Budget(5)).url == href
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:hidden@example.com/a.tif",
+        "https://exa mple.com/a.tif?sig=hidden",
+        "http://10.0.0.1/a.tif?sig=hidden",
+    ],
+)
+def test_a_refusal_tells_no_keys(url):
+    with pytest.raises(WebError) as caught:
+        Web(Access()).get(url, budget=Budget(1))
+    assert caught.value.kind == "refused"
+    assert "hidden" not in str(caught.value)
+
+
 def test_a_key_never_follows_a_redirect_to_another_host(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"x" * 100)
     seen = []
@@ -354,6 +414,7 @@ def test_a_key_never_follows_a_redirect_to_another_host(tmp_path):
         "http://localhost/a.tif",
         "http://[::1]/a.tif",
         "http://[::ffff:10.0.0.1]/a.tif",
+        "http://[64:ff9b::169.254.169.254]/a.tif",
         "http://10.1.2.3/a.tif",
         "http://2130706433/a.tif",
         "http://0x7f000001/a.tif",
