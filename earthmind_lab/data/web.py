@@ -10,6 +10,8 @@ pauses, or after the pause that the server asks for, as long as the budget lasts
 from __future__ import annotations
 
 import email.utils
+import http.client
+import io
 import json
 import random
 import socket
@@ -322,6 +324,42 @@ def _host(url: str) -> str:
     return urlsplit(url).hostname or "?"
 
 
+class _Timely(io.RawIOBase):
+    """Bytes of a socket until an instant: its own limit starts anew with every byte."""
+
+    def __init__(self, raw: io.RawIOBase, due: float) -> None:
+        super().__init__()
+        self._raw = raw
+        self.due: float | None = due
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        if self.due is not None and time.monotonic() > self.due:
+            raise TimeoutError
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Headed(http.client.HTTPResponse):
+    """An answer whose headers, too, must all come within the patience for one read."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        self._patience = sock.gettimeout()
+
+    def begin(self) -> None:
+        due = time.monotonic() + (self._patience or STALL_S)
+        raw = _Timely(self.fp.detach(), due)
+        self.fp = io.BufferedReader(raw)
+        super().begin()
+        raw.due = None  # the body is watched by its reader
+
+
 def _checked_pools(access: Access) -> dict[str, Any]:
     """Connection classes that look at the address they reached before anything is sent."""
 
@@ -334,10 +372,14 @@ def _checked_pools(access: Access) -> dict[str, Any]:
         return made
 
     class Plain(HTTPConnection):
+        response_class = _Headed
+
         def _new_conn(self) -> socket.socket:
             return check(self.host, self.port, super()._new_conn())
 
     class Secure(HTTPSConnection):
+        response_class = _Headed
+
         def _new_conn(self) -> socket.socket:
             return check(self.host, self.port, super()._new_conn())
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
+import socket
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -169,6 +172,32 @@ def test_a_server_that_never_answers_ends_at_the_deadline(spain, server, fault):
     with pytest.raises(AssetUnavailable, match=r"in time|fetched"):
         load_chip(moved(spain[0], server), SPAIN, reader=reader(server, 2.0))
     assert time.monotonic() - started < 8
+
+
+def test_headers_that_drip_end_at_the_deadline():
+    """Every byte starts a socket's own patience anew; 200 of them take ten seconds."""
+    sent = []
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            made, _ = listening.accept()
+            with made, contextlib.suppress(OSError):
+                made.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while len(sent) < 200 and not over.wait(0.05):
+                    made.sendall(b"x")
+                    sent.append(1)
+                made.sendall(b"\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        place = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(WebError) as caught:
+            Web(Access(hosts=(place,))).get(f"http://{place}/a.tif", budget=Budget(0.5))
+        over.set()
+        thread.join()
+    assert caught.value.kind == "late"
+    assert len(sent) < 200
 
 
 def test_a_load_can_be_stopped(spain, server):
@@ -438,8 +467,6 @@ def test_addresses_that_are_never_asked(url):
 
 def test_a_public_name_that_leads_to_a_private_address_is_refused(server, monkeypatch):
     """DNS rebinding: the name is public, its address isn't."""
-    import socket
-
     real = socket.getaddrinfo
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda host, *rest, **more: real("127.0.0.1", *rest, **more)
