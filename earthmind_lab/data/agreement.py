@@ -47,6 +47,12 @@ def check_agreement(source: Raster, ref: AssetRef) -> None:
         GridMismatch: Shape, CRS, transform, pixel size or place contradict the item.
         RadiometryUnknown: Data type or band name contradict the item.
     """
+    if source.transform.is_degenerate:
+        raise GridMismatch(
+            f"The raster of {ref.name} has no place on the map.",
+            found=f"all its pixels lie on one line in {ref.href.partition('?')[0]}",
+            change="another scene",
+        )
     for field, stated, found in _contradictions(source, ref):
         raise GridMismatch(
             f"The {field} of {ref.name} is not what its item says.",
@@ -222,12 +228,17 @@ def _metres(source: Raster) -> float:
 
 
 def _share(outline: BaseGeometry, source: Raster) -> float:
-    """Share of an outline in lon/lat that lies inside a raster, or of the raster inside it."""
+    """Share of an outline in lon/lat that lies inside a raster, or of the raster inside it.
+
+    None of it where the raster's edge lies nowhere on the Earth.
+    """
     from shapely import make_valid
     from shapely.affinity import translate
 
     west = outline.bounds[0]
     held = make_valid(_footprint(source, around=west))
+    if not held.area:
+        return 0.0
     inside = outline.intersection(held).area
     # An outline that was cut at the antimeridian has a part on the other side.
     inside += sum(outline.intersection(translate(held, turn)).area for turn in (-360, 360))
@@ -245,6 +256,8 @@ def _footprint(source: Raster, *, around: float) -> Polygon:
     a = source.transform
     x, y = a.a * columns + a.b * rows + a.c, a.d * columns + a.e * rows + a.f
     lon, lat = Transformer.from_crs(_crs(source), 4326, always_xy=True).transform(x, y)
+    if not np.isfinite([lon, lat]).all():
+        return Polygon()
     # Within half a turn of the outline's western edge.
     first = lon[0] + 360 * round((around - lon[0]) / 360)
     lon = first + np.unwrap(np.radians(lon - lon[0])) * 180 / np.pi

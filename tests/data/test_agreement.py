@@ -108,6 +108,7 @@ def test_a_raster_on_the_antimeridian_agrees_with_its_outline(how, tmp_path):
         agreed(world, "vv")
 
 
+PLACE = Affine(30, 0, 500000, 0, -30, 4400000)
 HLS_CRS = """PROJCS["UTM Zone {zone}, Northern Hemisphere",
     GEOGCS["Unknown datum based upon the WGS 84 ellipsoid",
         DATUM["Not_specified_based_on_WGS_84_spheroid",
@@ -168,6 +169,20 @@ def test_nir_names_the_near_infrared_of_a_sensor_with_one(tmp_path, collection, 
             check()
 
 
+@pytest.mark.parametrize(
+    ("place", "asset"),
+    [
+        (Affine(10, 10, 500000, 10, 10, 4400000), {}),
+        (Affine(10, 10, 500000, 10, 10, 4400000), {"proj:transform": [30, 0, 0, 0, -30, 0]}),
+        (Affine(1e9, 0, 5e12, 0, -1e9, 4e12), {}),
+    ],
+)
+def test_a_raster_that_lies_nowhere_is_refused(tmp_path, place, asset):
+    check = header_check(tmp_path, "B04", asset, crs="EPSG:32613", place=place)
+    with pytest.raises(GridMismatch):
+        check()
+
+
 def header_check(
     folder: Path,
     key: str,
@@ -176,11 +191,11 @@ def header_check(
     collection: str | None = None,
     *,
     crs: str,
+    place: Affine = PLACE,
     dtype: str = "int16",
     description: str = "",
 ) -> Callable[[], None]:
     """Compares the header of one written file with the asset of an item."""
-    place = Affine(30, 0, 500000, 0, -30, 4400000)
     path = folder / "band.tif"
     with rasterio.open(
         path, "w", driver="GTiff", width=4, height=3, count=1, dtype=dtype, crs=crs, transform=place
