@@ -23,6 +23,8 @@ from earthmind_lab.errors import AccessDenied
 
 EARLY = dt.timedelta(minutes=2)
 """A link is signed again so long before it expires."""
+WAIT_S = 0.1
+"""So often does who waits for another's signature look at its own time."""
 AZURE = ".blob.core.windows.net"
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/sas/v1/token"
 KEYS = frozenset(
@@ -131,18 +133,22 @@ class Links:
 
     def forget(self, href: str) -> bool:
         """Drop the signature of an href; False where it had none that could be renewed."""
-        with self._lock:
-            return self._tokens.pop(_container(href), None) is not None
+        return self._tokens.pop(_container(href), None) is not None
 
     def _azure(self, container: str, web: Web, budget: Budget) -> str:
         """The Planetary Computer's token for an Azure container; empty = it needs none."""
-        with self._lock:
+        # One asks for all; but whoever asks may have far more time than those who wait.
+        while not self._lock.acquire(timeout=WAIT_S):
+            budget.check()
+        try:
             token, until = self._tokens.get(container, ("", self.now()))
             if until - EARLY > self.now():
                 return token
             answer = _token(container, web, budget) or ("", self.now() + OPEN)
             self._tokens[container] = answer
             return answer[0]
+        finally:
+            self._lock.release()
 
     def _s3(self, bucket: str, key: str, href: str) -> Link:
         known = BUCKETS.get(bucket)

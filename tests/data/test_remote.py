@@ -397,6 +397,28 @@ def test_a_container_without_a_token_is_asked_about_once(monkeypatch):
     assert len(asked) == 1
 
 
+def test_whoever_waits_for_anothers_token_ends_at_its_own_deadline(monkeypatch):
+    """The token service stalls for a load that has all the time."""
+    asked, over = threading.Event(), threading.Event()
+
+    def get(_self, _url, **_kwargs):
+        asked.set()
+        over.wait(20)
+        raise WebError("missing", "status 404")
+
+    monkeypatch.setattr(Web, "get", get)
+    links, href = Links(), "https://open.blob.core.windows.net/scenes/a.tif"
+    with ThreadPoolExecutor(1) as lane:
+        patient = lane.submit(links.sign, href, Web(Access()), Budget(60))
+        assert asked.wait(20)
+        with pytest.raises(WebError) as caught:
+            links.sign(href, Web(Access()), Budget(0.3))
+        waiting = not patient.done()
+        over.set()
+    assert caught.value.kind == "late"
+    assert waiting
+
+
 @pytest.mark.parametrize(
     "url",
     [
