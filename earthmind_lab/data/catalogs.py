@@ -192,5 +192,10 @@ def _open(source: Any, reader: Reader | None) -> Catalog:
         return open_catalog(source, reader)
     if isinstance(source, ApiCatalog) and reader is not None:
         return source.within(reader)
+    if not callable(getattr(source, "search", None)):
+        raise SearchError(
+            f"{str(source)[:_SHOWN]!r} is no catalog.",
+            change=f"{READABLE}; for lists per sensor, a list of {{'optical': …, 'sar': …}}",
+        )
     opened: Catalog = source
     return opened
