@@ -87,6 +87,7 @@ def test_only_the_collections_of_the_modality_are_asked_for(api):
         ("earth-search", "naip", ("naip",)),
         ("digital-earth-africa", "landsat-c2-l2", ("ls8_sr", "ls9_sr")),
         ("digital-earth-africa", "sentinel-1-rtc", ("s1_rtc",)),
+        ("opera", "sentinel-1-rtc", ("OPERA_L2_RTC-S1_V1_1",)),
         ("copernicus", "naip", ()),
     ],
 )
