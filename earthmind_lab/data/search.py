@@ -72,7 +72,8 @@ def search_pairs(  # noqa: PLR0913  a door: options by name
             `dates`, scenes of 3 (flood), 10 (default) or 60 days (settlement) on both sides.
         catalog: ``sample``, a path of a static catalog, the address of a STAC API or the name of
             a known one (`earthmind_lab.data.known.KNOWN`), an open catalog, ``{"optical": …,
-            "sar": …}``, or a list to try in order; by default what the settings say.
+            "sar": …}``, or a list to try in order, each with its share of the `deadline`; by
+            default what the settings say.
         sensors: ``optical``, ``sar`` or both; with one, pairs hold that one scene. Keys of
             `SENSORS` in place of a modality take scenes of these alone:
             ``"landsat-c2-l2,sentinel-1-rtc"``.
