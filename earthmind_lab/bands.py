@@ -111,7 +111,8 @@ def _sar_bands() -> tuple[Band, ...]:
 
     def band(name: str) -> Band:
         before, after = (f"{kind}{name}" for kind in kinds), (f"{name}{kind}" for kind in kinds)
-        return Band(name=name, gsd=10.0, aliases=(*before, *after))
+        # NASA's CMR numbers an item's files: 0_VV.
+        return Band(name=name, gsd=10.0, aliases=(*before, *after, f"0{name}"))
 
     return tuple(band(name) for name in ("vv", "vh", "hh", "hv"))
 

@@ -228,7 +228,7 @@ _TABLE: dict[str, Sensor] = {
         ),
         _sar(
             "sentinel-1-rtc", "Sentinel-1 RTC", nodata=-32768.0, **_RTC, **_S1, convention="power",
-            collections=("sentinel-1-rtc", "s1_rtc"),
+            collections=("sentinel-1-rtc", "s1_rtc", "opera_l2_rtc-s1_v1", "opera_l2_rtc-s1_v1_1"),
         ),
         _sar(
             "sentinel-1-sigma0", "Sentinel-1 sigma0", quantity="sigma0", geometry="unknown",

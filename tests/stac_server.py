@@ -34,6 +34,9 @@ class StacServer:
     """Where next pages are said to be; empty = here."""
     hostile: Sequence[Any] = ()
     """Whatever else every search gives, items or not."""
+    stall: float = 0.0
+    """Seconds before a landing page; over when the server ends."""
+    closing: threading.Event = field(default_factory=threading.Event)
     retry_after: str = ""
     """Header of a fault's answer."""
     searches: list[dict[str, Any]] = field(default_factory=list)
@@ -72,7 +75,7 @@ def _times(item: Mapping[str, Any]) -> tuple[str, str]:
 def serve_stac(items: Sequence[Mapping[str, Any]], **options: Any) -> Iterator[StacServer]:
     """Start an API on a free port; it is gone afterwards."""
     state = StacServer(items=items, **options)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(state))
+    server = _Quiet(("127.0.0.1", 0), _handler(state))
     server.daemon_threads = True
     state.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -80,9 +83,15 @@ def serve_stac(items: Sequence[Mapping[str, Any]], **options: Any) -> Iterator[S
     try:
         yield state
     finally:
+        state.closing.set()
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, *_args: object) -> None:
+        """Clients leave before a late answer."""
 
 
 def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
@@ -94,7 +103,8 @@ def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_GET(self) -> None:
-            if self.path == "/":
+            if self.path.partition("?")[0] == "/":
+                state.closing.wait(state.stall)
                 links = [
                     {"rel": "self", "href": state.url},
                     {"rel": "root", "href": state.url},

@@ -11,12 +11,15 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from earthmind_lab.settings import Settings
 
 _PORTS = {"http": 80, "https": 443}
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""Where networks without IPv4 put all of its addresses, private ones among them (RFC 6052)."""
 
 
 class Refused(Exception):
@@ -97,6 +100,19 @@ def place_of(url: str) -> str:
     return f"{(parts.hostname or '').lower().rstrip('.')}:{port}"
 
 
+def under(url: str, hosts: Iterable[str]) -> bool:
+    """Whether an address is https and of one of these hosts or below it: a key may go there.
+
+    >>> [under(f"https://{host}/x", ["nasa.gov"]) for host in ("a.nasa.gov", "anasa.gov")]
+    [True, False]
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    return parts.scheme == "https" and any(
+        host == name or host.endswith(f".{name}") for name in hosts
+    )
+
+
 def _public(host: str) -> bool:
     """Whether a host may be on the internet; names are judged again when they are resolved."""
     host = host.lower().rstrip(".").partition("%")[0]
@@ -106,5 +122,7 @@ def _public(host: str) -> bool:
         # "localhost", a bare name, and digits that some resolvers read as an address.
         odd = all(re.fullmatch(r"0x[0-9a-f]*|\d*", label) for label in host.split("."))
         return "." in host and not odd and not host.endswith((".localhost", ".local", ".internal"))
+    if address in _NAT64:
+        address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
     return address.is_global and not address.is_multicast and (mapped is None or mapped.is_global)

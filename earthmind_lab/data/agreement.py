@@ -19,7 +19,7 @@ from shapely.geometry import Polygon
 from earthmind_lab.data.assets import AssetRef
 from earthmind_lab.data.items import footprint
 from earthmind_lab.data.raster import Raster
-from earthmind_lab.data.recognise import band_named
+from earthmind_lab.data.recognise import band_named, bands_of
 from earthmind_lab.errors import GridMismatch, RadiometryUnknown
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ def check_agreement(source: Raster, ref: AssetRef) -> None:
         GridMismatch: Shape, CRS, transform, pixel size or place contradict the item.
         RadiometryUnknown: Data type or band name contradict the item.
     """
+    if source.transform.is_degenerate:
+        raise GridMismatch(
+            f"The raster of {ref.name} has no place on the map.",
+            found=f"all its pixels lie on one line in {ref.href.partition('?')[0]}",
+            change="another scene",
+        )
     for field, stated, found in _contradictions(source, ref):
         raise GridMismatch(
             f"The {field} of {ref.name} is not what its item says.",
@@ -82,7 +88,7 @@ def _contradictions(source: Raster, ref: AssetRef) -> Iterator[tuple[str, str, s
 
 def _check_numbers(source: Raster, ref: AssetRef) -> None:
     kind = ref.fields.get("data_type")
-    if isinstance(kind, str) and _kind(kind) not in (None, source.dtype):
+    if isinstance(kind, str) and not _alike(kind, source.dtype):
         raise RadiometryUnknown(
             f"The raster of {ref.name} holds other numbers than its item declares.",
             found=f"{kind} in the item, {source.dtype} in the file",
@@ -97,7 +103,7 @@ def _check_numbers(source: Raster, ref: AssetRef) -> None:
             change="another scene, or an item with the scale of the file",
         )
     named = band_named(source.description, ref.item) if source.description else None
-    if named is not None and named != ref.band:
+    if named is not None and named != ref.band and not _one_nir({named, ref.band}, ref):
         raise RadiometryUnknown(
             f"The raster of {ref.name} holds another band than its item declares.",
             found=f"{ref.band} in the item, {source.description!r} ({named}) in the file",
@@ -105,12 +111,24 @@ def _check_numbers(source: Raster, ref: AssetRef) -> None:
         )
 
 
-def _kind(name: str) -> np.dtype[Any] | None:
-    """The data type of this STAC name; None for one that numpy doesn't know."""
+def _alike(name: str, found: np.dtype[Any]) -> bool:
+    """Whether a data type may be the declared one: the header's decides how numbers are read.
+
+    Catalogs mix up signed and unsigned ones, and single and double precision; what they don't
+    take for each other are counts and measures, or 8 and 16 bits. "other" may be anything.
+    """
     try:
-        return np.dtype(name)
+        stated = np.dtype(name)
     except TypeError:
-        return None
+        return True
+    floats = {stated.kind, found.kind} == {"f"}
+    whole = stated.kind in "iu" and found.kind in "iu" and stated.itemsize == found.itemsize
+    return floats or whole or stated == found
+
+
+def _one_nir(bands: set[str], ref: AssetRef) -> bool:
+    """Whether both are the near infrared of a sensor with only one: "NIR" says no more."""
+    return bands == {"nir", "nir08"} and not bands <= set(bands_of(ref.item))
 
 
 def _shape(ref: AssetRef) -> tuple[int, int] | None:
@@ -155,11 +173,26 @@ def _gsd(ref: AssetRef) -> float | None:
 
 
 def _same_crs(code: str, source: Raster) -> bool:
-    from pyproj import CRS
+    """Whether a declared CRS is the header's, or puts the raster's corners where that does.
+
+    Headers spell a CRS in their own words: those of HLS say "UTM Zone 13, Northern Hemisphere",
+    of an unknown datum on the ellipsoid of WGS 84.
+    """
+    from pyproj import CRS, Transformer
     from pyproj.exceptions import CRSError
 
+    own = _crs(source)
     try:
-        return bool(CRS.from_user_input(code).equals(_crs(source), ignore_axis_order=True))
+        stated = CRS.from_user_input(code)
+        if stated.equals(own, ignore_axis_order=True):
+            return True
+        corners = [source.transform @ corner for corner in _corners(source)]
+        moved = Transformer.from_crs(own, stated, always_xy=True).itransform(corners)
+        inverse = ~source.transform
+        return all(
+            math.dist(inverse @ there, inverse @ here) <= OFF_PX
+            for here, there in zip(corners, moved, strict=True)
+        )
     except CRSError:
         return False
 
@@ -185,8 +218,11 @@ def _crs_name(source: Raster) -> str:
 def _apart(affine: Affine, source: Raster) -> float:
     """Greatest distance of a corner under the two transforms, in the header's pixels."""
     inverse = ~source.transform
-    corners = [(x, y) for x in (0, source.width) for y in (0, source.height)]
-    return max(math.dist(inverse @ (affine @ corner), corner) for corner in corners)
+    return max(math.dist(inverse @ (affine @ corner), corner) for corner in _corners(source))
+
+
+def _corners(source: Raster) -> list[tuple[int, int]]:
+    return [(x, y) for x in (0, source.width) for y in (0, source.height)]
 
 
 def _metres(source: Raster) -> tuple[float, float]:
@@ -200,12 +236,17 @@ def _metres(source: Raster) -> tuple[float, float]:
 
 
 def _share(outline: BaseGeometry, source: Raster) -> float:
-    """Share of an outline in lon/lat that lies inside a raster, or of the raster inside it."""
+    """Share of an outline in lon/lat that lies inside a raster, or of the raster inside it.
+
+    None of it where the raster's edge lies nowhere on the Earth.
+    """
     from shapely import make_valid
     from shapely.affinity import translate
 
     west = outline.bounds[0]
     held = make_valid(_footprint(source, around=west))
+    if not held.area:
+        return 0.0
     inside = outline.intersection(held).area
     # An outline that was cut at the antimeridian has a part on the other side.
     inside += sum(outline.intersection(translate(held, turn)).area for turn in (-360, 360))
@@ -223,6 +264,8 @@ def _footprint(source: Raster, *, around: float) -> Polygon:
     a = source.transform
     x, y = a.a * columns + a.b * rows + a.c, a.d * columns + a.e * rows + a.f
     lon, lat = Transformer.from_crs(_crs(source), 4326, always_xy=True).transform(x, y)
+    if not np.isfinite([lon, lat]).all():
+        return Polygon()
     # Within half a turn of the outline's western edge.
     first = lon[0] + 360 * round((around - lon[0]) / 360)
     lon = first + np.unwrap(np.radians(lon - lon[0])) * 180 / np.pi

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from earthmind_lab.data.files import Reader
 from earthmind_lab.data.items import scenes_or_problem, shares_area
 from earthmind_lab.data.known import KNOWN, Known
 from earthmind_lab.data.limits import MODALITIES
+from earthmind_lab.data.links import unsigned
 from earthmind_lab.data.web import Web, WebError
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable
 from earthmind_lab.scene import Scene
@@ -46,8 +47,8 @@ class ApiCatalog:
     """A name of `KNOWN`, or the address."""
     url: str
     known: Known | None = None
-    reader: Reader = field(default_factory=Reader)
-    """Its time limit holds for all searches together."""
+    reader: Reader | None = None
+    """Its time limit holds for all searches together; None = each has its own."""
     broken: list[str] = field(default_factory=list)
     """Items that could not be read, one sentence each."""
     cuts: list[str] = field(default_factory=list)
@@ -56,11 +57,14 @@ class ApiCatalog:
     @classmethod
     def open(cls, text: str, reader: Reader | None = None) -> ApiCatalog:
         """By name or address; asks nothing yet."""
-        reader = reader or Reader()
         for known in KNOWN:
             if text in (known.name, known.url, known.url + "/"):
                 return cls(name=known.name, url=known.url, known=known, reader=reader)
-        return cls(name=text, url=text, reader=reader)
+        return cls(name=unsigned(text), url=text, reader=reader)
+
+    def within(self, reader: Reader) -> ApiCatalog:
+        """The same catalog within a time limit, and nothing of what earlier searches met."""
+        return replace(self, reader=reader, broken=[], cuts=[])
 
     @property
     def listed(self) -> bool:
@@ -94,6 +98,8 @@ class ApiCatalog:
             Cancelled: The reader's budget was cancelled.
             CatalogUnavailable: It can't be reached in time, or is no STAC API.
         """
+        if self.reader is None:
+            return replace(self, reader=Reader()).search(aoi, start, end, modality)
         collections = self._collections(modality)
         if aoi is None or collections == ():
             return []
@@ -123,6 +129,8 @@ class ApiCatalog:
         Raises:
             CatalogUnavailable: As `search`.
         """
+        if self.reader is None:
+            return replace(self, reader=Reader()).find(scene_id)
         return self._scenes({"ids": [scene_id]})
 
     def _scenes(self, query: Mapping[str, Any]) -> list[Scene]:
@@ -157,9 +165,10 @@ class ApiCatalog:
     def _client(self) -> Client:
         from pystac_client import Client
 
-        web = self.reader.files.web.naming(self.url)
+        reader = self.reader or Reader()
+        web = reader.files.web.naming(self.url)
         try:
-            return Client.open(self.url, stac_io=_io(web, self.reader))
+            return Client.open(self.url, stac_io=_io(web, reader))
         except Exception as error:
             raise self._failure(error) from error
 

@@ -22,7 +22,7 @@ from earthmind_lab.data.known import KNOWN, READABLE
 from earthmind_lab.data.limits import MODALITIES, Limits
 from earthmind_lab.data.parquet import SUFFIXES, ParquetCatalog
 from earthmind_lab.data.static import read_static
-from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable, SearchError
+from earthmind_lab.errors import AssetUnavailable, CatalogUnavailable, NoScenesFound, SearchError
 from earthmind_lab.scene import Scene
 from earthmind_lab.settings import Settings
 
@@ -144,6 +144,19 @@ class Sources:
         """How the catalogs were asked for."""
         return ", ".join(dict.fromkeys(catalog.name for catalog in self.by_modality.values()))
 
+    def only(self, modalities: Sequence[str]) -> Sources:
+        """The catalogs of some modalities."""
+        return Sources(by_modality={kind: self._of(kind) for kind in modalities})
+
+    def _of(self, modality: str) -> Catalog:
+        if modality not in self.by_modality:
+            raise NoScenesFound(
+                f"No catalog was named for {modality} scenes.",
+                found=f"{', '.join(self.by_modality)}: {self.name}",
+                change=f"a catalog for {modality}, or sensors={'+'.join(self.by_modality)!r}",
+            )
+        return self.by_modality[modality]
+
     @property
     def listed(self) -> bool:
         """Whether every scene of them is known."""
@@ -165,9 +178,7 @@ class Sources:
         self, modality: str, aoi: AOI | None = None, limits: Limits | None = None
     ) -> list[Scene]:
         """Scenes of one modality that meet the AOI and the dates; None leaves a side open."""
-        catalog = self.by_modality.get(modality)
-        if catalog is None:
-            return []
+        catalog = self._of(modality)
         if limits is None:
             return catalog.search(aoi, modality=modality)
         kinds = limits.kinds(modality)
@@ -175,9 +186,7 @@ class Sources:
 
     def near(self, modality: str, aoi: AOI, limits: Limits) -> list[Scene]:
         """Scenes of one modality in the AOI, around the dates as far as the catalog looks."""
-        catalog = self.by_modality.get(modality)
-        if catalog is None:
-            return []
+        catalog = self._of(modality)
         kinds = limits.kinds(modality)
         return [s for k in kinds for s in catalog.near(aoi, limits.start, limits.end, k)]
 
@@ -185,5 +194,12 @@ class Sources:
 def _open(source: Any, reader: Reader | None) -> Catalog:
     if source is None or isinstance(source, str | Path):
         return open_catalog(source, reader)
+    if isinstance(source, ApiCatalog) and reader is not None:
+        return source.within(reader)
+    if not callable(getattr(source, "search", None)):
+        raise SearchError(
+            f"{str(source)[:_SHOWN]!r} is no catalog.",
+            change=f"{READABLE}; for lists per sensor, a list of {{'optical': …, 'sar': …}}",
+        )
     opened: Catalog = source
     return opened

@@ -13,6 +13,8 @@ Gap: TypeAlias = timedelta | tuple[timedelta, timedelta]
 """SAR minus optical; (least, greatest), signed, when a time is unknown."""
 TAU_DAYS: Mapping[str, float] = {"flood": 1.0, "default": 5.0, "settlement": 20.0}
 """How fast a gap devalues a pair, by purpose, in days."""
+_NONE = timedelta(0)
+_HOUR = timedelta(hours=1)
 
 
 def tau_days(purpose: str) -> float:
@@ -28,8 +30,10 @@ def tau_days(purpose: str) -> float:
 
 def gap_of(optical: Scene, sar: Scene) -> Gap:
     """SAR minus optical; (least, greatest), signed, when a time is unknown."""
-    least, greatest = sar.start - optical.end, sar.end - optical.start
-    return least if optical.time_known and sar.time_known else (least, greatest)
+    least = sar.start - optical.end
+    if optical.time_known and sar.time_known:
+        return least
+    return least, sar.end - optical.start
 
 
 def least_gap(optical: Scene, sar: Scene) -> timedelta:
@@ -41,23 +45,23 @@ def possible(gap: Gap) -> tuple[timedelta, timedelta]:
     """Smallest and greatest possible |gap|."""
     if not isinstance(gap, tuple):
         return abs(gap), abs(gap)
-    straddles = gap[0] <= timedelta(0) <= gap[1]
+    straddles = gap[0] <= _NONE <= gap[1]
     ends = sorted(abs(part) for part in gap)
-    return timedelta(0) if straddles else ends[0], ends[1]
+    return _NONE if straddles else ends[0], ends[1]
 
 
 def middle_gap(gap: Gap | None) -> timedelta:
     """The middle of the possible |gap|; none for one scene alone."""
     if gap is None:
-        return timedelta(0)
-    return sum(possible(gap), timedelta(0)) / 2 if isinstance(gap, tuple) else abs(gap)
+        return _NONE
+    return sum(possible(gap), _NONE) / 2 if isinstance(gap, tuple) else abs(gap)
 
 
 def middle_time(scenes: Sequence[Scene]) -> datetime:
     """The middle between the scenes' times, each the middle of its interval, UTC."""
     first = scenes[0].start
     offsets = [(scene.start - first) + (scene.end - scene.start) / 2 for scene in scenes]
-    return first + sum(offsets, timedelta(0)) / len(offsets)
+    return first + sum(offsets, _NONE) / len(offsets)
 
 
 def length(gap: timedelta) -> str:
@@ -66,7 +70,7 @@ def length(gap: timedelta) -> str:
     >>> length(timedelta(minutes=25)), length(timedelta(days=3))
     ('25 minutes', '3.0 days')
     """
-    hours = gap.total_seconds() / 3600
+    hours = gap / _HOUR
     if hours < 1:
         return f"{hours * 60:.0f} minutes"
     return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
@@ -77,7 +81,7 @@ def gap_reason(gap: Gap) -> str:
     if isinstance(gap, tuple):
         least, greatest = (length(part) for part in possible(gap))
         return f"The gap is unknown: between {least} and {greatest}."
-    order = "after" if gap >= timedelta(0) else "before"
+    order = "after" if gap >= _NONE else "before"
     return f"SAR was taken {length(abs(gap))} {order} the optical scene."
 
 

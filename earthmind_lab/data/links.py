@@ -17,19 +17,26 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
+from earthmind_lab.data.access import under
 from earthmind_lab.data.web import Budget, Web, WebError
 from earthmind_lab.errors import AccessDenied
 
 EARLY = dt.timedelta(minutes=2)
 """A link is signed again so long before it expires."""
+WAIT_S = 0.1
+"""So often does who waits for another's signature look at its own time."""
 AZURE = ".blob.core.windows.net"
 PLANETARY_COMPUTER = "https://planetarycomputer.microsoft.com/api/sas/v1/token"
 KEYS = frozenset(
     "sig signature x-amz-signature x-amz-credential x-amz-security-token awsaccesskeyid "
-    "key-pair-id token access_token key apikey api_key subscription-key".split()
+    "x-goog-signature x-goog-credential googleaccessid key-pair-id token access_token key apikey "
+    "api_key subscription-key".split()
 )
 """Names in a query that make it a secret."""
 EARTHDATA_HOSTS = ("asf.alaska.edu", "earthdatacloud.nasa.gov", "earthdata.nasa.gov")
+"""Take the token of NASA Earthdata, and send requests on to each other."""
+OPEN = dt.timedelta(hours=1)
+"""A container that needs no token isn't asked about again for so long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +84,8 @@ class Link:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     """To send along."""
+    trusted: tuple[str, ...] = ()
+    """Hosts that get them after a redirect, too."""
 
 
 def _now() -> dt.datetime:
@@ -114,29 +123,32 @@ class Links:
         if host.endswith(AZURE) and "sig=" not in parts.query:
             token = self._azure(_container(href), web, budget)
             return Link(url=f"{href}{'&' if parts.query else '?'}{token}" if token else href)
-        if any(host == name or host.endswith(f".{name}") for name in EARTHDATA_HOSTS):
+        if under(href, EARTHDATA_HOSTS):
             bearer = self.env.get("EARTHDATA_TOKEN")
             if not bearer:
                 raise _lacking("NASA Earthdata", href, ("EARTHDATA_TOKEN",))
-            return Link(url=href, headers={"Authorization": f"Bearer {bearer}"})
+            key = {"Authorization": f"Bearer {bearer}"}
+            return Link(url=href, headers=key, trusted=EARTHDATA_HOSTS)
         return Link(url=href)
 
     def forget(self, href: str) -> bool:
         """Drop the signature of an href; False where it had none that could be renewed."""
-        with self._lock:
-            return self._tokens.pop(_container(href), None) is not None
+        return self._tokens.pop(_container(href), None) is not None
 
     def _azure(self, container: str, web: Web, budget: Budget) -> str:
         """The Planetary Computer's token for an Azure container; empty = it needs none."""
-        with self._lock:
+        # One asks for all; but whoever asks may have far more time than those who wait.
+        while not self._lock.acquire(timeout=WAIT_S):
+            budget.check()
+        try:
             token, until = self._tokens.get(container, ("", self.now()))
             if until - EARLY > self.now():
                 return token
-            answer = _token(container, web, budget)
-            if answer is None:
-                return ""
+            answer = _token(container, web, budget) or ("", self.now() + OPEN)
             self._tokens[container] = answer
             return answer[0]
+        finally:
+            self._lock.release()
 
     def _s3(self, bucket: str, key: str, href: str) -> Link:
         known = BUCKETS.get(bucket)

@@ -36,7 +36,7 @@ def explain(
     aoi = terms.aoi
     near = {kind: sources.near(kind, aoi, limits) for kind in limits.modalities}
     if not all(near.values()):
-        return outside_all(aoi, limits, sources)
+        return outside_all(aoi, limits, sources, near)
     here = {kind: _chosen(scenes, terms.choice) for kind, scenes in near.items()}
     for kind, scenes in here.items():
         if not scenes:
@@ -172,12 +172,17 @@ def no_scenes(limits: Limits, sources: Sources, here: list[Scene]) -> SearchErro
     return NoScenesFound(asked, found="; ".join(miss.found) + sources.unread, change=miss.change)
 
 
-def outside_all(aoi: AOI, limits: Limits, sources: Sources) -> SearchError:
-    """A modality has no scene of the AOI at all: name the nearest place that has."""
+def outside_all(
+    aoi: AOI, limits: Limits, sources: Sources, near: Mapping[str, list[Scene]]
+) -> SearchError:
+    """A modality has no scene `near` the AOI at all: name the nearest place that has."""
     if not sources.listed:
+        lacking = [kind for kind in limits.modalities if not near[kind]]
+        asked = sources.only(lacking)
         return NoScenesFound(
-            f"The catalog {sources.name!r} has no {_kinds(limits)} scenes of the AOI {aoi.name!r} "
-            f"in {NEAR_DAYS} days around the dates{sources.unread}.",
+            f"The catalog {asked.name!r} has no {_kinds(limits, lacking)} scenes of the AOI "
+            f"{aoi.name!r}{'' if asked.listed else f' in {NEAR_DAYS} days around the dates'}"
+            f"{asked.unread}.",
             change="other dates, another AOI, or another catalog",
         )
     everywhere = {
@@ -187,7 +192,8 @@ def outside_all(aoi: AOI, limits: Limits, sources: Sources) -> SearchError:
     for kind in limits.modalities:
         if not everywhere[kind]:
             return NoScenesFound(
-                f"The catalog {sources.name!r} holds no {limits.name(kind)} scene{sources.unread}.",
+                f"The catalog {sources.only([kind]).name!r} holds no {limits.name(kind)} scene"
+                f"{sources.unread}.",
                 change=_without(kind, limits) or "another catalog",
             )
     empty = [
@@ -195,7 +201,6 @@ def outside_all(aoi: AOI, limits: Limits, sources: Sources) -> SearchError:
         for kind in limits.modalities
         if not any(shares_area(s.footprint, aoi.geometry) for s in everywhere[kind])
     ]
-    names = " and ".join(limits.name(kind) for kind in empty)
     count = sum(len(everywhere[kind]) for kind in empty)
     place, scenes = _nearest_place(aoi, limits, everywhere)
     found = change = None
@@ -204,15 +209,15 @@ def outside_all(aoi: AOI, limits: Limits, sources: Sources) -> SearchError:
         distance = _distance_km(place, aoi.geometry)
         days = " and ".join(dict.fromkeys(map(_when, scenes)))
         found = (
-            f"nearest place with {_kinds(limits)}: {' + '.join(_ids(scenes))} of {days},"
-            f" {distance:.{0 if distance >= 10 else 1}f} km away"
+            f"nearest place with {_kinds(limits, limits.modalities)}: {' + '.join(_ids(scenes))}"
+            f" of {days}, {distance:.{0 if distance >= 10 else 1}f} km away"
         )
         change = f"an AOI inside {west:.4f},{south:.4f},{east:.4f},{north:.4f}"
     alone = _without(empty[0], limits) if len(empty) == 1 else None
     change = " or ".join(part for part in (alone, change) if part)
     return NoScenesFound(
-        f"The AOI {aoi.name!r} lies outside all {count} {names} footprints of the catalog"
-        f" {sources.name!r}.",
+        f"The AOI {aoi.name!r} lies outside all {count} {_kinds(limits, empty)} footprints of the"
+        f" catalog {sources.only(empty).name!r}.",
         found=(found or "no place with both sensors") + sources.unread,
         change=change or "another catalog",
     )
@@ -260,8 +265,8 @@ def _kind(scene: Scene) -> str:
     return "SAR" if scene.modality == "sar" else scene.modality
 
 
-def _kinds(limits: Limits) -> str:
-    return " and ".join(limits.name(kind) for kind in limits.modalities)
+def _kinds(limits: Limits, modalities: Iterable[str]) -> str:
+    return " and ".join(limits.name(kind) for kind in modalities)
 
 
 def _when(scene: Scene) -> str:

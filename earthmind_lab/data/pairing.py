@@ -20,9 +20,9 @@ from shapely.geometry.base import BaseGeometry
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.gaps import (
+    Gap,
     gap_of,
     gap_reason,
-    least_gap,
     length,
     middle_gap,
     middle_time,
@@ -35,8 +35,8 @@ from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
 NOTHING: tuple[str, ...] = ()
 Shared: TypeAlias = tuple[float, BaseGeometry | None]
 """Share of the AOI inside all footprints, and that part, lon/lat; None = the whole AOI."""
-_Judged: TypeAlias = tuple[Side | None, Side | None, Shared | None]
-"""Optical, SAR, and what they share of the AOI; None = rejected."""
+_Judged: TypeAlias = tuple[Side | None, Side | None, Gap | None, Shared | None]
+"""Optical, SAR, their gap, and what they share of the AOI; None there = rejected."""
 
 
 def rank_pairs(
@@ -108,9 +108,9 @@ def candidates_of(
         Rejected(
             optical=one.scene if one else None,
             sar=other.scene if other else None,
-            reason=_why([side for side in (one, other) if side], terms),
+            reason=_why([side for side in (one, other) if side], gap, terms),
         )
-        for one, other, shared in judged
+        for one, other, gap, shared in judged
         if shared is None
     ]
     return Candidates(
@@ -131,8 +131,10 @@ def pairs_of(
     return _ranked(_judged(found, terms, reader), terms)
 
 
-def make_pair(optical: Side | None, sar: Side | None, shared: Shared, terms: Terms) -> ScenePair:
-    """Score one pair, or one scene where the other is None."""
+def make_pair(
+    optical: Side | None, sar: Side | None, gap: Gap | None, shared: Shared, terms: Terms
+) -> ScenePair:
+    """Score one pair, or one scene where the other and the gap are None."""
     both = [side for side in (optical, sar) if side is not None]
     overlap, part = shared
     clear, reasons, cloud = overlap, NOTHING, None
@@ -141,22 +143,22 @@ def make_pair(optical: Side | None, sar: Side | None, shared: Shared, terms: Ter
     if overlap < 0.9995:
         where = "both footprints" if len(both) == 2 else "the footprint"
         reasons += (f"{100 * overlap:.3g} % of the AOI lies inside {where}.",)
-    factors = {"V": clear, "T": 1.0, "Q": 1.0}
-    gap = None
-    if optical is not None and sar is not None:
-        gap = gap_of(optical.scene, sar.scene)
-        factors["T"] = math.exp(-(middle_gap(gap) / terms.tau))
+    near = after = quality = 1.0
+    if gap is not None:
+        after = math.exp(-(middle_gap(gap) / terms.tau))
         reasons = (gap_reason(gap), *reasons)
-        if (optical.pinned or sar.pinned) and possible(gap)[0] > terms.max_gap:
+        if possible(gap)[0] > terms.max_gap:
             most = length(terms.max_gap)
             reasons += (f"The gap is beyond max_gap of {most}: a scene is pinned.",)
     if terms.around is not None:
-        factors["A"], about = _nearness(both, terms.around, terms.tau)
+        near, about = _nearness(both, terms.around, terms.tau)
         reasons = (about, *reasons)
     for side in both:
-        factors["Q"] *= side.quality
+        quality *= side.quality
         reasons += side.reasons
-    score = 100 * math.prod(factors.values())
+    factors = {"V": clear, "T": after, "Q": quality}
+    if terms.around is not None:
+        factors["A"] = near
     for side in reversed(both):
         factors |= side.penalties
     return ScenePair(
@@ -165,7 +167,7 @@ def make_pair(optical: Side | None, sar: Side | None, shared: Shared, terms: Ter
         gap=gap,
         overlap=overlap,
         cloud_in_aoi=cloud,
-        score=score,
+        score=100 * (clear * after * quality * near),
         factors=factors,
         reasons=reasons + terms.reasons,
         catalog=terms.catalog,
@@ -187,7 +189,7 @@ def pair_rank(pair: ScenePair) -> tuple[Any, ...]:
 
 def _ranked(judged: Iterable[_Judged], terms: Terms) -> list[ScenePair]:
     """Pairs, best first; candidates come in order of their ids, which sorting keeps in ties."""
-    pairs = [make_pair(one, two, shared, terms) for one, two, shared in judged if shared]
+    pairs = [make_pair(one, two, gap, shared, terms) for one, two, gap, shared in judged if shared]
     return sorted(pairs, key=pair_rank)
 
 
@@ -198,15 +200,16 @@ def _judged(
     lists = {kind: sides(scenes, terms, reader) for kind, scenes in found.items()}
     for one in lists.get("optical", [None]):
         for other in lists.get("sar", [None]):
-            yield one, other, _shared(one, other, terms)
+            gap = gap_of(one.scene, other.scene) if one and other else None
+            yield one, other, gap, _shared(one, other, gap, terms)
 
 
-def _shared(one: Side | None, other: Side | None, terms: Terms) -> Shared | None:
+def _shared(one: Side | None, other: Side | None, gap: Gap | None, terms: Terms) -> Shared | None:
     """What a candidate shares of the AOI; None where it breaks a limit."""
     if (one and one.refusal) or (other and other.refusal):
         return None
-    if one and other and not (one.pinned or other.pinned):
-        if least_gap(one.scene, other.scene) > terms.max_gap:
+    if one and other and gap is not None and not (one.pinned or other.pinned):
+        if possible(gap)[0] > terms.max_gap:
             return None
         if one.part is other.part is None:
             return 1.0, None
@@ -214,13 +217,13 @@ def _shared(one: Side | None, other: Side | None, terms: Terms) -> Shared | None
     return shared if shared[0] else None
 
 
-def _why(both: Sequence[Side], terms: Terms) -> str:
+def _why(both: Sequence[Side], gap: Gap | None, terms: Terms) -> str:
     """The first limit that a rejected candidate breaks: the user's choice, data, cloud, gap."""
     refusals = [side.refusal for side in both if side.refusal]
     if refusals:
         return min(refusals)[1]
-    if len(both) == 2 and not any(side.pinned for side in both):
-        least = least_gap(both[0].scene, both[1].scene)
+    if gap is not None and not any(side.pinned for side in both):
+        least = possible(gap)[0]
         if least > terms.max_gap:
             return f"The gap is {length(least)}, beyond max_gap of {length(terms.max_gap)}."
     what = "footprints do" if len(both) == 2 else "footprint does"

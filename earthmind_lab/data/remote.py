@@ -132,7 +132,11 @@ class RemoteFile:
             link = self.links.sign(self.href, self.web, budget)
             try:
                 response = self.web.get(
-                    link.url, budget=budget, span=(first, last), headers={**link.headers, **match}
+                    link.url,
+                    budget=budget,
+                    span=(first, last),
+                    headers={**link.headers, **match},
+                    trusted=link.trusted,
                 )
             except WebError as error:
                 if error.kind != "denied" or not again or not self.links.forget(self.href):

@@ -72,7 +72,8 @@ def search_pairs(  # noqa: PLR0913  a door: options by name
             `dates`, scenes of 3 (flood), 10 (default) or 60 days (settlement) on both sides.
         catalog: ``sample``, a path of a static catalog, the address of a STAC API or the name of
             a known one (`earthmind_lab.data.known.KNOWN`), an open catalog, ``{"optical": …,
-            "sar": …}``, or a list to try in order; by default what the settings say.
+            "sar": …}``, or a list to try in order, each with its share of the `deadline`; by
+            default what the settings say.
         sensors: ``optical``, ``sar`` or both; with one, pairs hold that one scene. Keys of
             `SENSORS` in place of a modality take scenes of these alone:
             ``"landsat-c2-l2,sentinel-1-rtc"``.
@@ -166,9 +167,8 @@ def search_scenes(
     """
     area = AOI.from_any(aoi)
     limits = limits_of(dates, sensors, "6 days", 100.0)
-    reader = Reader(budget=Budget(deadline))
 
-    def scenes(sources: Sources) -> list[Scene]:
+    def scenes(sources: Sources, _reader: Reader) -> list[Scene]:
         found = [s for kind in limits.modalities for s in sources.search(kind, area, limits)]
         if found:
             return sorted(found, key=lambda scene: (scene.start, scene.id, scene.sensor))
@@ -176,10 +176,10 @@ def search_scenes(
         here = {kind: sources.near(kind, area, limits) for kind in kinds}
         nearest = [scene for kind in kinds for scene in here[kind]]
         if not nearest:
-            raise outside_all(area, limits, sources)
+            raise outside_all(area, limits, sources, here)
         raise no_scenes(limits, sources, nearest)
 
-    return _first(catalog, reader, scenes)
+    return _first(catalog, deadline, scenes)
 
 
 def _asked(
@@ -213,9 +213,8 @@ def _search(
     terms: Terms, limits: Limits, catalog: CatalogLike, deadline: float, *, rejected: bool = False
 ) -> Candidates:
     """The candidates of the first catalog with a pair; rejected ones where they are wanted."""
-    reader = Reader(budget=Budget(deadline))
 
-    def candidates(sources: Sources) -> Candidates:
+    def candidates(sources: Sources, reader: Reader) -> Candidates:
         named = replace(terms, catalog=sources.name)
         listed = {kind: sources.search(kind, terms.aoi, limits) for kind in limits.modalities}
         found = {kind: _with_mosaics(scenes, terms) for kind, scenes in listed.items()}
@@ -233,7 +232,7 @@ def _search(
         pairs = [replace(p, reasons=(*p.reasons, *sources.partial)) for p in candidates.pairs]
         return replace(candidates, pairs=tuple(pairs))
 
-    return _first(catalog, reader, candidates)
+    return _first(catalog, deadline, candidates)
 
 
 def _with_mosaics(scenes: list[Scene], terms: Terms) -> list[Scene]:
@@ -245,15 +244,27 @@ def _with_mosaics(scenes: list[Scene], terms: Terms) -> list[Scene]:
 _Found = TypeVar("_Found")
 
 
-def _first(catalog: CatalogLike, reader: Reader, search: Callable[[Sources], _Found]) -> _Found:
-    """What the first catalog gives that gives anything; else why the first one gave nothing."""
-    failure: SearchError | None = None
-    for source in _in_order(catalog):
+def _first(
+    catalog: CatalogLike, deadline: float, search: Callable[[Sources, Reader], _Found]
+) -> _Found:
+    """What the first catalog gives that gives anything; else why each of them gave nothing."""
+    failures: list[SearchError] = []
+    sources, budget = _in_order(catalog), Budget(deadline)
+    for number, source in enumerate(sources):
+        # One that doesn't answer must leave time for those after it.
+        reader = Reader(budget=Budget(budget.left / (len(sources) - number)))
         try:
-            return search(Sources.open(source, reader))
+            return search(Sources.open(source, reader), reader)
         except SearchError as error:
-            failure = failure or error
-    raise failure or SearchError("No catalog was named.", change="catalog='sample'")
+            failures.append(error)
+    if not failures:
+        raise SearchError("No catalog was named.", change="catalog='sample'")
+    first, *others = failures
+    if not others:
+        raise first
+    reasons = [first.found or "", *(f"{each.asked} {each.found or ''}".strip() for each in others)]
+    found = "; then ".join(reason.rstrip(".") for reason in reasons if reason)
+    raise type(first)(first.asked, found=found, change=first.change) from first
 
 
 def _in_order(catalog: CatalogLike) -> list[Any]:

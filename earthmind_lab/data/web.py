@@ -10,12 +10,14 @@ pauses, or after the pause that the server asks for, as long as the budget lasts
 from __future__ import annotations
 
 import email.utils
+import http.client
+import io
 import json
 import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
@@ -24,7 +26,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from earthmind_lab.data.access import Access, Refused, place_of
+from earthmind_lab.data.access import Access, Refused, place_of, under
 from earthmind_lab.errors import Cancelled
 
 Kind = Literal["refused", "denied", "missing", "changed", "late", "failed"]
@@ -160,6 +162,7 @@ class Web:
         budget: Budget,
         span: tuple[int, int] | None = None,
         headers: Mapping[str, str] | None = None,
+        trusted: Sequence[str] = (),
     ) -> Response:
         """Fetch an address, or a range of its bytes.
 
@@ -168,13 +171,15 @@ class Web:
             budget: Time it may take.
             span: (first, last) byte, both inclusive; None = all.
             headers: Sent to this host only, never after a redirect to another.
+            trusted: Hosts that may have them nevertheless, and all below them.
 
         Raises:
             Cancelled: The budget was cancelled.
             WebError: It came to nothing.
         """
         more = {"Range": f"bytes={span[0]}-{span[1]}"} if span else {}
-        return self.request("GET", url, budget=budget, headers={**(headers or {}), **more})
+        headers = {**(headers or {}), **more}
+        return self.request("GET", url, budget=budget, headers=headers, trusted=trusted)
 
     def request(
         self,
@@ -184,6 +189,7 @@ class Web:
         budget: Budget,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        trusted: Sequence[str] = (),
     ) -> Response:
         """Make a request that may be repeated: GET, or the POST of a search.
 
@@ -195,7 +201,7 @@ class Web:
         for attempt in range(TRIES):
             budget.check()
             try:
-                return self._follow(method, url, budget, dict(headers or {}), body)
+                return self._follow(method, url, budget, dict(headers or {}), body, trusted)
             except _Again as again:
                 last = str(again)
                 pause = again.pause
@@ -209,7 +215,13 @@ class Web:
         raise WebError("failed", f"{last}, {TRIES} times")
 
     def _follow(
-        self, method: str, url: str, budget: Budget, headers: dict[str, str], body: bytes | None
+        self,
+        method: str,
+        url: str,
+        budget: Budget,
+        headers: dict[str, str],
+        body: bytes | None,
+        trusted: Sequence[str],
     ) -> Response:
         for _ in range(REDIRECTS + 1):
             response = self._once(method, url, budget, headers, body)
@@ -217,7 +229,7 @@ class Web:
             if response.status not in (301, 302, 303, 307, 308) or not where:
                 return response
             target = urljoin(url, where)
-            if urlsplit(target)[:2] != urlsplit(url)[:2]:
+            if urlsplit(target)[:2] != urlsplit(url)[:2] and not under(target, trusted):
                 # Keys are for the host they were meant for.
                 headers = {k: v for k, v in headers.items() if k in ("Range", "If-Match")}
             if response.status == 303:
@@ -251,7 +263,8 @@ class Web:
         except Refused as error:
             raise WebError("refused", f"{_short(url)}: {error}") from error
         except (urllib3.exceptions.LocationValueError, UnicodeError) as error:
-            raise WebError("refused", f"{_short(url)}: {error}") from error
+            # Their text repeats the whole address, with the signature in its query.
+            raise WebError("refused", f"{_short(url)}: it is no address") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             budget.check()
             raise _Again(_why(error)) from error
@@ -312,12 +325,50 @@ def _why(error: BaseException) -> str:
 
 
 def _short(url: str) -> str:
-    """An address for a message: without its query, which may hold a key."""
-    return url.partition("?")[0][:200]
+    """An address for a message: without its query, user and password, which may be keys."""
+    scheme, slashes, rest = url.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"[:200]
 
 
 def _host(url: str) -> str:
     return urlsplit(url).hostname or "?"
+
+
+class _Timely(io.RawIOBase):
+    """Bytes of a socket until an instant: its own limit starts anew with every byte."""
+
+    def __init__(self, raw: io.RawIOBase, due: float) -> None:
+        super().__init__()
+        self._raw = raw
+        self.due: float | None = due
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        if self.due is not None and time.monotonic() > self.due:
+            raise TimeoutError
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Headed(http.client.HTTPResponse):
+    """An answer whose headers, too, must all come within the patience for one read."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        self._patience = sock.gettimeout()
+
+    def begin(self) -> None:
+        due = time.monotonic() + (self._patience or STALL_S)
+        raw = _Timely(self.fp.detach(), due)
+        self.fp = io.BufferedReader(raw)
+        super().begin()
+        raw.due = None  # the body is watched by its reader
 
 
 def _checked_pools(access: Access) -> dict[str, Any]:
@@ -332,10 +383,14 @@ def _checked_pools(access: Access) -> dict[str, Any]:
         return made
 
     class Plain(HTTPConnection):
+        response_class = _Headed
+
         def _new_conn(self) -> socket.socket:
             return check(self.host, self.port, super()._new_conn())
 
     class Secure(HTTPSConnection):
+        response_class = _Headed
+
         def _new_conn(self) -> socket.socket:
             return check(self.host, self.port, super()._new_conn())
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
 from affine import Affine
 
 from earthmind_lab.data.agreement import check_agreement
 from earthmind_lab.data.assets import assets_of
 from earthmind_lab.data.catalogs import open_catalog
 from earthmind_lab.data.files import Reader
-from earthmind_lab.errors import GridMismatch
+from earthmind_lab.data.items import scenes_of
+from earthmind_lab.data.recognise import bands_of
+from earthmind_lab.errors import GridMismatch, RadiometryUnknown
 from tests.data.mutation_world import World, make_world
 
 
@@ -131,3 +136,112 @@ def test_square_metres_are_slim_degrees_in_the_north(tmp_path):
     world.asset("vv")["raster:bands"][0]["spatial_resolution"] = 20
     with pytest.raises(GridMismatch, match="pixel size"):
         agreed(world, "vv")
+
+
+PLACE = Affine(30, 0, 500000, 0, -30, 4400000)
+HLS_CRS = """PROJCS["UTM Zone {zone}, Northern Hemisphere",
+    GEOGCS["Unknown datum based upon the WGS 84 ellipsoid",
+        DATUM["Not_specified_based_on_WGS_84_spheroid",
+            SPHEROID["WGS 84",6378137,298.257223563]],
+        PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]],
+    PROJECTION["Transverse_Mercator"],PARAMETER["latitude_of_origin",0],
+    PARAMETER["central_meridian",{meridian}],PARAMETER["scale_factor",0.9996],
+    PARAMETER["false_easting",500000],PARAMETER["false_northing",0],UNIT["metre",1]]"""
+
+
+@pytest.mark.parametrize(("zone", "same"), [(13, True), (14, False)])
+def test_a_crs_in_the_words_of_hls_is_that_of_its_code(tmp_path, zone, same):
+    """Headers of HLS name no code and no datum."""
+    asset = {"proj:epsg": 32613, "raster:bands": [{"data_type": "int16", "scale": 1e-4}]}
+    words = {"crs": HLS_CRS.format(zone=zone, meridian=6 * zone - 183), "description": "Red"}
+    check = header_check(tmp_path, "B04", asset, **words)
+    if same:
+        check()
+    else:
+        with pytest.raises(GridMismatch, match="CRS"):
+            check()
+
+
+@pytest.mark.parametrize(
+    ("declared", "found", "same"),
+    [
+        ("int16", "uint16", True),
+        ("uint16", "int16", True),
+        ("float32", "float64", True),
+        ("uint8", "uint16", False),
+        ("float32", "uint16", False),
+        ("uint16", "float32", False),
+    ],
+)
+def test_counts_are_no_measures_and_bytes_no_words(tmp_path, declared, found, same):
+    check = header_check(
+        tmp_path, "B04", {"raster:bands": [{"data_type": declared}]}, dtype=found, crs="EPSG:32613"
+    )
+    if same:
+        check()
+    else:
+        with pytest.raises(RadiometryUnknown, match="other numbers"):
+            check()
+
+
+@pytest.mark.parametrize(
+    ("collection", "key", "other", "same"),
+    [("hls2-l30", "B05", "B04", True), ("sentinel-2-l2a", "B8A", "B08", False)],
+)
+def test_nir_names_the_near_infrared_of_a_sensor_with_one(tmp_path, collection, key, other, same):
+    """Of HLS from Landsat, band 5 is all there is; of Sentinel-2, 8 and 8A are two."""
+    others = {other: {"href": "other.tif"}}
+    check = header_check(tmp_path, key, {}, others, collection, description="NIR", crs="EPSG:32613")
+    if same:
+        check()
+    else:
+        with pytest.raises(RadiometryUnknown, match="another band"):
+            check()
+
+
+@pytest.mark.parametrize(
+    ("place", "asset"),
+    [
+        (Affine(10, 10, 500000, 10, 10, 4400000), {}),
+        (Affine(10, 10, 500000, 10, 10, 4400000), {"proj:transform": [30, 0, 0, 0, -30, 0]}),
+        (Affine(1e9, 0, 5e12, 0, -1e9, 4e12), {}),
+    ],
+)
+def test_a_raster_that_lies_nowhere_is_refused(tmp_path, place, asset):
+    check = header_check(tmp_path, "B04", asset, crs="EPSG:32613", place=place)
+    with pytest.raises(GridMismatch):
+        check()
+
+
+def header_check(
+    folder: Path,
+    key: str,
+    asset: dict[str, Any],
+    others: dict[str, Any] | None = None,
+    collection: str | None = None,
+    *,
+    crs: str,
+    place: Affine = PLACE,
+    dtype: str = "int16",
+    description: str = "",
+) -> Callable[[], None]:
+    """Compares the header of one written file with the asset of an item."""
+    path = folder / "band.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=4, height=3, count=1, dtype=dtype, crs=crs, transform=place
+    ) as file:
+        file.set_band_description(1, description)
+    assets = {key: {"href": str(path), **asset}, **(others or {})}
+    item = {
+        "id": "a", "bbox": [-105.1, 39.7, -104.9, 39.8], "collection": collection,
+        "properties": {"datetime": "2024-01-01T00:00:00Z"}, "assets": assets,
+    }  # fmt: skip
+    scene = scenes_of(item, folder / "item.json")[0]
+    band = next(name for name, each in bands_of(item).items() if each == key)
+    ref = assets_of(scene, band)[0]
+
+    def check() -> None:
+        with Reader().open(ref) as source:
+            check_agreement(source, ref)
+
+    return check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,7 @@ def test_only_the_collections_of_the_modality_are_asked_for(api):
         ("earth-search", "naip", ("naip",)),
         ("digital-earth-africa", "landsat-c2-l2", ("ls8_sr", "ls9_sr")),
         ("digital-earth-africa", "sentinel-1-rtc", ("s1_rtc",)),
+        ("opera", "sentinel-1-rtc", ("OPERA_L2_RTC-S1_V1_1",)),
         ("copernicus", "naip", ()),
     ],
 )
@@ -210,6 +212,29 @@ def test_optical_and_sar_may_come_from_different_catalogs(api):
     assert Path(pair.sar.assets["vv"]).is_file()
 
 
+def test_what_a_catalog_of_one_sensor_lacks_is_said_of_that_one(api):
+    """Optical comes from the embedded catalog, SAR from one that has none."""
+    api.items = [item for item in api.items if "sentinel-2" in item["collection"]]
+    with pytest.raises(NoScenesFound) as caught:
+        search_pairs(SPAIN, DATES, catalog={"optical": "sample", "sar": api.url})
+    assert f"The catalog {api.url!r} has no SAR scenes" in str(caught.value)
+
+
+def test_a_catalog_that_does_not_answer_leaves_time_for_the_next(api):
+    api.stall = 30
+    pairs = search_pairs(SPAIN, DATES, catalog=[api.url, "sample"], deadline=3)
+    assert pairs[0].catalog == "sample"
+    assert "can't be read" not in " ".join(pairs[0].reasons)
+
+
+def test_each_catalog_of_a_list_says_why_it_gave_nothing(api):
+    api.fault = lambda _number: 400
+    with pytest.raises(CatalogUnavailable) as caught:
+        search_pairs(SPAIN, "2001-01-01", catalog=[api.url, "sample"])
+    assert f"{api.url!r} can't be searched" in str(caught.value)
+    assert "; then No optical and SAR scenes on 2001-01-01" in str(caught.value)
+
+
 @pytest.mark.parametrize("elsewhere", ["http://169.254.169.254", "http://127.0.0.1:1"])
 def test_a_next_page_elsewhere_is_not_fetched(api, elsewhere):
     """The catalog says where its next page is; it can't send us anywhere."""
@@ -217,6 +242,27 @@ def test_a_next_page_elsewhere_is_not_fetched(api, elsewhere):
     catalog = ApiCatalog.open(api.url)
     assert catalog.search(SPAIN)
     assert "is not in EARTHMIND_HOSTS" in catalog.cuts[0]
+
+
+def test_an_open_catalog_has_time_for_every_search_and_forgets_what_came_in_part(api, monkeypatch):
+    """Someone keeps it open over lunch."""
+    catalog = ApiCatalog.open(api.url)
+    twin = next(i for i in api.items if i["id"] == search_pairs(SPAIN, DATES)[0].optical.id)
+    api.items, api.page = [*api.items, {**twin, "id": f"{twin['id']}_again"}], 1
+    api.fault = lambda _number: 400 if "token" in api.searches[-1] else 200
+    pairs = search_pairs(SPAIN, DATES, catalog=catalog)
+    assert "Only the first" in pairs[0].reasons[-1]
+    api.fault = lambda _number: 200
+    start = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: start + 3600)
+    pairs = search_pairs(SPAIN, DATES, catalog=catalog)
+    assert "Only the first" not in " ".join(pairs[0].reasons)
+    assert catalog.search(SPAIN)
+
+
+def test_a_key_in_an_address_is_not_repeated(api):
+    pairs = search_pairs(SPAIN, DATES, catalog=f"{api.url}?api_key=hidden")
+    assert pairs[0].catalog == api.url
 
 
 def test_no_server_at_all(monkeypatch):

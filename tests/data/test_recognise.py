@@ -218,6 +218,12 @@ def test_sar_products(properties, collection, sensor):
     assert only(recognise(item(["vv", "vh"], collection=collection, **properties))) == sensor
 
 
+def test_opera_is_known_by_its_collection_and_numbered_keys():
+    """Its items name no satellite, and CMR numbers their files."""
+    found = recognise(item(["0_VV", "0_VH", "0_mask"], collection="OPERA_L2_RTC-S1_V1_1"))
+    assert found == {"sentinel-1-rtc": {"vv": "0_VV", "vh": "0_VH"}}
+
+
 def test_card4l_fields_of_an_asset_count():
     assets = {"vv": {"href": "vv.tif", "card4l:measurement_type": "sigma0"}}
     assert only(recognise(item(assets=assets))) == "sar-sigma0"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
+import socket
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -172,6 +175,32 @@ def test_a_server_that_never_answers_ends_at_the_deadline(spain, server, fault):
     assert time.monotonic() - started < 8
 
 
+def test_headers_that_drip_end_at_the_deadline():
+    """Every byte starts a socket's own patience anew; 200 of them take ten seconds."""
+    sent = []
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            made, _ = listening.accept()
+            with made, contextlib.suppress(OSError):
+                made.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while len(sent) < 200 and not over.wait(0.05):
+                    made.sendall(b"x")
+                    sent.append(1)
+                made.sendall(b"\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        place = f"127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(WebError) as caught:
+            Web(Access(hosts=(place,))).get(f"http://{place}/a.tif", budget=Budget(0.5))
+        over.set()
+        thread.join()
+    assert caught.value.kind == "late"
+    assert len(sent) < 200
+
+
 def test_a_load_can_be_stopped(spain, server):
     server.fault = lambda _path, _number: "drip"
     asked = reader(server, 60.0)
@@ -324,6 +353,88 @@ def test_keys_sign_and_open_buckets_need_none():
     assert nasa.headers == {"Authorization": "Bearer t"}
 
 
+@pytest.mark.parametrize(
+    ("target", "kept"),
+    [
+        ("https://cumulus.asf.earthdatacloud.nasa.gov/a.tif", True),
+        ("http://cumulus.asf.earthdatacloud.nasa.gov/a.tif", False),
+        ("https://earthdatacloud.nasa.gov.example.com/a.tif", False),
+        ("https://notasf.alaska.edu/a.tif", False),
+        ("https://bucket.s3.us-west-2.amazonaws.com/a.tif?X-Amz-Signature=s", False),
+    ],
+)
+def test_a_token_of_earthdata_goes_on_to_its_hosts_alone(monkeypatch, target, kept):
+    """The pool of the Alaska Satellite Facility sends requests on to another of NASA's hosts."""
+    seen = {}
+
+    def once(_self, _method, url, _budget, headers, _body):
+        seen[url] = headers
+        moved = {} if url == target else {"Location": target}
+        return web.Response(status=302 if moved else 200, headers=moved, body=b"")
+
+    monkeypatch.setattr(Web, "_once", once)
+    links, client = Links(env={"EARTHDATA_TOKEN": "t"}), Web(Access())
+    link = links.sign("https://datapool.asf.alaska.edu/a.tif", client, Budget(5))
+    client.get(link.url, budget=Budget(5), headers=link.headers, trusted=link.trusted)
+    assert ("Authorization" in seen[target]) is kept
+
+
+def test_a_token_is_never_sent_in_the_clear():
+    href = "http://datapool.asf.alaska.edu/a.tif"
+    assert not Links(env={"EARTHDATA_TOKEN": "t"}).sign(href, Web(Access()), Budget(5)).headers
+
+
+def test_a_container_without_a_token_is_asked_about_once(monkeypatch):
+    asked = []
+
+    def get(_self, url, **_kwargs):
+        asked.append(url)
+        raise WebError("missing", "status 404")
+
+    monkeypatch.setattr(Web, "get", get)
+    links, href = Links(), "https://open.blob.core.windows.net/scenes/a.tif"
+    for _ in range(3):
+        assert links.sign(href, Web(Access()), Budget(5)).url == href
+    assert len(asked) == 1
+
+
+def test_whoever_waits_for_anothers_token_ends_at_its_own_deadline(monkeypatch):
+    """The token service stalls for a load that has all the time."""
+    asked, over = threading.Event(), threading.Event()
+
+    def get(_self, _url, **_kwargs):
+        asked.set()
+        over.wait(20)
+        raise WebError("missing", "status 404")
+
+    monkeypatch.setattr(Web, "get", get)
+    links, href = Links(), "https://open.blob.core.windows.net/scenes/a.tif"
+    with ThreadPoolExecutor(1) as lane:
+        patient = lane.submit(links.sign, href, Web(Access()), Budget(60))
+        assert asked.wait(20)
+        with pytest.raises(WebError) as caught:
+            links.sign(href, Web(Access()), Budget(0.3))
+        waiting = not patient.done()
+        over.set()
+    assert caught.value.kind == "late"
+    assert waiting
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:hidden@example.com/a.tif",
+        "https://exa mple.com/a.tif?sig=hidden",
+        "http://10.0.0.1/a.tif?sig=hidden",
+    ],
+)
+def test_a_refusal_tells_no_keys(url):
+    with pytest.raises(WebError) as caught:
+        Web(Access()).get(url, budget=Budget(1))
+    assert caught.value.kind == "refused"
+    assert "hidden" not in str(caught.value)
+
+
 def test_a_key_never_follows_a_redirect_to_another_host(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"x" * 100)
     seen = []
@@ -355,6 +466,7 @@ def test_a_key_never_follows_a_redirect_to_another_host(tmp_path):
         "http://localhost/a.tif",
         "http://[::1]/a.tif",
         "http://[::ffff:10.0.0.1]/a.tif",
+        "http://[64:ff9b::169.254.169.254]/a.tif",
         "http://10.1.2.3/a.tif",
         "http://2130706433/a.tif",
         "http://0x7f000001/a.tif",
@@ -378,8 +490,6 @@ def test_addresses_that_are_never_asked(url):
 
 def test_a_public_name_that_leads_to_a_private_address_is_refused(server, monkeypatch):
     """DNS rebinding: the name is public, its address isn't."""
-    import socket
-
     real = socket.getaddrinfo
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda host, *rest, **more: real("127.0.0.1", *rest, **more)

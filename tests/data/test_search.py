@@ -384,7 +384,10 @@ def test_a_catalog_per_sensor(catalog, tmp_path):
     path = catalog(s2("o", "2024-05-01T00:00:00Z"), s1("s", "2024-05-01T03:30:00Z"))
     source = {"optical": path, "sar": open_catalog(path)}
     assert ids(search_pairs(HERE, "2024-05-01", catalog=source)) == [("o", "s")]
-    with pytest.raises(NoScenesFound, match="no SAR"):
+    for odd in ({"optical": [path], "sar": path}, 5):
+        with pytest.raises(SearchError, match="is no catalog"):
+            search_pairs(HERE, "2024-05-01", catalog=odd)
+    with pytest.raises(NoScenesFound, match="No catalog was named for sar"):
         search_pairs(HERE, "2024-05-01", catalog={"optical": path})
     with pytest.raises(SearchError, match="keys"):
         search_pairs(HERE, "2024-05-01", catalog={"radar": path})
