@@ -32,9 +32,8 @@ class RangeServer:
     """Paths with queries in order of arrival."""
     seen: Counter[str] = field(default_factory=Counter)
     """Requests per path."""
-    waiting: int = 0
-    """Requests that wait for their delay."""
-    most_waiting: int = 0
+    together: int = 0
+    """So many requests wait for each other before any is answered, for five seconds at most."""
     url: str = ""
     """``http://127.0.0.1:port``."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -100,12 +99,11 @@ def _handler(state: RangeServer) -> type[BaseHTTPRequestHandler]:
                 state.requests.append(self.path)
                 state.seen[path] += 1
                 number = len(state.requests)
-                state.waiting += 1
-                state.most_waiting = max(state.waiting, state.most_waiting)
             if state.delay:
                 time.sleep(state.delay)
-            with state.lock:
-                state.waiting -= 1
+            until = time.monotonic() + 5
+            while state.most_at_once < state.together and time.monotonic() < until:
+                time.sleep(0.005)
             fault = state.fault(self.path, number)
             if fault in ("429", "500", "expired", "redirect"):
                 return self._status(fault)
