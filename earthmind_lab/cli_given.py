@@ -46,7 +46,7 @@ def pairs_of(given: argparse.Namespace, aoi: AOI) -> list[ScenePair]:
     """The ranked pairs."""
     from earthmind_lab.data.search import search_pairs
 
-    return search_pairs(aoi, catalog=given.catalog, **limits_of(given))
+    return search_pairs(aoi, catalog=given.catalog, deadline=given.deadline, **limits_of(given))
 
 
 def pair_of(given: argparse.Namespace, aoi: AOI) -> ScenePair:
@@ -94,7 +94,7 @@ def subject_of(given: argparse.Namespace) -> tuple[Any, ScenePair | None, dict[s
     aoi = aoi_of(given)
     pair = pair_of(given, aoi)
     how = {**limits_of(given), "gsd": given.gsd, "rank": given.pair}
-    return load_chip(pair, aoi, gsd=given.gsd), pair, how
+    return load_chip(pair, aoi, gsd=given.gsd, deadline=given.deadline), pair, how
 
 
 def own_chip(given: argparse.Namespace) -> Chip | None:
@@ -114,4 +114,4 @@ def own_chip(given: argparse.Namespace) -> Chip | None:
         times = dict(text.partition("=")[::2] for text in times)
     elif times:
         (times,) = times
-    return open_chip(aoi=given.aoi, gsd=given.gsd, datetime=times, **words)
+    return open_chip(aoi=given.aoi, gsd=given.gsd, datetime=times, deadline=given.deadline, **words)

@@ -44,7 +44,9 @@ def search(given: argparse.Namespace) -> Outcome:
 
     aoi, rejected = aoi_of(given), []
     if given.all:
-        found = search_candidates(aoi, catalog=given.catalog, **limits_of(given))
+        found = search_candidates(
+            aoi, catalog=given.catalog, deadline=given.deadline, **limits_of(given)
+        )
         pairs, rejected = list(found.pairs), list(found.rejected)
     else:
         pairs = pairs_of(given, aoi)
@@ -59,15 +61,20 @@ def search(given: argparse.Namespace) -> Outcome:
     if given.freeze:
         from earthmind_lab.data.frozen import freeze_search
 
-        path = str(freeze_search(given.freeze, pairs, aoi, terms=limits_of(given)))
+        path = str(
+            freeze_search(given.freeze, pairs, aoi, terms=limits_of(given), deadline=given.deadline)
+        )
         data, lines = {**data, "frozen": path}, [*lines, f"Wrote {path}"]
     return Outcome(data=plain(data), lines=lines)
 
 
 def chip(given: argparse.Namespace) -> Outcome:
     """``earthmind chip``: what a load gives; with --out its GeoTIFFs."""
+    from earthmind_lab.chip import grid_words
     from earthmind_lab.data.bundle import save_bundle
+    from earthmind_lab.data.files import Reader
     from earthmind_lab.data.load import load_chip, plan_chip
+    from earthmind_lab.data.web import Budget
     from earthmind_lab.export import CHIP_FILES, check_folder, save_chip
     from earthmind_lab.recording import grid_dict, plain
 
@@ -79,8 +86,9 @@ def chip(given: argparse.Namespace) -> Outcome:
     if loaded is None:
         aoi = aoi_of(given)
         pair = pair_of(given, aoi)
-        plan = plan_chip(pair, aoi, gsd=given.gsd)
-        loaded = load_chip(pair, aoi, plan=plan)
+        reader = Reader(budget=Budget(given.deadline))
+        plan = plan_chip(pair, aoi, gsd=given.gsd, reader=reader)
+        loaded = load_chip(pair, aoi, plan=plan, reader=reader)
     else:
         pair = loaded.pair
         plan = plan_chip(pair, loaded.aoi, gsd=loaded.gsd, bands=loaded.bands)
@@ -98,13 +106,12 @@ def chip(given: argparse.Namespace) -> Outcome:
         "radiometry": loaded.radiometry.to_dict(),
         "files": {name: str(path) for name, path in files.items()} or None,
     }
-    rows, columns = loaded.grid.shape
     lines = [
         *_about(pair),
-        f"Grid: {columns} x {rows} px of {loaded.gsd:g} m, {loaded.grid.crs}",
+        f"Grid: {grid_words(loaded.grid)}",
         f"Optical: {', '.join(loaded.bands) or 'none'}",
         f"SAR: {', '.join(loaded.polarisations) or 'none'}",
-        f"Read: {plan.reads} files, about {plan.bytes / 1e6:.1f} MB",
+        f"Read: {plan.reads} assets, about {plan.bytes / 1e6:.1f} MB",
         *(f"{name}: {value}" for name, value in loaded.radiometry.to_dict().items() if value),
         *(f"Wrote {path}" for path in files.values()),
     ]
@@ -215,7 +222,7 @@ def demo(given: argparse.Namespace) -> Outcome:
 
 def _about(pair: ScenePair, number: int | None = None) -> list[str]:
     head = "Pair" if number is None else f"{number}."
-    lines = [f"{head} score {pair.score:.1f}, gap {pair.gap_hours} h"]
+    lines = [f"{head} score {pair.score:.1f}, gap {pair.gap_words}"]
     lines += [f"   {scene.modality}: {scene.id}, {scene.observed}" for scene in pair.scenes]
     return lines + [f"   {reason}" for reason in pair.reasons]
 

@@ -255,7 +255,7 @@ def test_max_gap_is_compared_with_the_smallest_possible_gap(catalog):
 def test_what_could_not_be_read_is_told_with_an_empty_search(catalog, tmp_path):
     path = catalog(s2("o", "2024-05-01T00:00:00Z"), s1("s", "2024-05-01T03:00:00Z"))
     (tmp_path / "s.json").write_text("{")
-    with pytest.raises(NoScenesFound, match=r"1 entries could not be read.*s\.json"):
+    with pytest.raises(NoScenesFound, match=r"1 of its entries can't be read.*s\.json"):
         search_pairs(HERE, "2024-05-01", catalog=path)
 
 
