@@ -256,11 +256,15 @@ class ChipSeries:
 
         return series_dataset(self)
 
+    @property
+    def _count(self) -> str:
+        return f"{len(self)} chip{'s' * (len(self) != 1)} of {grid_words(self.grid)}"
+
     def __repr__(self) -> str:
-        return f"ChipSeries({len(self)} chips of {grid_words(self.grid)})"
+        return f"ChipSeries({self._count})"
 
     def _repr_html_(self) -> str:
-        rows = [("series", f"{len(self)} chips of {grid_words(self.grid)}")]
+        rows = [("series", self._count)]
         members: tuple[Chip | LoadPlan, ...] = self.chips or self.plans
         for number, member in enumerate(members):
             scenes = ", ".join(f"{each.id} {each.observed}" for each in member.pair.scenes)

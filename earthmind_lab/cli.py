@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # All of it before the first character goes out.
         text = _text(outcome, as_json=given.json)
     except (EarthMindError, OSError) as error:
-        print(f"earthmind {given.name}: {_printable(str(error))}", file=sys.stderr)
+        print(f"earthmind {given.name}: {_options(_printable(str(error)), given)}", file=sys.stderr)
         return ERROR
     except KeyboardInterrupt:
         print(f"earthmind {given.name}: stopped", file=sys.stderr)
@@ -70,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser; README's option lists are tested against it."""
     parser = argparse.ArgumentParser(
         prog="earthmind", description="Ask a model about the Earth, with evidence.",
+        epilog='for example: earthmind ask "Segment the water." --aoi -0.775,38.09,-0.745,38.12 '
+        "--dates 2019-09-15/2019-09-20 --out out (embedded scenes and model, no network)",
         allow_abbrev=False,
     )  # fmt: skip
     from earthmind_lab import __version__
@@ -135,6 +137,14 @@ def _joined(words: Sequence[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
+
+
+def _options(message: str, given: argparse.Namespace) -> str:
+    """What to change under the names of this verb: ``--max-gap '8 days'`` for ``max_gap=``."""
+    names = "|".join(vars(given))
+    return re.sub(
+        rf"\b({names})=(?=[\w'-])", lambda found: f"--{found[1].replace('_', '-')} ", message
+    )
 
 
 def _printable(line: str) -> str:

@@ -53,7 +53,7 @@ class AreaPlan:
         return sum(plan.bytes for plan in self.chips)
 
     def __repr__(self) -> str:
-        return f"AreaPlan({len(self.chips)} chips of {grid_words(self.grid)})"
+        return f"AreaPlan({grid_words(self.grid)} in {len(self.chips)} chips)"
 
     def _repr_html_(self) -> str:
         rows = [("area", grid_words(self.grid)), ("chips", str(len(self.chips)))]

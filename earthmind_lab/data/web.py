@@ -332,6 +332,14 @@ def _retry_after(text: str | None) -> float | None:
 
 
 def _why(error: BaseException) -> str:
+    """In words that a user knows."""
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "no address for this name (is there a network?)"
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        cause = error.__cause__
+        return (
+            f"no connection ({cause.strerror})" if isinstance(cause, OSError) else "no connection"
+        )
     if isinstance(error, urllib3.exceptions.TimeoutError):
         return "no answer" if isinstance(error, urllib3.exceptions.ConnectTimeoutError) else (
             "the server stalled"

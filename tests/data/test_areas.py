@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -324,5 +325,5 @@ def test_a_gsd_of_zero_is_no_default(pair: ScenePair, sensors: str) -> None:
 
 def test_what_a_cell_shows_is_short(pair: ScenePair) -> None:
     plan = plan_area(pair, AREA, bands=["red"])
-    assert repr(plan).startswith("AreaPlan(1 chips of ") and len(repr(plan)) < 80
+    assert re.fullmatch(r"AreaPlan\(\d+ x \d+ px of 10 m, EPSG:32736 in 1 chips\)", repr(plan))
     assert "MB" in plan._repr_html_()

@@ -489,3 +489,14 @@ def write_tiled(path: Path, side: int) -> None:
         blockxsize=256, blockysize=256,
     ) as target:  # fmt: skip
         target.write(values, 1)
+
+
+def test_why_nobody_answers_is_said(monkeypatch):
+    import socket
+
+    monkeypatch.setattr(web, "TRIES", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(WebError, match="no connection \\(Connection refused\\)"):
+            Web(Access(hosts=(place,))).get(f"http://{place}/a", budget=Budget(20))

@@ -555,3 +555,11 @@ def test_the_suns_zenith_stands_in_for_its_elevation(catalog):
     )
     (pair,) = search_pairs(HERE, "2024-05-01", catalog=path)
     assert pair.factors["low_sun"] == 0.9
+
+
+def test_latitude_before_longitude_is_seen():
+    with pytest.raises(NoScenesFound, match="Try: longitude before latitude"):
+        search_pairs((38.09, -0.775, 38.12, -0.745), "2019-09-15/2019-09-20", catalog="sample")
+    with pytest.raises(NoScenesFound) as elsewhere:
+        search_pairs((10, 50, 10.01, 50.01), "2019-09-15/2019-09-20", catalog="sample")
+    assert "latitude" not in str(elsewhere.value)
