@@ -66,9 +66,10 @@ class AOI:
         if not all(math.isfinite(edge) for edge in (west, south, east, north)):
             raise AOIError(f"{asked} has an edge that is not a number.")
         if west > east:
+            turned = f"{east:g},{south:g},{west:g},{north:g}, or " * (west - east <= 180)
             raise AOIError(
                 f"{asked} has west > east: swapped, or it crosses the antimeridian.",
-                change=f"{east:g},{south:g},{west:g},{north:g}, or one box on each side of 180°",
+                change=f"{turned}one box on each side of 180°",
             )
         if south > north:
             raise AOIError(

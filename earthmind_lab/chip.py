@@ -6,9 +6,8 @@ A chip whose grid, arrays, masks, radiometry and scenes contradict each other ca
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from earthmind_lab.chip_checks import check_grid, check_mask, check_radiometry, check_stack
 from earthmind_lab.errors import GridMismatch, LoadError, RadiometryUnknown
-from earthmind_lab.scene import ScenePair
+from earthmind_lab.scene import ScenePair, html_table
 from earthmind_lab.sensors import Quantity
 
 if TYPE_CHECKING:
@@ -104,6 +103,14 @@ class LoadPlan:
         """Rows x columns of the grid."""
         return int(self.grid.shape[0] * self.grid.shape[1])
 
+    def __repr__(self) -> str:
+        names = ", ".join((*self.bands, *self.polarisations))
+        return f"LoadPlan({grid_words(self.grid)}: {names}; {self.bytes / 1e6:.1f} MB)"
+
+    def _repr_html_(self) -> str:
+        rows = [("chip", grid_words(self.grid)), *_held(self.bands, self.polarisations)]
+        return html_table([*rows, ("reads", f"{self.reads} assets, {self.bytes / 1e6:.1f} MB")])
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chip:
@@ -186,14 +193,17 @@ class Chip:
 
         return to_dataset(self)
 
+    def __repr__(self) -> str:
+        names = ", ".join((*self.bands, *self.polarisations))
+        return f"Chip({grid_words(self.grid)}: {names})"
+
     def _repr_html_(self) -> str:
-        rows, columns = self.grid.shape
-        optical, sar = (", ".join(names) or "none" for names in (self.bands, self.polarisations))
-        text = (
-            f"Chip {columns} x {rows} px, {self.gsd:.1f} m, {self.grid.crs}; "
-            f"optical {optical}; SAR {sar}"
-        )
-        return f"<p>{escape(text)}</p>"
+        from earthmind_lab.quicklook import quicklook
+
+        rows = [("chip", grid_words(self.grid))]
+        rows += _held(self.bands, self.polarisations)
+        rows += [(scene.modality, f"{scene.id}, {scene.observed}") for scene in self.pair.scenes]
+        return html_table(rows) + quicklook(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -245,3 +255,39 @@ class ChipSeries:
         from earthmind_lab.stack import series_dataset
 
         return series_dataset(self)
+
+    @property
+    def _count(self) -> str:
+        return f"{len(self)} chip{'s' * (len(self) != 1)} of {grid_words(self.grid)}"
+
+    def __repr__(self) -> str:
+        return f"ChipSeries({self._count})"
+
+    def _repr_html_(self) -> str:
+        rows = [("series", self._count)]
+        members: tuple[Chip | LoadPlan, ...] = self.chips or self.plans
+        for number, member in enumerate(members):
+            scenes = ", ".join(f"{each.id} {each.observed}" for each in member.pair.scenes)
+            rows.append((str(number), scenes))
+        return html_table([*rows, ("to read", f"{self.bytes / 1e6:.1f} MB")])
+
+
+def grid_words(grid: GeoBox) -> str:
+    """A grid for people.
+
+    >>> from odc.geo.geobox import GeoBox
+    >>> grid_words(GeoBox.from_bbox((600000, 0, 601000, 500), "EPSG:32630", resolution=10))
+    '100 x 50 px of 10 m, EPSG:32630'
+    """
+    from earthmind_lab.grid import gsd_of
+
+    rows, columns = grid.shape
+    return f"{columns} x {rows} px of {gsd_of(grid):.4g} m, {grid.crs}"
+
+
+def _held(bands: Sequence[str], polarisations: Sequence[str]) -> list[tuple[str, str]]:
+    return [
+        (f"{name} bands", ", ".join(held))
+        for name, held in (("optical", bands), ("SAR", polarisations))
+        if held
+    ]

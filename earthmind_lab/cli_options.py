@@ -19,22 +19,40 @@ def folder(parser: argparse.ArgumentParser) -> None:
 def place(parser: argparse.ArgumentParser) -> None:
     """What finds a pair."""
     group = parser.add_argument_group("place and time")
-    group.add_argument("--aoi", help="W,S,E,N in degrees, or a GeoJSON or GeoPackage file")
+    group.add_argument(
+        "--aoi", metavar="AREA", help="W,S,E,N in degrees, or a GeoJSON or GeoPackage file"
+    )
     group.add_argument("--dates", metavar="A/B", help="first and last UTC day")
     group.add_argument("--around", metavar="DATE", help="day or UTC time that pairs should be near")
     group.add_argument(
-        "--catalog", action="append",
+        "--catalog", metavar="C", action="append",
         help="sample, a catalog.json, a frozen search, a .parquet file, or a STAC API by name or "
         "address; repeat to try in order",
     )  # fmt: skip
     group.add_argument(
-        "--sensors", default="optical,sar",
-        help="optical, sar or both, or keys of sensors such as landsat-c2-l2,sentinel-1-rtc",
+        "--sensors", metavar="S", default="optical,sar",
+        help="optical, sar or both, or keys of sensors such as landsat-c2-l2,sentinel-1-rtc; "
+        "default %(default)s",
     )  # fmt: skip
-    group.add_argument("--max-gap", default="6 days", help="between the two scenes")
-    group.add_argument("--max-cloud", default=20.0, type=float, help="per cent inside the AOI")
-    group.add_argument("--gsd", type=_metres, help="pixel size in m; default: the optical scene's")
-    group.add_argument("--purpose", default="default", help="flood, default or settlement")
+    group.add_argument(
+        "--max-gap", metavar="TIME", default="6 days",
+        help="between the two scenes; default %(default)s",
+    )  # fmt: skip
+    group.add_argument(
+        "--max-cloud", metavar="P", default=20.0, type=float,
+        help="per cent of cloud and shadow inside the AOI; default %(default)g",
+    )  # fmt: skip
+    group.add_argument(
+        "--gsd", metavar="M", type=_metres, help="pixel size in m; default: the optical scene's"
+    )
+    group.add_argument(
+        "--purpose", metavar="P", default="default",
+        help="flood, default or settlement: how fast a time gap costs score",
+    )  # fmt: skip
+    group.add_argument(
+        "--deadline", metavar="S", type=_seconds, default=120.0,
+        help="seconds that search and load may take, each; default %(default)g",
+    )  # fmt: skip
     group.add_argument("--pin", metavar="ID", action="append", help="use this scene; repeatable")
     group.add_argument("--exclude", metavar="ID", action="append", help="not this one; repeatable")
 
@@ -65,27 +83,41 @@ def _metres(text: str) -> float:
     return value
 
 
+def _seconds(text: str) -> float:
+    """A time limit."""
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
 def own(parser: argparse.ArgumentParser) -> None:
     """Own files instead of scenes of a catalog; each says what `open_chip` calls it."""
     group = parser.add_argument_group("own files instead of dates and a catalog")
     group.add_argument("--optical", metavar="F", help="a georeferenced file")
     group.add_argument("--sar", metavar="F", help="a georeferenced file; may be the same")
-    group.add_argument("--bands", help="red,nir,vv in the file's order, or red=3,nir=4 by number")
-    group.add_argument("--optical-scale", type=float, help="reflectance per number in the file")
-    group.add_argument("--optical-offset", type=float, help="added to number x scale")
+    group.add_argument(
+        "--bands", metavar="B", help="red,nir,vv in the file's order, or red=3,nir=4 by number"
+    )
+    group.add_argument(
+        "--optical-scale", metavar="X", type=float, help="reflectance per number in the file"
+    )
+    group.add_argument("--optical-offset", metavar="X", type=float, help="added to number x scale")
     group.add_argument(
         "--sar-quantity", choices=("sigma0", "gamma0", "gamma0_rtc"), help="which backscatter"
     )
     group.add_argument("--sar-scale", choices=("dB", "power", "amplitude"), help="of its numbers")
     group.add_argument(
-        "--time", action="append",
+        "--time", metavar="T", action="append",
         help="when they were taken: an instant, a day or A/B; optical=… and sar=… apart",
     )  # fmt: skip
 
 
 def pair(parser: argparse.ArgumentParser) -> None:
     """Which of the pairs."""
-    parser.add_argument("--pair", type=int, default=1, metavar="N", help="rank of the pair")
+    parser.add_argument(
+        "--pair", type=int, default=1, metavar="N", help="rank of the pair; default 1"
+    )
 
 
 def out(parser: argparse.ArgumentParser) -> None:
@@ -99,9 +131,10 @@ def ask(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="nano",
+        metavar="M",
         help="nano, EarthMind-4B, EarthMind-4B-multi, or the folder of a model",
     )
-    parser.add_argument("--seed", type=int, default=0, help="for sampling")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="for sampling")
     parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
     parser.add_argument("--bundle", metavar="FILE", help="the chips of a bundle instead of a place")
 

@@ -11,7 +11,6 @@ ask, so that nobody who waits for events is held up by them.
 from __future__ import annotations
 
 import math
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -26,6 +25,7 @@ from earthmind_lab.errors import Cancelled, EngineBusy, PromptError
 from earthmind_lab.evidence import check
 from earthmind_lab.exchange import Event, Options, Prompt, Region, Reply, Token, Turn, View
 from earthmind_lab.masks import FollowUp
+from earthmind_lab.progress import bar, looked_at
 from earthmind_lab.recording import file_sha256, make_record
 from earthmind_lab.render import picture_view, render
 
@@ -170,7 +170,7 @@ class Conversation:
     def ask(
         self, question: str, *, regions: Sequence[RegionLike] = (), options: Options = DEFAULT
     ) -> Answer:
-        """Ask and wait; shows progress on a terminal, an interrupt cancels the ask.
+        """Ask and wait; shows progress, and an interrupt cancels the ask.
 
         Args:
             question: What to ask.
@@ -306,13 +306,11 @@ def _seen_gsd(views: Sequence[View], engine: Engine) -> float | None:
 
 
 def _show_progress(pending: PendingAnswer, options: Options) -> None:
-    """Tokens as they come, on a terminal only: elsewhere a bar is noise in a log."""
-    if not sys.stderr.isatty():
+    """Tokens as they come, where somebody looks."""
+    if not looked_at():
         return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=options.max_new_tokens, unit="token", leave=False, file=sys.stderr) as bar:
+    with bar(options.max_new_tokens, unit="token") as shown:
         for event in pending.events():
             if isinstance(event, Token):
-                bar.update()
-                bar.set_postfix_str(event.text.strip()[-40:], refresh=False)
+                shown.update()
+                shown.set_postfix_str(event.text.strip()[-40:], refresh=False)

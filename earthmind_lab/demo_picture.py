@@ -12,7 +12,6 @@ no copy that somebody else could open.
 from __future__ import annotations
 
 import base64
-import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.exchange import View
+from earthmind_lab.quicklook import data_url
 from earthmind_lab.render import TINTS, draw_masks
 
 Masks: TypeAlias = Sequence[tuple[str, NDArray[np.bool_]]]
@@ -139,11 +139,9 @@ def _told(view: View) -> str:
 
 
 def _data_url(image: NDArray[np.uint8]) -> str:
-    """(H, W, 3) as a JPEG inside its own address."""
+    """(H, W, 3) as a JPEG inside its own address, no larger than it is shown."""
     from PIL import Image
 
     picture = Image.fromarray(image)
     picture.thumbnail((SIDE_PX, SIDE_PX))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_url(np.asarray(picture))

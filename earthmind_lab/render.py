@@ -337,7 +337,7 @@ def _from_file(path: Path) -> NDArray[np.uint8]:
         raise PromptError(
             f"{name} is no picture that can be read.",
             change="PNG, JPEG or 8-bit TIFF; rasters in reflectance or backscatter need declared "
-            "units and are not plain pictures",
+            "units (open_chip, or --optical and --sar) and are not plain pictures",
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise PromptError(f"{name} is damaged.", found=str(error)) from error
@@ -366,7 +366,7 @@ def _needs_units(name: str, found: str) -> PromptError:
     return PromptError(
         f"{name} is no 8-bit picture: its numbers need a declared meaning.",
         found=found,
-        change="load it as a scene with declared units (reflectance, dB), or stretch it to 8 bit",
+        change="open_chip(optical=…, sar=…) with declared units, or stretch it to 8 bit",
     )
 
 

@@ -73,6 +73,9 @@ class Scene:
             return "unknown"
         return f"{_iso(self.start)}/{_iso(self.end)}"
 
+    def __repr__(self) -> str:
+        return f"Scene({self.id}, {self.sensor}, {self.observed})"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScenePair:
@@ -120,6 +123,14 @@ class ScenePair:
             return [_hours(part) for part in self.gap]
         return _hours(self.gap)
 
+    @property
+    def gap_words(self) -> str:
+        """The gap for people."""
+        hours = self.gap_hours
+        if hours is None:
+            return "unknown" if self.optical and self.sar else "none, one sensor"
+        return f"{hours[0]:g} to {hours[1]:g} h" if isinstance(hours, list) else f"{hours:g} h"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, the shape of the command line's ``pairs``."""
         return {
@@ -133,11 +144,15 @@ class ScenePair:
             "reasons": list(self.reasons),
         }
 
+    def __repr__(self) -> str:
+        # A list of pairs is what a search gives: one line each, not the items of a catalog.
+        return f"ScenePair({_named(self.scenes)}: score {self.score:.1f}, gap {self.gap_words})"
+
     def _repr_html_(self) -> str:
-        rows = [("score", f"{self.score:.1f}"), ("gap (h)", str(self.gap_hours))]
+        rows = [("score", f"{self.score:.1f}"), ("gap", self.gap_words)]
         rows += [(scene.modality, f"{scene.id}, {scene.observed}") for scene in self.scenes]
         rows += [("why", reason) for reason in self.reasons]
-        return _table(rows)
+        return html_table(rows)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,6 +177,9 @@ class Rejected:
             "reason": self.reason,
         }
 
+    def __repr__(self) -> str:
+        return f"Rejected({_named(self.scenes)}: {self.reason})"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidates:
@@ -179,12 +197,15 @@ class Candidates:
             "rejected": [each.to_dict() for each in self.rejected],
         }
 
+    def __repr__(self) -> str:
+        return f"Candidates({len(self.pairs)} pairs, {len(self.rejected)} rejected)"
+
     def _repr_html_(self) -> str:
         rows = [
             (f"{number}.", f"{_named(pair.scenes)}: score {pair.score:.1f}")
             for number, pair in enumerate(self.pairs, start=1)
         ]
-        return _table(rows + [("–", f"{_named(r.scenes)}: {r.reason}") for r in self.rejected])
+        return html_table(rows + [("–", f"{_named(r.scenes)}: {r.reason}") for r in self.rejected])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,11 +228,14 @@ class ChangePair:
             "reasons": list(self.reasons),
         }
 
+    def __repr__(self) -> str:
+        return f"ChangePair({self.before!r}, {self.after!r})"
+
     def _repr_html_(self) -> str:
         rows = [("score", f"{self.score:.1f}")]
         sides = (("before", self.before), ("after", self.after))
         rows += [(name, f"{_named(pair.scenes)}, {pair.score:.1f}") for name, pair in sides]
-        return _table(rows + [("why", reason) for reason in self.reasons])
+        return html_table(rows + [("why", reason) for reason in self.reasons])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -230,8 +254,8 @@ def _named(scenes: Iterable[Scene]) -> str:
     return " + ".join(scene.id for scene in scenes)
 
 
-def _table(rows: Iterable[tuple[str, str]]) -> str:
-    # Ids and reasons carry text from a catalog: escaped, never HTML.
+def html_table(rows: Iterable[tuple[str, str]]) -> str:
+    """Rows of a name and a text; both may come from a catalog: escaped, never HTML."""
     cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows)
     return f"<table>{cells}</table>"
 

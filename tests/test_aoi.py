@@ -196,3 +196,11 @@ def test_plain_data_and_html():
     aoi = AOI.from_bbox(*BOX, name="<b>")
     assert aoi.to_dict()["geometry"]["type"] == "Polygon"
     assert "&lt;b&gt;" in aoi._repr_html_()
+
+
+def test_a_box_over_the_antimeridian_is_not_turned_round_the_globe():
+    with pytest.raises(AOIError) as refused:
+        AOI.from_bbox(179, 0, -179, 1)
+    assert refused.value.change == "one box on each side of 180°"
+    with pytest.raises(AOIError, match=r"Try: -0\.8,38,-0\.7,39, or one box"):
+        AOI.from_bbox(-0.7, 38, -0.8, 39)

@@ -265,3 +265,17 @@ def test_plan_counts_pixels() -> None:
 def test_html_is_escaped() -> None:
     text = make_chip(bands=("<b>", "nir"))._repr_html_()
     assert "<b>" not in text and "&lt;b&gt;" in text
+
+
+def test_what_a_cell_shows_is_short() -> None:
+    chip = make_chip()
+    plan = LoadPlan(
+        pair=chip.pair, aoi=chip.aoi, grid=UTM, bands=("red",), polarisations=(), reads=1,
+        bytes=4_800_000,
+    )  # fmt: skip
+    series = ChipSeries(plans=(plan,), load=lambda _: chip)
+    assert repr(chip) == "Chip(6 x 4 px of 10 m, EPSG:32630: red, nir, vv)"
+    assert repr(plan) == "LoadPlan(6 x 4 px of 10 m, EPSG:32630: red; 4.8 MB)"
+    assert repr(series) == "ChipSeries(1 chip of 6 x 4 px of 10 m, EPSG:32630)"
+    assert "1 assets, 4.8 MB" in plan._repr_html_()
+    assert "optical 2019-09-17" in series._repr_html_() and "4.8 MB" in series._repr_html_()

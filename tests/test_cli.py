@@ -564,8 +564,8 @@ def test_times_of_own_files(run, own):
     ("more", "says"),
     [
         ([*UNITS], "bands="),
-        ([*BANDS], "optical_scale="),
-        ([*BANDS, *UNITS[:4]], "sar_quantity="),
+        ([*BANDS], "--optical-scale 0.0001 with --optical-offset -0.1"),
+        ([*BANDS, *UNITS[:4]], "--sar-quantity "),
         ([*BANDS, *UNITS, "--time", "soon"], "is no time"),
         ([*BANDS, *UNITS, "--time", "2020", "--time", "2021"], "names neither"),
         ([*BANDS, *UNITS, "--dates", DATES], "--time"),

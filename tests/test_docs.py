@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from dataclasses import replace
@@ -9,26 +10,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
-from earthmind_lab import sensors
+from earthmind_lab import errors, sensors
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.cache_key import chip_key
+from earthmind_lab.data.gaps import TAU_DAYS
+from earthmind_lab.data.known import KNOWN
 from earthmind_lab.data.load import load_chip, plan_chip
+from earthmind_lab.data.looks import UNKNOWN_CLEAR
+from earthmind_lab.data.own_files import open_chip
+from earthmind_lab.data.penalties import PENALTIES
 from earthmind_lab.data.recognise import recognise
 from earthmind_lab.data.search import search_pairs
-from earthmind_lab.errors import RadiometryUnknown
+from earthmind_lab.errors import LoadError, RadiometryUnknown
 from earthmind_lab.render import render
 from tests.product_catalog import Product, lonlat_box, write_catalog
 
-PAGE = Path(__file__).parents[1] / "docs" / "adding_a_sensor.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "adding_a_sensor.md"
 AOI_PORT = AOI.from_bbox(*lonlat_box(20, -80, 60, -40))
+
+
+def blocks(text):
+    """The Python of a page."""
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture
 def page():
     """The page's Python, run; its sensors are gone afterwards."""
     before, names = dict(sensors._TABLE), dict[str, object]()
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+    for block in blocks(PAGE.read_text(encoding="utf-8")):
         exec(block, names)
     yield PAGE.read_text(encoding="utf-8")
     sensors._TABLE.clear()
@@ -116,3 +129,134 @@ def test_the_optical_example_is_recognised_by_its_collection(page):
     }
     masks_alone = {**item, "assets": {"quality": {"href": "q.tif"}}}
     assert recognise(masks_alone) == {}
+
+
+# --- docs/data.md --------------------------------------------------------------------------------
+
+DATA = (DOCS / "data.md").read_text(encoding="utf-8")
+
+
+def rows(*head: str) -> list[list[str]]:
+    """Cells of the table on data.md that begins with these columns."""
+    table = DATA.split(f"| {' | '.join(head)} |")[1].split("\n\n")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in table.splitlines() if line.startswith("| ")
+    ]  # fmt: skip
+
+
+def exported(folder, chip, scale=1e-4, offset=0.0):
+    """A chip as Earth Engine exports it: DN under Sentinel-2's names, dB under VV and VH."""
+    names = {"blue": "B2", "green": "B3", "red": "B4", "nir": "B8"}
+    optical = np.stack([chip.band(band) for band in names])
+    dn = np.where(np.isfinite(optical), (optical - offset) / scale, 0).round().astype(np.uint16)
+    raster(folder / "s2.tif", dn, names.values(), chip.grid)
+    raster(folder / "s1.tif", chip.sar.astype(np.float64), ("VV", "VH"), chip.grid)
+
+
+def raster(path, values, names, grid):
+    count, height, width = values.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype=values.dtype, count=count, height=height, width=width,
+        crs=str(grid.crs), transform=grid.affine,
+    ) as target:  # fmt: skip
+        target.write(values)
+        target.descriptions = tuple(names)
+
+
+@pytest.fixture(scope="module")
+def spain():
+    aoi = AOI.from_bbox(-0.775, 38.09, -0.745, 38.12)
+    return load_chip(search_pairs(aoi, "2019-09-15/2019-09-20", catalog="sample")[0], aoi)
+
+
+# Cutting a grid in odc-geo multiplies affines the old way.
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+def test_the_blocks_of_the_data_page_run(spain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exported(tmp_path, spain)
+    names: dict[str, object] = {}
+    for block in blocks(DATA):
+        exec(block, names)
+    for kept in ("own", "chip"):
+        assert np.allclose(names[kept].band("red"), spain.band("red"), atol=1e-4, equal_nan=True)
+    assert [each.to_dict() for each in names["again"]] == [
+        each.to_dict() for each in names["pairs"]
+    ]
+
+
+def test_the_catalogs_of_the_data_page_are_the_known_ones():
+    def ticked(words):
+        return ", ".join(f"`{word}`" for word in words)
+
+    assert rows("name", "pixels", "searched") == [
+        [f"`{each.name}`", each.access, ticked(each.optical + each.sar), ticked(each.more),
+         ticked(each.settings)]
+        for each in KNOWN
+    ]  # fmt: skip
+
+
+def test_the_sensors_of_the_data_page_are_those_of_the_table():
+    told = rows("key", "product", "numbers become")
+    for key, title, become, cloud in told:
+        sensor = sensors.SENSORS[key.strip("`")]
+        # GRD declares counts; its own tables make sigma0 of them.
+        known = sensor.level or sensor.quantity or {"sentinel-1-grd": "sigma0"}[sensor.key]
+        assert (title, become) == (sensor.title, known)
+        assert cloud == (sensor.mask.band if sensor.mask else "")
+    others = {key for key in sensors.SENSORS if f"`{key}`" not in DATA}
+    assert others == {"sentinel-2", "sentinel-1"}  # of a level or quantity that nothing tells
+
+
+def test_the_factors_of_the_data_page_are_those_of_a_score():
+    told = dict(rows("factor", "is"))
+    for purpose, days in TAU_DAYS.items():
+        assert re.search(rf"{days:g}( day)? for (`purpose=\")?`?{purpose}", told["T"])
+    for name, (factor, _) in PENALTIES.items():
+        assert f"{factor:g} for" in told["Q"], name
+    assert told["Q"].count(" for ") == len(PENALTIES)
+    assert f"{UNKNOWN_CLEAR:g}" in told["V"]
+
+
+def test_every_refusal_on_the_data_page_is_said_somewhere():
+    package = Path(sensors.__file__).parent
+    trees = [ast.parse(path.read_text("utf-8")) for path in package.rglob("*.py")]
+    said = "\n".join(
+        node.value
+        for tree in trees for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )  # fmt: skip
+    told = rows("what", "refused as", "says")
+    assert len(told) > 10
+    for _, error, words in told:
+        assert issubclass(getattr(errors, error.strip("`")), errors.EarthMindError)
+        phrases = re.findall(r"\*([^*]+)\*", words)
+        assert phrases and [each for each in phrases if each not in said] == []
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_what_to_pass_with_a_file_is_enough_and_not_too_much(spain, tmp_path, number):
+    """Each row opens with what it says, to the chip of the catalog; and asks without it."""
+    file, names, given = rows("file", "bands by name", "you pass")[number]
+    words = dict(
+        re.findall(r"(optical_scale|optical_offset|sar_quantity|sar_scale)=([^,`]+)", given)
+    )
+    told = {name: ast.literal_eval(value) for name, value in words.items()}
+    optical = "optical_scale" in told
+    if optical:
+        exported(tmp_path, spain, told["optical_scale"], told["optical_offset"])
+        source, band = tmp_path / "s2.tif", "red"
+        if "Landsat" in file:
+            told["bands"] = ("blue", "green", "red", "nir")
+            raster(source, rasterio.open(source).read(), [""] * 4, spain.grid)
+    else:
+        source, band = tmp_path / "s1.tif", "vv"
+        linear = told.get("sar_scale") == "power"
+        values = 10 ** (spain.sar / 10) if linear else spain.sar
+        first = names.split("`")[1]
+        raster(source, values, (first, first.replace("VV", "VH")), spain.grid)
+    made = open_chip(**{"optical" if optical else "sar": source}, aoi=spain.aoi, **told)
+    assert np.allclose(made.band(band), spain.band(band), atol=1e-3, equal_nan=True)
+    if told:
+        with pytest.raises((RadiometryUnknown, LoadError)):
+            open_chip(**{"optical" if optical else "sar": source}, aoi=spain.aoi)

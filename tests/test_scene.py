@@ -94,3 +94,16 @@ def test_a_series_is_ordered_by_time():
     assert SceneSeries(pairs=(early, late)).pairs[1] is late
     with pytest.raises(SearchError, match="ordered"):
         SceneSeries(pairs=(late, early))
+
+
+@pytest.mark.parametrize(
+    ("gap", "words"),
+    [(None, "unknown"), (timedelta(hours=-7.5), "-7.5 h"),
+     ((timedelta(hours=-48), timedelta(0)), "-48 to 0 h")],
+)  # fmt: skip
+def test_a_list_of_pairs_is_a_line_each(gap, words):
+    heavy = replace(scene(), items=({"assets": {"red": {"href": "x" * 5000}}},))
+    shown = repr([pair(heavy, scene("s", "sar"), gap=gap, score=81.77)])
+    assert shown == f"[ScenePair(o + s: score 81.8, gap {words})]"
+    assert "gap none, one sensor" in repr(pair(heavy))
+    assert f"<td>{words}</td>" in pair(heavy, scene("s", "sar"), gap=gap)._repr_html_()

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.aoi import AOI
-from earthmind_lab.chip import LoadPlan
+from earthmind_lab.aoi import AOI, AOILike
+from earthmind_lab.chip import LoadPlan, grid_words
 from earthmind_lab.data.chip_grid import chip_grid, lattice_of
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.layers import read_layers
-from earthmind_lab.data.plan import MAX_SIDE_PX, plan_on_grids
+from earthmind_lab.data.plan import MAX_SIDE_PX, check_pair, plan_on_grids
 from earthmind_lab.data.together import check_pixels, radiometry_of
 from earthmind_lab.errors import LoadError
 from earthmind_lab.grid import inside_mask
-from earthmind_lab.scene import ScenePair
+from earthmind_lab.scene import ScenePair, html_table
 from earthmind_lab.stack import labelled, mosaic
 
 if TYPE_CHECKING:
@@ -53,10 +53,17 @@ class AreaPlan:
         """Upper estimate of what all chips together read, uncompressed; overlaps count twice."""
         return sum(plan.bytes for plan in self.chips)
 
+    def __repr__(self) -> str:
+        return f"AreaPlan({grid_words(self.grid)} in {len(self.chips)} chips)"
+
+    def _repr_html_(self) -> str:
+        rows = [("area", grid_words(self.grid)), ("chips", str(len(self.chips)))]
+        return html_table([*rows, ("to read", f"{self.bytes / 1e6:.1f} MB")])
+
 
 def plan_area(
     pair: ScenePair,
-    aoi: AOI,
+    aoi: AOILike,
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
@@ -68,7 +75,7 @@ def plan_area(
 
     Args:
         pair: The scenes.
-        aoi: The area.
+        aoi: The area, in any form `AOI.from_any` takes.
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands, as `plan_chip`.
         size: Side of a chip in pixels; a smaller area is one smaller chip.
@@ -84,7 +91,8 @@ def plan_area(
             found=f"size {size}, overlap {overlap}",
             change=f"a size of at most {MAX_SIDE_PX} px, and an overlap below it",
         )
-    reader = reader or Reader()
+    check_pair(pair)
+    reader, aoi = reader or Reader(), AOI.from_any(aoi)
     whole = chip_grid(pair, aoi, gsd, reader)
     rows, columns = (_starts(int(side), size, overlap) for side in whole.shape)
     cuts = [whole[row : row + size, column : column + size] for row in rows for column in columns]
@@ -95,7 +103,7 @@ def plan_area(
 
 def open_area(
     pair: ScenePair,
-    aoi: AOI,
+    aoi: AOILike,
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
@@ -105,7 +113,7 @@ def open_area(
 
     Args:
         pair: The scenes.
-        aoi: The area.
+        aoi: The area, in any form `AOI.from_any` takes.
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands, as `plan_chip`.
         reader: Opens the files, within one time limit for everything; None = two minutes for
@@ -118,8 +126,8 @@ def open_area(
     Raises:
         LoadError: As `plan_area`.
     """
-    opener = reader or Reader()
-    plan = plan_area(pair, aoi, gsd=gsd, bands=bands, size=CHUNK, overlap=0, reader=opener)
+    opener, area = reader or Reader(), AOI.from_any(aoi)
+    plan = plan_area(pair, area, gsd=gsd, bands=bands, size=CHUNK, overlap=0, reader=opener)
     whole, one = plan.grid, plan.chips[0]
     lattice = lattice_of(pair, whole, opener)
     corner = lattice.start(whole)
@@ -136,7 +144,7 @@ def open_area(
         return pixels
 
     def inside(y: int, x: int) -> NDArray[np.float32]:
-        return inside_mask(cut(y, x), aoi.geometry)[None].astype(np.float32)
+        return inside_mask(cut(y, x), area.geometry)[None].astype(np.float32)
 
     data: dict[str, Any] = {"inside": mosaic((edges[0], edges[1]), inside, 1)[0] > 0}
     # Apart, so that who computes SAR alone doesn't read a dozen optical bands.

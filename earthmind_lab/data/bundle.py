@@ -51,14 +51,19 @@ class Bundle:
     attribution: tuple[str, ...] = ()
     """Whom to name."""
 
+    def __repr__(self) -> str:
+        return f"Bundle({', '.join(map(repr, self.chips))}; {len(self.records)} records)"
 
-def save_bundle(chips: Sequence[Chip], path: str | Path, *, records: Sequence[Record] = ()) -> Path:
+
+def save_bundle(
+    chips: Chip | Sequence[Chip], path: str | Path, *, records: Sequence[Record] = ()
+) -> Path:
     """Write chips, their scenes and records into one file; it appears complete or not at all.
 
     Addresses go in without signatures, tokens and passwords.
 
     Args:
-        chips: At least one.
+        chips: One, or several.
         path: The zip to write; replaced where it exists; its folder is made.
         records: Of answers about the chips.
 
@@ -69,6 +74,7 @@ def save_bundle(chips: Sequence[Chip], path: str | Path, *, records: Sequence[Re
         LoadError: No chip, or the file can't be written.
     """
     path = Path(path)
+    chips = [chips] if isinstance(chips, Chip) else chips
     if not chips:
         raise LoadError("A bundle needs at least one chip.")
     draft = None

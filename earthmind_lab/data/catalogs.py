@@ -109,7 +109,7 @@ def open_catalog(catalog: str | Path | None = None, reader: Reader | None = None
 def _no_catalog(text: str, found: str | None = None) -> CatalogUnavailable:
     short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     return CatalogUnavailable(
-        f"There is no catalog {short!r}: no file of that name.",
+        f"There is no catalog {short!r}: no such name, file, or folder with a catalog.json.",
         found=found[:_SHOWN] if found else None,
         change=READABLE,
     )
@@ -166,7 +166,8 @@ class Sources:
     def unread(self) -> str:
         """What could not be read, for the end of a message."""
         lost = dict.fromkeys(p for c in self.by_modality.values() for p in c.problems)
-        return f"; {len(lost)} entries could not be read, first: {next(iter(lost))}" if lost else ""
+        first = next(iter(lost), "").rstrip(".")
+        return f"; {len(lost)} of its entries can't be read, first: {first}" if lost else ""
 
     @property
     def partial(self) -> tuple[str, ...]:

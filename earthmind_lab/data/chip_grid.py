@@ -31,11 +31,11 @@ LATTICE_PX = 1e-3
 def chip_grid(pair: ScenePair, aoi: AOI, gsd: float | None, reader: Reader) -> GeoBox:
     """A cut of the optical scene's lattice at its own GSD, else `AOI.grid`."""
     if pair.optical is None:
-        return aoi.grid(gsd or DEFAULT_GSD)
+        return aoi.grid(DEFAULT_GSD if gsd is None else gsd)
     grid, native = own_grid(pair.optical, reader)
     if grid is not None and (gsd is None or math.isclose(gsd, native or 0.0, rel_tol=1e-6)):
         return snap_to(grid, aoi.geometry)
-    return aoi.grid(gsd or native or DEFAULT_GSD)
+    return aoi.grid(native or DEFAULT_GSD if gsd is None else gsd)
 
 
 def lattice_of(pair: ScenePair, grid: GeoBox, reader: Reader) -> Lattice:

@@ -268,7 +268,7 @@ def _check_count(source: DatasetReader, ref: AssetRef) -> None:
 def _failed(ref: AssetRef, cause: BaseException) -> AssetUnavailable | AccessDenied:
     """What went wrong with a file, as an error of our tree."""
     name, href = _sentence(ref.name), ref.href.partition("?")[0]
-    found = f"{href}: {cause}"
+    found = str(cause) if str(cause).startswith(href) else f"{href}: {_reason(cause)}"
     if not isinstance(cause, WebError):
         return AssetUnavailable(
             f"{name} can't be read: missing, truncated or no raster.",
@@ -289,6 +289,11 @@ def _failed(ref: AssetRef, cause: BaseException) -> AssetUnavailable | AccessDen
         "failed": ("could not be fetched", "try again later, or choose another scene"),
     }[cause.kind]
     return AssetUnavailable(f"{name} {asked}.", found=found, change=change)
+
+
+def _reason(cause: BaseException) -> str:
+    """What rasterio says, or GDAL under it: "see previous exception" helps nobody."""
+    return str(cause.__cause__ if isinstance(cause.__cause__, Exception) else cause)
 
 
 def _driver(href: str) -> str:

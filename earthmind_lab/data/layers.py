@@ -18,6 +18,7 @@ from earthmind_lab.data.plan import wanted
 from earthmind_lab.data.provenance import input_facts
 from earthmind_lab.data.resample import Lattice
 from earthmind_lab.errors import RadiometryUnknown
+from earthmind_lab.progress import bar
 from earthmind_lab.scene import Scene
 
 REMOTE_LANES, LOCAL_LANES = 16, 2
@@ -51,8 +52,6 @@ def read_layers(
         What each band is and where it came from, and the pixels of all, (band, y, x): optical
         bands first, as reflectance, then the polarisations in dB.
     """
-    from tqdm.auto import tqdm
-
     pairs = wanted(plan.pair, plan.bands, plan.polarisations)
     # All bands lie in one array from the start, which saves the chip a copy.
     pixels = np.empty((len(pairs), *plan.grid.shape), dtype=np.float32)
@@ -63,10 +62,10 @@ def read_layers(
             lanes.submit(_read_layer, scene, band, lattice, plan, reader, into)
             for (scene, band), into in zip(pairs, pixels, strict=True)
         ]
-        done = as_completed(reads)
-        bar = {"desc": "loading", "unit": "band", "delay": 1, "leave": False, "disable": None}
-        for read in tqdm(done, total=len(reads), **bar):
-            read.result()
+        with bar(len(reads), unit="band", desc="loading", delay=1) as shown:
+            for read in as_completed(reads):
+                read.result()
+                shown.update()
         return [read.result() for read in reads], pixels
     except BaseException:
         reader.budget.cancel()

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.aoi import AOI
+from earthmind_lab.aoi import AOILike
 from earthmind_lab.chip import Chip, LoadPlan
 from earthmind_lab.data.cache import ChipCache
 from earthmind_lab.data.cache_key import chip_key
@@ -27,6 +27,7 @@ from earthmind_lab.data.provenance import provenance
 from earthmind_lab.data.shift import measure_shift
 from earthmind_lab.data.speckle import Speckle, check_filter
 from earthmind_lab.data.together import check_pixels, radiometry_of
+from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import LoadError
 from earthmind_lab.grid import inside_mask
 from earthmind_lab.scene import ScenePair
@@ -36,12 +37,13 @@ __all__ = ["load_chip", "plan_chip"]
 
 def load_chip(
     pair: ScenePair,
-    aoi: AOI,
+    aoi: AOILike,
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
     plan: LoadPlan | None = None,
     speckle: Speckle | None = None,
+    deadline: float = 120.0,
     reader: Reader | None = None,
     cache: bool = True,
 ) -> Chip:
@@ -51,23 +53,25 @@ def load_chip(
 
     Args:
         pair: The scenes.
-        aoi: The area.
+        aoi: The area, in any form `AOI.from_any` takes.
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
         plan: What `plan_chip` gave; then `gsd` and `bands` are taken from it.
         speckle: ``lee`` filters the SAR pixels; by default they stay as they are, as models
             were trained on.
-        reader: Opens the files, within a time limit; two minutes by default.
+        deadline: Seconds for all of it.
+        reader: Opens the files, within its own time limit in place of `deadline`.
         cache: Whether to look for the chip on disk first, and keep it there.
 
     Raises:
+        AOIError: The area can't be used.
         AccessDenied: A file needs a key; the message names its variable.
         Cancelled: The reader's budget was cancelled.
         LoadError: As `plan_chip`, or the scenes have no data in the AOI, or there is no such
             speckle filter.
     """
     check_filter(speckle)
-    reader = reader or Reader()
+    reader = reader or Reader(budget=Budget(deadline))
     plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader, cache=cache)
     plan = replace(plan, speckle=speckle or plan.speckle)
     if not cache:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.data.clouds import Clear, Mask, read_mask
 from earthmind_lab.data.files import REMOTE, Reader
 from earthmind_lab.errors import AccessDenied, LoadError
+from earthmind_lab.progress import bar
 from earthmind_lab.scene import Scene
 
 MASK_LANES = 16
@@ -65,7 +66,12 @@ def look_all(scenes: Iterable[Scene], aoi: AOI, reader: Reader | None = None) ->
         return [look(scene, aoi, reader) for scene in scenes]
     lanes = ThreadPoolExecutor(MASK_LANES)
     try:
-        return list(lanes.map(lambda scene: look(scene, aoi, reader), scenes))
+        looks = [lanes.submit(look, scene, aoi, reader) for scene in scenes]
+        with bar(len(looks), unit="scene", desc="cloud masks", delay=1) as shown:
+            for each in as_completed(looks):
+                each.result()
+                shown.update()
+        return [each.result() for each in looks]
     except BaseException:
         reader.budget.cancel()
         raise

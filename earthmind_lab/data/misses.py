@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pyproj import Geod
+from shapely import transform
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import nearest_points
 
@@ -214,6 +215,9 @@ def outside_all(
         )
         change = f"an AOI inside {west:.4f},{south:.4f},{east:.4f},{north:.4f}"
     alone = _without(empty[0], limits) if len(empty) == 1 else None
+    turned = transform(aoi.geometry, lambda places: places[:, ::-1])
+    if any(shares_area(scene.footprint, turned) for kind in empty for scene in everywhere[kind]):
+        alone = "longitude before latitude (there are scenes where the two change places)"
     change = " or ".join(part for part in (alone, change) if part)
     return NoScenesFound(
         f"The AOI {aoi.name!r} lies outside all {count} {_kinds(limits, empty)} footprints of the"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +18,14 @@ from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.chip import Chip
 from earthmind_lab.data.chip_grid import chip_grid
 from earthmind_lab.data.files import Reader
-from earthmind_lab.data.gaps import gap_of, length
+from earthmind_lab.data.gaps import gap_of, gap_reason
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.own_bands import NAMES, BandsLike, parse_bands
 from earthmind_lab.data.own_header import absolute, box_text, outside, overlap
 from earthmind_lab.data.own_items import OPTICAL_WORDS, SAR_WORDS, Declared
 from earthmind_lab.data.own_scenes import OwnScene, Source, own_scene
 from earthmind_lab.data.plan import MAX_SIDE_PX
+from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import AOIError, LoadError, RadiometryUnknown
 from earthmind_lab.scene import ScenePair
 
@@ -44,6 +44,7 @@ def open_chip(  # noqa: PLR0913  every declaration is one word of the caller
     nodata: Any = None,
     datetime: Any = None,
     gsd: float | None = None,
+    deadline: float = 120.0,
 ) -> Chip:
     """Own files or arrays on one grid, as reflectance and dB.
 
@@ -73,6 +74,7 @@ def open_chip(  # noqa: PLR0913  every declaration is one word of the caller
             None = what the metadata say (one ``time`` coordinate, GDAL's ACQUISITIONDATETIME),
             else unknown.
         gsd: Pixel size in metres; None = the optical file's own, without one the SAR file's.
+        deadline: Seconds for all of it.
 
     Raises:
         AOIError: The area can't be used.
@@ -93,7 +95,7 @@ def open_chip(  # noqa: PLR0913  every declaration is one word of the caller
         ),
         "sar": Declared(quantity=sar_quantity, convention=sar_scale, nodata=_of(nodata, "sar")),
     }  # fmt: skip
-    reader = Reader()
+    reader = Reader(budget=Budget(deadline))
     sources = {"optical": optical, "sar": sar}
     same = [absolute(each) for each in sources.values() if isinstance(each, str | Path)]
     shared = len(same) == 2 and same[0] == same[1]
@@ -210,15 +212,8 @@ def _pair(own: Mapping[str, OwnScene], aoi: AOI) -> ScenePair:
             reasons.append(f"The time of the {'SAR' if name == 'sar' else name} file is unknown.")
     if optical and sar and optical.told and sar.told:
         gap = gap_of(optical, sar)
-        reasons.append(_gap_words(gap))
+        reasons.append(gap_reason(gap))
     return ScenePair(
         optical=optical, sar=sar, gap=gap, overlap=share, cloud_in_aoi=None, score=100 * share,
         factors={"V": share, "T": 1.0, "Q": 1.0}, reasons=tuple(reasons),
     )  # fmt: skip
-
-
-def _gap_words(gap: timedelta | tuple[timedelta, timedelta]) -> str:
-    if isinstance(gap, tuple):
-        return f"SAR minus optical time lies between {gap[0]} and {gap[1]}."
-    order = "after" if gap >= timedelta(0) else "before"
-    return f"SAR was taken {length(abs(gap))} {order} the optical scene."

@@ -105,7 +105,11 @@ def read_header(href: str, modality: str, reader: Reader) -> Header:
                 acquired=_acquired(source),
             )  # fmt: skip
     except AssetUnavailable as error:
-        if "://" in href or not Path(href).is_file() or not Path(href).stat().st_size:
+        if "://" in href:
+            raise
+        if not Path(href).is_file():
+            raise AssetUnavailable(f"There is no file {href}.", change="its path") from error
+        if not Path(href).stat().st_size:
             raise
         raise AssetUnavailable(
             f"The file {name} can't be read.",

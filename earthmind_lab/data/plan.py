@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from earthmind_lab.aoi import AOI
+from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.chip import LoadPlan
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.cache import ChipCache
@@ -29,7 +29,7 @@ MAX_SIDE_PX = 4096
 
 def plan_chip(
     pair: ScenePair,
-    aoi: AOI,
+    aoi: AOILike,
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
@@ -43,7 +43,7 @@ def plan_chip(
 
     Args:
         pair: The scenes.
-        aoi: The area.
+        aoi: The area, in any form `AOI.from_any` takes.
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
         grid: That of another chip, to be comparable with it; None = by `gsd`.
@@ -51,11 +51,13 @@ def plan_chip(
         cache: Whether to look for the plan on disk first, and keep it there.
 
     Raises:
+        AOIError: The area can't be used.
         LoadError: The area lies outside the scenes, holds no pixel centre, or would be too
             large a chip; one of its kinds when a band, a file or the meaning of its numbers is
             missing.
     """
-    reader = reader or Reader()
+    reader, aoi = reader or Reader(), AOI.from_any(aoi)
+    check_pair(pair)
     names = _bands(pair.optical, bands)
     polarisations = _polarisations(pair.sar)
     _check_reach(pair, aoi)
@@ -82,6 +84,19 @@ def plan_chip(
         reads=len(refs),
         bytes=size,
     )
+
+
+def check_pair(pair: ScenePair) -> None:
+    """Refuse what a search gives as a whole, before it fails somewhere else.
+
+    Raises:
+        LoadError: No pair.
+    """
+    if not isinstance(pair, ScenePair):
+        raise LoadError(
+            f"One pair is loaded at a time, and a {type(pair).__name__} is none.",
+            change="pairs[0], the best of what search_pairs() gives",
+        )
 
 
 def plan_files(plan: LoadPlan) -> list[AssetRef]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from earthmind_lab.aoi import AOI
+from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.chip import Chip, ChipSeries, LoadPlan
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.load import load_chip
@@ -21,7 +21,7 @@ from earthmind_lab.scene import ScenePair
 
 def plan_series(
     pairs: Sequence[ScenePair],
-    aoi: AOI,
+    aoi: AOILike,
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
@@ -31,7 +31,7 @@ def plan_series(
 
     Args:
         pairs: The scenes of each date.
-        aoi: The area.
+        aoi: The area, in any form `AOI.from_any` takes.
         gsd: Pixel size in metres; None = that of the first pair with an optical scene.
         bands: Optical bands of every chip; None = those of the first pair with an optical scene.
         reader: Opens the files, within a time limit; two minutes by default.
@@ -44,7 +44,7 @@ def plan_series(
     """
     if not pairs:
         raise LoadError("A series needs at least one pair.", change="search other dates")
-    reader = reader or Reader()
+    reader, aoi = reader or Reader(), AOI.from_any(aoi)
     ordered = sorted(pairs, key=lambda pair: min(scene.start for scene in pair.scenes))
     first = next((pair for pair in ordered if pair.optical is not None), ordered[0])
     leading = plan_chip(first, aoi, gsd=gsd, bands=bands, reader=reader)
@@ -59,7 +59,7 @@ def plan_series(
 
 def load_series(
     pairs: Sequence[ScenePair],
-    aoi: AOI,
+    aoi: AOILike,
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
@@ -69,7 +69,7 @@ def load_series(
 
     Args:
         pairs: The scenes of each date.
-        aoi: The area.
+        aoi: The area, in any form `AOI.from_any` takes.
         gsd: As `plan_series`.
         bands: As `plan_series`.
         reader: Opens the files, within one time limit for everything; None = two minutes for the

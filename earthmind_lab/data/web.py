@@ -17,7 +17,8 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urljoin, urlsplit
@@ -67,6 +68,8 @@ class Budget:
     """From now on."""
     clock: Callable[[], float] = time.monotonic
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _open: dict[int, socket.socket] = field(default_factory=dict, repr=False)
+    """Connections that threads wait for, by thread."""
     _end: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +81,31 @@ class Budget:
         return max(0.0, self._end - self.clock())
 
     def cancel(self) -> None:
-        """Stop everything that shares this budget at its next breath."""
+        """Stop everything that shares this budget, and what waits for a silent server too."""
         self._stop.set()
+        for waited in list(self._open.values()):
+            with suppress(OSError):  # it has ended meanwhile
+                socket.socket.shutdown(waited, socket.SHUT_RDWR)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """What this thread connects to in here is hung up by `cancel`."""
+        _waiting.budget = self
+        try:
+            yield
+        finally:
+            _waiting.budget = None
+            self._open.pop(threading.get_ident(), None)
+
+    def watch(self, connection: socket.socket) -> None:
+        """A request of this thread went out; `cancel` may have come first.
+
+        Raises:
+            Cancelled: It has.
+        """
+        self._open[threading.get_ident()] = connection
+        if self._stop.is_set():
+            raise Cancelled("The load was stopped.")
 
     def check(self) -> None:
         """Go on, or stop.
@@ -104,6 +130,15 @@ class Budget:
             raise WebError("late", f"not ended after {self.seconds:g} seconds")
         if self._stop.wait(seconds):
             raise Cancelled("The load was stopped.")
+
+
+class _Waiting(threading.local):
+    """The budget of this thread's request: urllib3 hands nothing down to its connections."""
+
+    budget: Budget | None = None
+
+
+_waiting = _Waiting()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,22 +278,25 @@ class Web:
         """One request, read to its end within the budget."""
         try:
             self.access.check(url)
-            raw = self._pools.request(
-                method,
-                url,
-                body=body,
-                # Set here too: given headers take the place of the pool's.
-                headers={"User-Agent": "earthmind-lab", **headers},
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                timeout=urllib3.Timeout(connect=min(STALL_S, budget.left), read=_patience(budget)),
-            )
-            try:
-                content = _read(raw, budget)
-            except BaseException:
-                raw.close()
-                raise
+            with budget.watching():
+                raw = self._pools.request(
+                    method,
+                    url,
+                    body=body,
+                    # Set here too: given headers take the place of the pool's.
+                    headers={"User-Agent": "earthmind-lab", **headers},
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
+                    timeout=urllib3.Timeout(
+                        connect=min(STALL_S, budget.left), read=_patience(budget)
+                    ),
+                )
+                try:
+                    content = _read(raw, budget)
+                except BaseException:
+                    raw.close()
+                    raise
             raw.release_conn()
         except Refused as error:
             raise WebError("refused", f"{_short(url)}: {error}") from error
@@ -295,6 +333,7 @@ def _read(raw: urllib3.BaseHTTPResponse, budget: Budget) -> bytes:
         size += len(part)
         if size > MAX_BODY:
             raise WebError("failed", f"more than {MAX_BODY >> 20} MiB")
+    budget.check()  # what `cancel` hung up looks like an end
     stated = raw.headers.get("Content-Length", "")
     plain = raw.status < 300 and stated.isdecimal() and not raw.headers.get("Content-Encoding")
     if plain and size != int(stated):
@@ -317,6 +356,14 @@ def _retry_after(text: str | None) -> float | None:
 
 
 def _why(error: BaseException) -> str:
+    """In words that a user knows."""
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "no address for this name (is there a network?)"
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        cause = error.__cause__
+        return (
+            f"no connection ({cause.strerror})" if isinstance(cause, OSError) else "no connection"
+        )
     if isinstance(error, urllib3.exceptions.TimeoutError):
         return "no answer" if isinstance(error, urllib3.exceptions.ConnectTimeoutError) else (
             "the server stalled"
@@ -382,17 +429,29 @@ def _checked_pools(access: Access) -> dict[str, Any]:
             raise
         return made
 
+    def watch(connection: socket.socket | None) -> None:
+        if _waiting.budget is not None and connection is not None:
+            _waiting.budget.watch(connection)
+
     class Plain(HTTPConnection):
         response_class = _Headed
 
         def _new_conn(self) -> socket.socket:
             return check(self.host, self.port, super()._new_conn())
 
+        def getresponse(self) -> Any:
+            watch(self.sock)
+            return super().getresponse()
+
     class Secure(HTTPSConnection):
         response_class = _Headed
 
         def _new_conn(self) -> socket.socket:
             return check(self.host, self.port, super()._new_conn())
+
+        def getresponse(self) -> Any:
+            watch(self.sock)
+            return super().getresponse()
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

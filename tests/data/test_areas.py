@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip
 from earthmind_lab.data import areas, interpolate
 from earthmind_lab.data.areas import open_area, plan_area
 from earthmind_lab.data.chip_grid import chip_grid
 from earthmind_lab.data.files import Reader
-from earthmind_lab.data.load import load_chip
+from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.series import load_series, plan_series
 from earthmind_lab.errors import AssetUnavailable, Cancelled, GridMismatch, LoadError
 from earthmind_lab.scene import Scene, ScenePair
@@ -311,3 +313,33 @@ def test_places_go_on_beyond_the_antimeridian() -> None:
     start, source = (int(-y // 10), int(x // 10)), upright(179.9, 5.01, 9e-5)
     columns = interpolate.places_of(lattice, start, (8, 30), (source, "EPSG:4326")).part(0, 8)[1]
     assert np.abs(np.diff(columns, axis=1) - 1).max() < 0.01
+
+
+def test_every_door_takes_an_area_as_a_search_does(pair: ScenePair) -> None:
+    bounds, bands = AREA.bounds, ["red"]
+    chip = load_chip(pair, bounds, bands=bands)
+    assert chip.grid == load_chip(pair, AOI.from_bbox(*bounds), bands=bands).grid
+    assert plan_chip(pair, bounds, bands=bands).grid == chip.grid
+    assert load_series([pair], bounds, bands=bands).grid == chip.grid
+    assert plan_area(pair, bounds, bands=bands).grid == chip.grid
+    inside = open_area(pair, bounds, bands=bands).inside
+    assert np.array_equal(inside, chip.inside)
+
+
+@pytest.mark.parametrize("door", [load_chip, plan_chip, plan_area, open_area])
+def test_what_a_search_gives_is_a_list_of_pairs(pair: ScenePair, door: Any) -> None:
+    with pytest.raises(LoadError, match=r"a list is none.*pairs\[0\]"):
+        door([pair], AREA)
+
+
+@pytest.mark.parametrize("sensors", ["both", "sar"])
+def test_a_gsd_of_zero_is_no_default(pair: ScenePair, sensors: str) -> None:
+    given = pair if sensors == "both" else replace(pair, optical=None)
+    with pytest.raises(LoadError, match="GSD of 0 m"):
+        load_chip(given, AREA, gsd=0)
+
+
+def test_what_a_cell_shows_is_short(pair: ScenePair) -> None:
+    plan = plan_area(pair, AREA, bands=["red"])
+    assert re.fullmatch(r"AreaPlan\(\d+ x \d+ px of 10 m, EPSG:32736 in 1 chips\)", repr(plan))
+    assert "MB" in plan._repr_html_()

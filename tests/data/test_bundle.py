@@ -77,6 +77,12 @@ def nothing_opens(monkeypatch):
 # --- there and back ------------------------------------------------------------------------------
 
 
+def test_one_chip_is_a_bundle_of_one(chip, tmp_path):
+    (kept,) = open_bundle(save_bundle(chip, tmp_path / "one.zip")).chips
+    assert equal(kept, chip)
+    assert repr(open_bundle(tmp_path / "one.zip")) == f"Bundle({kept!r}; 0 records)"
+
+
 def test_what_comes_out_is_what_went_in(chip, whole, nothing_opens):
     bundle = open_bundle(whole)
     first, second = bundle.chips

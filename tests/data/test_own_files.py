@@ -596,6 +596,17 @@ def test_larger_than_one_chip(tmp_path, monkeypatch):
         open_chip(wide, **SCALE)
 
 
+def test_a_file_that_is_not_there_is_asked_for(tmp_path):
+    with pytest.raises(AssetUnavailable, match=r"There is no file .*s2\.tif\. Try: its path"):
+        open_chip(optical=tmp_path / "s2.tif")
+
+
+def test_unknown_times_are_told_in_hours(chile):
+    optical, sar, aoi = chile
+    chip = open_chip(optical, sar, aoi=aoi, **SCALE, **SIGMA, datetime="2020-04-08")
+    assert "The gap is unknown: between 0 minutes and 24.0 hours." in chip.pair.reasons
+
+
 def test_nothing_given():
     with pytest.raises(LoadError, match="No file was given"):
         open_chip()
@@ -618,7 +629,7 @@ def test_no_driver_but_those_of_pictures(tmp_path):
     for href in ("ftp://host/s2.tif", "/vsicurl/http://host/s2.tif", "/vsizip/s2.zip"):
         with pytest.raises(AssetUnavailable, match="neither a file"):
             open_chip(href, **SCALE)
-    with pytest.raises(AssetUnavailable, match="missing"):
+    with pytest.raises(AssetUnavailable, match="no file"):
         open_chip(tmp_path / "none.tif", **SCALE)
 
 

@@ -209,6 +209,41 @@ def test_a_load_can_be_stopped(spain, server):
         load_chip(moved(spain[0], server), SPAIN, reader=asked)
 
 
+def test_a_stop_does_not_wait_for_a_silent_server(spain, server, monkeypatch):
+    """Ctrl-C ends a load at once; the server would be silent for longer than this test waits."""
+    monkeypatch.setattr(web, "STALL_S", 60.0)
+    server.fault = lambda path, _number: "stall" if "vv" in path else None
+    asked = reader(server, 120.0)
+    with ThreadPoolExecutor(1) as lane:
+        load = lane.submit(load_chip, moved(spain[0], server), SPAIN, reader=asked, cache=False)
+        while not any("vv" in path for path in list(server.seen)):
+            time.sleep(0.01)
+        asked.budget.cancel()
+        with pytest.raises(Cancelled):
+            load.result(timeout=20)
+
+
+def test_a_body_that_a_stop_cut_short_is_no_body():
+    asked = Budget(60)
+
+    class Hung:
+        status, headers = 200, {}
+
+        def read1(self, _size):
+            asked.cancel()
+            return b""
+
+    with pytest.raises(Cancelled):
+        web._read(Hung(), asked)
+
+
+def test_a_refused_address_is_said_once(spain, server):
+    lonely = Reader(files=Files(Access()))
+    with pytest.raises(AssetUnavailable, match="private network") as refused:
+        load_chip(moved(spain[0], server), SPAIN, reader=lonely, cache=False)
+    assert refused.value.found.count("http://") == 1
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "match"),
     [
@@ -582,3 +617,14 @@ def write_tiled(path: Path, side: int) -> None:
         blockxsize=256, blockysize=256,
     ) as target:  # fmt: skip
         target.write(values, 1)
+
+
+def test_why_nobody_answers_is_said(monkeypatch):
+    import socket
+
+    monkeypatch.setattr(web, "TRIES", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(WebError, match="no connection \\(Connection refused\\)"):
+            Web(Access(hosts=(place,))).get(f"http://{place}/a", budget=Budget(20))

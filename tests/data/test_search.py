@@ -255,7 +255,7 @@ def test_max_gap_is_compared_with_the_smallest_possible_gap(catalog):
 def test_what_could_not_be_read_is_told_with_an_empty_search(catalog, tmp_path):
     path = catalog(s2("o", "2024-05-01T00:00:00Z"), s1("s", "2024-05-01T03:00:00Z"))
     (tmp_path / "s.json").write_text("{")
-    with pytest.raises(NoScenesFound, match=r"1 entries could not be read.*s\.json"):
+    with pytest.raises(NoScenesFound, match=r"1 of its entries can't be read.*s\.json"):
         search_pairs(HERE, "2024-05-01", catalog=path)
 
 
@@ -558,3 +558,11 @@ def test_the_suns_zenith_stands_in_for_its_elevation(catalog):
     )
     (pair,) = search_pairs(HERE, "2024-05-01", catalog=path)
     assert pair.factors["low_sun"] == 0.9
+
+
+def test_latitude_before_longitude_is_seen():
+    with pytest.raises(NoScenesFound, match="Try: longitude before latitude"):
+        search_pairs((38.09, -0.775, 38.12, -0.745), "2019-09-15/2019-09-20", catalog="sample")
+    with pytest.raises(NoScenesFound) as elsewhere:
+        search_pairs((10, 50, 10.01, 50.01), "2019-09-15/2019-09-20", catalog="sample")
+    assert "latitude" not in str(elsewhere.value)

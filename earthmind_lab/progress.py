@@ -1,0 +1,42 @@
+"""Progress bars where somebody looks: a terminal, or the cell of a notebook that waits."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+def bar(total: int, *, unit: str, desc: str | None = None, delay: float = 0.0) -> tqdm[Any]:
+    """A bar that counts to a total and then goes; nothing where nobody looks.
+
+    Args:
+        total: What it counts to.
+        unit: What it counts.
+        desc: What is done.
+        delay: Seconds before it appears: what ends sooner needs none.
+    """
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        total=total, unit=unit, desc=desc, delay=delay, leave=False, file=sys.stderr,
+        disable=not looked_at(),
+    )  # fmt: skip
+
+
+def looked_at() -> bool:
+    """Whether a bar would be seen; in a log it is noise.
+
+    Work that a widget started runs on threads of its own, and shows its progress there.
+    """
+    return sys.stderr.isatty() or (
+        _in_notebook() and threading.current_thread() is threading.main_thread()
+    )
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and "IPKernelApp" in shell.config
