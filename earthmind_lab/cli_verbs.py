@@ -71,10 +71,10 @@ def search(given: argparse.Namespace) -> Outcome:
 def chip(given: argparse.Namespace) -> Outcome:
     """``earthmind chip``: what a load gives; with --out its GeoTIFFs."""
     from earthmind_lab.chip import grid_words
+    from earthmind_lab.data.budget import Budget
     from earthmind_lab.data.bundle import save_bundle
     from earthmind_lab.data.files import Reader
     from earthmind_lab.data.load import load_chip, plan_chip
-    from earthmind_lab.data.web import Budget
     from earthmind_lab.export import CHIP_FILES, check_folder, save_chip
     from earthmind_lab.recording import grid_dict, plain
 

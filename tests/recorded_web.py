@@ -28,8 +28,9 @@ from rasterio.windows import Window, from_bounds
 from shapely.geometry import shape
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.data.budget import WebError
 from earthmind_lab.data.links import AZURE, PLANETARY_COMPUTER
-from earthmind_lab.data.web import Response, Web, WebError
+from earthmind_lab.data.web import Response, Web
 
 RECORDED = json.loads(
     gzip.decompress((Path(__file__).parent / "golden/stac/recorded.json.gz").read_bytes())

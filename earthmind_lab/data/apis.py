@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.data.budget import WebError
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.items import scenes_or_problem, shares_area
 from earthmind_lab.data.known import KNOWN, Known
 from earthmind_lab.data.limits import MODALITIES
 from earthmind_lab.data.links import unsigned
-from earthmind_lab.data.web import Web, WebError
+from earthmind_lab.data.web import Web
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable
 from earthmind_lab.scene import Scene
 from earthmind_lab.sensors import SENSORS

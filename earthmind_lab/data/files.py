@@ -22,11 +22,12 @@ from urllib.parse import urlsplit
 
 from earthmind_lab.data.access import Access
 from earthmind_lab.data.assets import AssetRef
+from earthmind_lab.data.budget import Budget, WebError
 from earthmind_lab.data.items import local_path
 from earthmind_lab.data.links import Links
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.remote import NAME, Opener, RemoteFile
-from earthmind_lab.data.web import Budget, Web, WebError
+from earthmind_lab.data.web import Web
 from earthmind_lab.errors import AccessDenied, AssetUnavailable, Cancelled
 from earthmind_lab.grid import placeless
 from earthmind_lab.settings import Settings

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from earthmind_lab.aoi import AOI, AOILike
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.clouds import read_mask
 from earthmind_lab.data.files import REMOTE, Reader
 from earthmind_lab.data.frozen_masks import MASKS, about, packed
@@ -28,7 +29,6 @@ from earthmind_lab.data.items import resolve_href, scenes_of
 from earthmind_lab.data.links import unsigned
 from earthmind_lab.data.recognise import bands_of
 from earthmind_lab.data.static import SEARCH
-from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import AccessDenied, AssetUnavailable, LoadError, SearchError
 from earthmind_lab.scene import Scene, ScenePair
 

@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from earthmind_lab.data.access import under
-from earthmind_lab.data.web import Budget, Web, WebError
+from earthmind_lab.data.budget import Budget, WebError
+from earthmind_lab.data.web import Web
 from earthmind_lab.errors import AccessDenied
 
 EARLY = dt.timedelta(minutes=2)

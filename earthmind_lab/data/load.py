@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from earthmind_lab.aoi import AOILike
 from earthmind_lab.chip import Chip, LoadPlan
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.cache import ChipCache
 from earthmind_lab.data.cache_key import chip_key
 from earthmind_lab.data.chip_grid import lattice_of
@@ -27,7 +28,6 @@ from earthmind_lab.data.provenance import provenance
 from earthmind_lab.data.shift import measure_shift
 from earthmind_lab.data.speckle import Speckle, check_filter
 from earthmind_lab.data.together import check_pixels, radiometry_of
-from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import LoadError
 from earthmind_lab.grid import inside_mask
 from earthmind_lab.scene import ScenePair

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.chip import Chip
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.chip_grid import chip_grid
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.gaps import gap_of, gap_reason
@@ -25,7 +26,6 @@ from earthmind_lab.data.own_header import absolute, box_text, outside, overlap
 from earthmind_lab.data.own_items import OPTICAL_WORDS, SAR_WORDS, Declared
 from earthmind_lab.data.own_scenes import OwnScene, Source, own_scene
 from earthmind_lab.data.plan import MAX_SIDE_PX
-from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import AOIError, LoadError, RadiometryUnknown
 from earthmind_lab.scene import ScenePair
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from earthmind_lab.data.access import Access
+from earthmind_lab.data.budget import Budget, WebError
 from earthmind_lab.data.known import Known
 from earthmind_lab.data.links import Links
-from earthmind_lab.data.web import Budget, Web, WebError
+from earthmind_lab.data.web import Web
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable
 
 SECONDS = 20.0

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from earthmind_lab.data.budget import Budget, WebError
 from earthmind_lab.data.links import Links
-from earthmind_lab.data.web import Budget, Response, Web, WebError
+from earthmind_lab.data.web import Response, Web
 
 BLOCK = 32768
 """Bytes of a block: a range request costs more than reading past what was asked for."""

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from earthmind_lab.aoi import AOI, AOILike
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.catalogs import CatalogLike, Sources
 from earthmind_lab.data.choices import Choice, IdsLike
 from earthmind_lab.data.files import Reader
@@ -31,7 +32,6 @@ from earthmind_lab.data.misses import explain, no_scenes, outside_all
 from earthmind_lab.data.mosaics import with_mosaics
 from earthmind_lab.data.pairing import candidates_of, pairs_of
 from earthmind_lab.data.sides import Terms
-from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import SearchError
 from earthmind_lab.scene import Candidates, Scene, ScenePair
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.data.budget import WebError
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.items import inherit, note, resolve_href, scenes_or_problem, shares_area
 from earthmind_lab.data.known import READABLE
-from earthmind_lab.data.web import WebError
 from earthmind_lab.errors import AssetUnavailable, Cancelled, CatalogUnavailable, EarthMindError
 from earthmind_lab.scene import Scene
 

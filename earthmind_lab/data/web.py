@@ -10,27 +10,19 @@ pauses, or after the pause that the server asks for, as long as the budget lasts
 from __future__ import annotations
 
 import email.utils
-import http.client
-import io
 import json
 import random
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from earthmind_lab.data.access import Access, Refused, place_of, under
-from earthmind_lab.errors import Cancelled
-
-Kind = Literal["refused", "denied", "missing", "changed", "late", "failed"]
+from earthmind_lab.data.budget import Budget, Kind, WebError
+from earthmind_lab.data.connections import checked_pools
 
 TRIES = 6
 """Attempts per request, with pauses of 0.25, 0.5, 1, 2 and 4 seconds."""
@@ -44,101 +36,6 @@ MAX_BODY = 256 * 2**20
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _KINDS: Mapping[int, Kind] = {401: "denied", 403: "denied", 404: "missing", 410: "missing",
                               412: "changed"}  # fmt: skip
-
-
-class WebError(Exception):
-    """A request that came to nothing; callers turn it into an error of our tree.
-
-    Args:
-        kind: ``refused`` (by our rule), ``denied`` (401, 403), ``missing`` (404, 410),
-            ``changed`` (412), ``late`` (deadline), ``failed`` (anything else).
-        text: What happened.
-    """
-
-    def __init__(self, kind: Kind, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-
-
-@dataclass
-class Budget:
-    """Time that a whole search or load may take; shared by its threads, and its stop button."""
-
-    seconds: float = 120.0
-    """From now on."""
-    clock: Callable[[], float] = time.monotonic
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _open: dict[int, socket.socket] = field(default_factory=dict, repr=False)
-    """Connections that threads wait for, by thread."""
-    _end: float = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._end = self.clock() + self.seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds that are left, never below 0."""
-        return max(0.0, self._end - self.clock())
-
-    def cancel(self) -> None:
-        """Stop everything that shares this budget, and what waits for a silent server too."""
-        self._stop.set()
-        for waited in list(self._open.values()):
-            with suppress(OSError):  # it has ended meanwhile
-                socket.socket.shutdown(waited, socket.SHUT_RDWR)
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """What this thread connects to in here is hung up by `cancel`."""
-        _waiting.budget = self
-        try:
-            yield
-        finally:
-            _waiting.budget = None
-            self._open.pop(threading.get_ident(), None)
-
-    def watch(self, connection: socket.socket) -> None:
-        """A request of this thread went out; `cancel` may have come first.
-
-        Raises:
-            Cancelled: It has.
-        """
-        self._open[threading.get_ident()] = connection
-        if self._stop.is_set():
-            raise Cancelled("The load was stopped.")
-
-    def check(self) -> None:
-        """Go on, or stop.
-
-        Raises:
-            Cancelled: `cancel` was called.
-            WebError: The time is over.
-        """
-        if self._stop.is_set():
-            raise Cancelled("The load was stopped.")
-        if not self.left:
-            raise WebError("late", f"not ended after {self.seconds:g} seconds")
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, unless that is longer than what is left.
-
-        Raises:
-            Cancelled: `cancel` was called meanwhile.
-            WebError: The time would be over.
-        """
-        if seconds >= self.left:
-            raise WebError("late", f"not ended after {self.seconds:g} seconds")
-        if self._stop.wait(seconds):
-            raise Cancelled("The load was stopped.")
-
-
-class _Waiting(threading.local):
-    """The budget of this thread's request: urllib3 hands nothing down to its connections."""
-
-    budget: Budget | None = None
-
-
-_waiting = _Waiting()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +81,7 @@ class Web:
         self._pools = urllib3.PoolManager(
             num_pools=16, maxsize=64, headers={"User-Agent": "earthmind-lab"}
         )
-        self._pools.pool_classes_by_scheme = _checked_pools(access)
+        self._pools.pool_classes_by_scheme = checked_pools(access)
 
     def naming(self, url: str) -> Web:
         """A client under the same rule that may also ask the host of an address of the user's."""
@@ -380,83 +277,3 @@ def _short(url: str) -> str:
 
 def _host(url: str) -> str:
     return urlsplit(url).hostname or "?"
-
-
-class _Timely(io.RawIOBase):
-    """Bytes of a socket until an instant: its own limit starts anew with every byte."""
-
-    def __init__(self, raw: io.RawIOBase, due: float) -> None:
-        super().__init__()
-        self._raw = raw
-        self.due: float | None = due
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        if self.due is not None and time.monotonic() > self.due:
-            raise TimeoutError
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Headed(http.client.HTTPResponse):
-    """An answer whose headers, too, must all come within the patience for one read."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **more: Any) -> None:
-        super().__init__(sock, *args, **more)
-        self._patience = sock.gettimeout()
-
-    def begin(self) -> None:
-        due = time.monotonic() + (self._patience or STALL_S)
-        raw = _Timely(self.fp.detach(), due)
-        self.fp = io.BufferedReader(raw)
-        super().begin()
-        raw.due = None  # the body is watched by its reader
-
-
-def _checked_pools(access: Access) -> dict[str, Any]:
-    """Connection classes that look at the address they reached before anything is sent."""
-
-    def check(host: str, port: int | None, made: socket.socket) -> socket.socket:
-        try:
-            access.check_peer(f"{host.lower().rstrip('.')}:{port}", made.getpeername()[0])
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    def watch(connection: socket.socket | None) -> None:
-        if _waiting.budget is not None and connection is not None:
-            _waiting.budget.watch(connection)
-
-    class Plain(HTTPConnection):
-        response_class = _Headed
-
-        def _new_conn(self) -> socket.socket:
-            return check(self.host, self.port, super()._new_conn())
-
-        def getresponse(self) -> Any:
-            watch(self.sock)
-            return super().getresponse()
-
-    class Secure(HTTPSConnection):
-        response_class = _Headed
-
-        def _new_conn(self) -> socket.socket:
-            return check(self.host, self.port, super()._new_conn())
-
-        def getresponse(self) -> Any:
-            watch(self.sock)
-            return super().getresponse()
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}

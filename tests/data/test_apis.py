@@ -10,12 +10,12 @@ import pytest
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.apis import ApiCatalog
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.catalogs import open_catalog
 from earthmind_lab.data.known import KNOWN
 from earthmind_lab.data.links import BUCKETS
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.search import search_pairs, search_scenes
-from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable, NoScenesFound
 from earthmind_lab.recording import pixel_hash
 from earthmind_lab.sensors import SENSORS

@@ -27,6 +27,7 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.conversation import ask
 from earthmind_lab.data import cache_key
 from earthmind_lab.data.access import Access
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.cache import DRAFT, PLANS_KEPT, ChipCache
 from earthmind_lab.data.cache_key import chip_key, plan_key
 from earthmind_lab.data.chip_files import Folder, read_chip
@@ -35,7 +36,6 @@ from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.samples import place
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.data.series import load_series
-from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import AssetUnavailable, EarthMindError
 from earthmind_lab.recording import pixel_hash
 from earthmind_lab.settings import Settings

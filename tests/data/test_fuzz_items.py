@@ -21,12 +21,12 @@ import pytest
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data import web
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.frozen import freeze_search
 from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.samples import place
 from earthmind_lab.data.search import search_pairs
-from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import EarthMindError
 from tests.range_server import serve
 from tests.recorded_web import RECORDED

@@ -15,9 +15,9 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip
 from earthmind_lab.data import resample
 from earthmind_lab.data.access import Access
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.load import load_chip, plan_chip
-from earthmind_lab.data.web import Budget
 from earthmind_lab.scene import Scene, ScenePair
 from tests.range_server import serve
 

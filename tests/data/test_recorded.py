@@ -10,6 +10,7 @@ import pytest
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data import files
 from earthmind_lab.data.access import Access
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.catalogs import open_catalog
 from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.frozen import freeze_search
@@ -18,7 +19,7 @@ from earthmind_lab.data.links import Links
 from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.probe import probe
 from earthmind_lab.data.search import search_pairs, search_scenes
-from earthmind_lab.data.web import Budget, Web
+from earthmind_lab.data.web import Web
 from earthmind_lab.errors import AccessDenied
 from tests.recorded_web import RECORDED, RecordedWeb, moved
 

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data import web
 from earthmind_lab.data.access import Access
+from earthmind_lab.data.budget import Budget, WebError
 from earthmind_lab.data.cache import ChipCache
 from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.links import Link, Links, presign
@@ -27,7 +28,7 @@ from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.remote import BLOCK
 from earthmind_lab.data.samples import catalog_path
 from earthmind_lab.data.search import search_pairs
-from earthmind_lab.data.web import Budget, Web, WebError
+from earthmind_lab.data.web import Web
 from earthmind_lab.errors import AccessDenied, AssetUnavailable, Cancelled, EarthMindError
 from earthmind_lab.scene import ScenePair
 from tests.range_server import FAULTS, RangeServer, serve

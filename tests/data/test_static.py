@@ -10,13 +10,13 @@ import pytest
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.access import Access
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.catalogs import open_catalog
 from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.samples import catalog_path
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.data.static import read_static
-from earthmind_lab.data.web import Budget
 from earthmind_lab.errors import Cancelled, CatalogUnavailable
 from earthmind_lab.recording import pixel_hash
 from tests.range_server import serve

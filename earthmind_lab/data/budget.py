@@ -1,0 +1,111 @@
+"""How long a search or a load may take, and its stop button; shared by all of its threads."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+from earthmind_lab.errors import Cancelled
+
+Kind = Literal["refused", "denied", "missing", "changed", "late", "failed"]
+
+
+class WebError(Exception):
+    """A request that came to nothing; callers turn it into an error of our tree.
+
+    Args:
+        kind: ``refused`` (by our rule), ``denied`` (401, 403), ``missing`` (404, 410),
+            ``changed`` (412), ``late`` (deadline), ``failed`` (anything else).
+        text: What happened.
+    """
+
+    def __init__(self, kind: Kind, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+@dataclass
+class Budget:
+    """Time that a whole search or load may take; shared by its threads, and its stop button."""
+
+    seconds: float = 120.0
+    """From now on."""
+    clock: Callable[[], float] = time.monotonic
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _open: dict[int, socket.socket] = field(default_factory=dict, repr=False)
+    """Connections that threads wait for, by thread."""
+    _end: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._end = self.clock() + self.seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, never below 0."""
+        return max(0.0, self._end - self.clock())
+
+    def cancel(self) -> None:
+        """Stop everything that shares this budget, and what waits for a silent server too."""
+        self._stop.set()
+        for waited in list(self._open.values()):
+            with suppress(OSError):  # it has ended meanwhile
+                socket.socket.shutdown(waited, socket.SHUT_RDWR)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """What this thread connects to in here is hung up by `cancel`."""
+        waiting.budget = self
+        try:
+            yield
+        finally:
+            waiting.budget = None
+            self._open.pop(threading.get_ident(), None)
+
+    def watch(self, connection: socket.socket) -> None:
+        """A request of this thread went out; `cancel` may have come first.
+
+        Raises:
+            Cancelled: It has.
+        """
+        self._open[threading.get_ident()] = connection
+        if self._stop.is_set():
+            raise Cancelled("The load was stopped.")
+
+    def check(self) -> None:
+        """Go on, or stop.
+
+        Raises:
+            Cancelled: `cancel` was called.
+            WebError: The time is over.
+        """
+        if self._stop.is_set():
+            raise Cancelled("The load was stopped.")
+        if not self.left:
+            raise WebError("late", f"not ended after {self.seconds:g} seconds")
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless that is longer than what is left.
+
+        Raises:
+            Cancelled: `cancel` was called meanwhile.
+            WebError: The time would be over.
+        """
+        if seconds >= self.left:
+            raise WebError("late", f"not ended after {self.seconds:g} seconds")
+        if self._stop.wait(seconds):
+            raise Cancelled("The load was stopped.")
+
+
+class Waiting(threading.local):
+    """The budget of this thread's request: urllib3 hands nothing down to its connections."""
+
+    budget: Budget | None = None
+
+
+waiting = Waiting()
+"""Of each thread."""
