@@ -185,9 +185,7 @@ class Web:
                     redirect=False,
                     retries=False,
                     preload_content=False,
-                    timeout=urllib3.Timeout(
-                        connect=min(STALL_S, budget.left), read=_patience(budget)
-                    ),
+                    timeout=urllib3.Timeout(connect=_patience(budget), read=_patience(budget)),
                 )
                 try:
                     content = _read(raw, budget)
@@ -239,6 +237,7 @@ def _read(raw: urllib3.BaseHTTPResponse, budget: Budget) -> bytes:
 
 
 def _patience(budget: Budget) -> float:
+    """Seconds to wait for a server; never 0, which urllib3 takes for a mistake."""
     return max(0.01, min(STALL_S, budget.left))
 
 

@@ -167,6 +167,15 @@ def test_a_stalled_request_is_made_again(spain, server, monkeypatch):
     assert np.array_equal(remote.sar, chip.sar, equal_nan=True)
 
 
+def test_time_that_runs_out_between_check_and_request_is_late(tmp_path):
+    """The clock stands at the very end once the budget has been asked."""
+    ticks = iter([0.0, 0.5])
+    budget = Budget(1, clock=lambda: next(ticks, 1.0))
+    with pytest.raises(WebError) as caught:
+        Web(Access(hosts=("127.0.0.1:9",))).get("http://127.0.0.1:9/x", budget=budget)
+    assert caught.value.kind == "late"
+
+
 @pytest.mark.parametrize("fault", ["429", "500", "reset", "stall", "drip", "truncated"])
 def test_a_server_that_never_answers_ends_at_the_deadline(spain, server, fault):
     server.fault = lambda path, _number: fault if "vv" in path.lower() else None
