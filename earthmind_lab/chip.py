@@ -275,8 +275,9 @@ class ChipSeries:
 def grid_words(grid: GeoBox) -> str:
     """A grid for people.
 
+    >>> from affine import Affine
     >>> from odc.geo.geobox import GeoBox
-    >>> grid_words(GeoBox.from_bbox((600000, 0, 601000, 500), "EPSG:32630", resolution=10))
+    >>> grid_words(GeoBox((50, 100), Affine(10, 0, 600000, 0, -10, 500), "EPSG:32630"))
     '100 x 50 px of 10 m, EPSG:32630'
     """
     from earthmind_lab.grid import gsd_of

@@ -431,7 +431,7 @@ def item_without_nodata(world: World) -> None:
         del world.asset(band)["raster:bands"][0]["nodata"]
 
 
-@case(Refused(NoScenesFound, "could not be read"))
+@case(Refused(NoScenesFound, "can't be read"))
 def item_without_a_time(world: World) -> None:
     world.properties("sar")["datetime"] = None
 
