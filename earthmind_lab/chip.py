@@ -288,7 +288,7 @@ def grid_words(grid: GeoBox) -> str:
 
 def _held(bands: Sequence[str], polarisations: Sequence[str]) -> list[tuple[str, str]]:
     return [
-        (f"{name} bands", ", ".join(held))
-        for name, held in (("optical", bands), ("SAR", polarisations))
+        (name, ", ".join(held))
+        for name, held in (("bands", bands), ("polarisations", polarisations))
         if held
     ]
