@@ -72,7 +72,7 @@ def test_the_cloud_method_is_what_the_pairing_went_by():
     def alone(scene, view=None):
         side = side_of(scene, view, terms)
         both = (side, None) if view else (None, side)
-        return make_pair(*both, (side.share, side.part), terms)
+        return make_pair(*both, None, (side.share, side.part), terms)
 
     said = {each.cloud: cloud_method(alone(each.scene, each)) for each in looks}
     assert said == {0.0: mask.title, 12.0: "scene percentage", None: "unknown"}

@@ -13,7 +13,7 @@ from shapely.geometry import box
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.clouds import clear_share, read_mask
 from earthmind_lab.data.recognise import bands_of, recognise
-from earthmind_lab.errors import AssetUnavailable
+from earthmind_lab.errors import AssetUnavailable, GridMismatch
 from earthmind_lab.scene import Scene
 
 WEST, NORTH = 10.0, 45.0
@@ -382,5 +382,5 @@ def test_a_mask_without_a_place_on_the_map(tmp_path):
 def test_a_mask_whose_pixels_all_lie_on_one_line(tmp_path):
     flat = Affine(0.001, 0, WEST, 0.001, 0, NORTH)
     href = write(tmp_path / "flat.tif", np.full((10, 10), 4, np.uint8), transform=flat)
-    with pytest.raises(AssetUnavailable, match="no place on the map"):
+    with pytest.raises(GridMismatch, match="no place on the map"):
         read_mask(scene(href), aoi(0, 0, 10, 10))
