@@ -112,6 +112,8 @@ def serve(*, host: str = HOST, port: int = PORT, browser: bool = False, model: s
         )  # fmt: skip
         print(f"EarthMind lab's demo: {url} (Ctrl-C ends it)", flush=True)  # noqa: T201
         page.block_thread()
+    except KeyboardInterrupt:
+        pass  # Ctrl-C before Gradio waits for it ends the page in the same way
     except OSError as error:
         raise EarthMindError(
             f"The page can't be served on port {port}.", found=str(error), change="another --port"

@@ -239,6 +239,27 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.glob("earthmind-demo-*"))
 
 
+def test_ctrl_c_between_the_address_and_the_wait_ends_it_too(tmp_path):
+    """Who stops the page as soon as it reads the address comes before Gradio waits."""
+    # A process of its own: Gradio leaves its event loop open.
+    script = """
+import sys
+from gradio import Blocks
+from earthmind_lab import demo
+def interrupted(page):
+    raise KeyboardInterrupt
+Blocks.block_thread = interrupted
+sys.exit(demo.main(["--port", sys.argv[1]]))
+"""
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(free_port())], env=env,
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 0 and "http://127.0.0.1:" in run.stdout
+    assert "Traceback" not in run.stderr and not list(tmp_path.glob("earthmind-demo-*"))
+
+
 def test_no_gradio_is_told(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.setattr("earthmind_lab.engine.loading.load_engine", lambda name: StandInEngine())
