@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.chip import LoadPlan, grid_words
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.chip_grid import chip_grid, lattice_of
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.layers import read_layers
@@ -69,6 +70,7 @@ def plan_area(
     bands: Sequence[str] | None = None,
     size: int = SIZE,
     overlap: int = OVERLAP,
+    deadline: float = 120.0,
     reader: Reader | None = None,
 ) -> AreaPlan:
     """Cover an area of any size with overlapping chips; opens files, reads no pixels.
@@ -80,7 +82,8 @@ def plan_area(
         bands: Optical bands, as `plan_chip`.
         size: Side of a chip in pixels; a smaller area is one smaller chip.
         overlap: Pixels that two neighbours share, at least; the last of a row shares more.
-        reader: Opens the files, within a time limit; two minutes by default.
+        deadline: Seconds for all of it.
+        reader: Opens the files, within its own time limit in place of `deadline`.
 
     Raises:
         LoadError: As `plan_chip`, but for the size; or chips can't have such a size or overlap.
@@ -92,7 +95,7 @@ def plan_area(
             change=f"a size of at most {MAX_SIDE_PX} px, and an overlap below it",
         )
     check_pair(pair)
-    reader, aoi = reader or Reader(), AOI.from_any(aoi)
+    reader, aoi = reader or Reader(budget=Budget(deadline)), AOI.from_any(aoi)
     whole = chip_grid(pair, aoi, gsd, reader)
     rows, columns = (_starts(int(side), size, overlap) for side in whole.shape)
     cuts = [whole[row : row + size, column : column + size] for row in rows for column in columns]
@@ -107,6 +110,7 @@ def open_area(
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
+    deadline: float = 120.0,
     reader: Reader | None = None,
 ) -> xarray.Dataset:
     """An area of any size as one dataset; only headers are read before it is computed.
@@ -116,8 +120,8 @@ def open_area(
         aoi: The area, in any form `AOI.from_any` takes.
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands, as `plan_chip`.
-        reader: Opens the files, within one time limit for everything; None = two minutes for
-            the headers and for each chunk.
+        deadline: Seconds for the headers, and for each chunk.
+        reader: Opens the files, within one time limit for everything in place of `deadline`.
 
     Returns:
         As `Chip.dataset`, in chunks. Computing raises what `load_chip` raises, save that a chunk
@@ -126,7 +130,11 @@ def open_area(
     Raises:
         LoadError: As `plan_area`.
     """
-    opener, area = reader or Reader(), AOI.from_any(aoi)
+
+    def limited() -> Reader:
+        return reader or Reader(budget=Budget(deadline))
+
+    opener, area = limited(), AOI.from_any(aoi)
     plan = plan_area(pair, area, gsd=gsd, bands=bands, size=CHUNK, overlap=0, reader=opener)
     whole, one = plan.grid, plan.chips[0]
     lattice = lattice_of(pair, whole, opener)
@@ -138,7 +146,7 @@ def open_area(
         return whole[row0:row1, column0:column1]
 
     def read(y: int, x: int, sensor: LoadPlan) -> NDArray[np.float32]:
-        layers, pixels = read_layers(replace(sensor, grid=cut(y, x)), lattice, reader or Reader())
+        layers, pixels = read_layers(replace(sensor, grid=cut(y, x)), lattice, limited())
         check_pixels(layers, pixels)
         radiometry_of(pair, layers)
         return pixels

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.data.backscatter import SarMeaning, to_db, to_power
-from earthmind_lab.data.radiometry import Scaling, physical
+from earthmind_lab.data.budget import in_steps
+from earthmind_lab.data.radiometry import ROWS, Scaling, physical
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import whole_raster
 from earthmind_lab.scene import Scene
@@ -112,14 +113,18 @@ class CleanRaster(Raster):
 
     def _dark(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
         """Pixels with data darker than an image of that time can be."""
-        power = to_power(physical(stored, self.numbers), self.meaning.convention)
-        return np.asarray(to_db(power) < NOISE_DB, dtype=bool)
+        dark = np.empty(stored.shape, dtype=bool)
+        for rows in in_steps(len(stored), ROWS, self.check):
+            power = to_power(physical(stored[rows], self.numbers), self.meaning.convention)
+            dark[rows] = to_db(power) < NOISE_DB
+        return dark
 
     # --- the whole raster, thinned ----------------------------------------------------------
 
     @cached_property
     def _look(self) -> NDArray[Any]:
-        return whole_raster(Raster(self.source, self.index, self.version), LOOK_SIDE)
+        own = Raster(self.source, self.index, self.version, self.fetch, self.check)
+        return whole_raster(own, LOOK_SIDE)
 
     @cached_property
     def _missing(self) -> NDArray[np.bool_]:
@@ -239,6 +244,7 @@ def clean(
         source.index,
         source.version,
         source.fetch,
+        source.check,
         meaning=meaning,
         numbers=scaling,
         noisy=meaning.quantity != "gamma0_rtc" and may_be_noisy(scene, band),

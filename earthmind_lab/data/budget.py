@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from earthmind_lab.errors import Cancelled
 
 Kind = Literal["refused", "denied", "missing", "changed", "late", "failed"]
+Check: TypeAlias = Callable[[], None]
+"""Asked between the parts of what may take long; raises where it must stop, as `Budget.check`."""
 
 
 class WebError(Exception):
@@ -99,6 +101,26 @@ class Budget:
             raise WebError("late", f"not ended after {self.seconds:g} seconds")
         if self._stop.wait(seconds):
             raise Cancelled("The load was stopped.")
+
+
+def unlimited() -> None:
+    """The check of what nobody waits for."""
+
+
+def in_steps(count: int, size: int, check: Check) -> Iterator[slice]:
+    """Rows, some at a time: a computation of any size ends soon after its time is over.
+
+    Args:
+        count: Rows in all.
+        size: Rows of a step.
+        check: Asked before each step.
+
+    >>> list(in_steps(5, 2, unlimited))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for start in range(0, count, size):
+        check()
+        yield slice(start, min(start + size, count))
 
 
 class Waiting(threading.local):

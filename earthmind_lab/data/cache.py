@@ -32,6 +32,7 @@ import numpy as np
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, LoadPlan
+from earthmind_lab.data.budget import Check, WebError, unlimited
 from earthmind_lab.data.cache_key import grid_data, grid_of
 from earthmind_lab.data.chip_files import (
     Folder,
@@ -106,19 +107,24 @@ class ChipCache:
             os.utime(path)
         return chip
 
-    def put(self, key: str | None, chip: Chip) -> None:
+    def put(self, key: str | None, chip: Chip, check: Check = unlimited) -> None:
         """Keep a chip, if it can be kept; then let the longest unused go.
 
         Args:
             key: `chip_key` of the plan it was loaded by.
             chip: The chip.
+            check: Asked before each of its files. A chip that is there is never lost to the
+                time that keeping it takes: then it isn't kept.
+
+        Raises:
+            Cancelled: `check` says so.
         """
         arrays = (value for value in vars(chip).values() if isinstance(value, np.ndarray))
         if key is None or sum(array.nbytes for array in arrays) > self.limit:
             return
 
         def write(draft: Path) -> None:
-            write_chip(chip, _writer(draft))
+            write_chip(chip, _writer(draft, check))
             try:
                 draft.rename(self.folder / key)
             except OSError as error:
@@ -228,7 +234,7 @@ class ChipCache:
         try:
             draft.mkdir(parents=True)
             fill(draft)
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, WebError) as error:
             logger.warning("Nothing is kept in %s: %s", self.folder, error)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -265,8 +271,9 @@ class ChipCache:
                     path.unlink(missing_ok=True)
 
 
-def _writer(folder: Path) -> Writer:
+def _writer(folder: Path, check: Check = unlimited) -> Writer:
     def new(name: str) -> BinaryIO:
+        check()
         return (folder / name).open("xb")
 
     return new

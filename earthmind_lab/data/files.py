@@ -22,13 +22,13 @@ from urllib.parse import urlsplit
 
 from earthmind_lab.data.access import Access
 from earthmind_lab.data.assets import AssetRef
-from earthmind_lab.data.budget import Budget, WebError
+from earthmind_lab.data.budget import Budget, Check, WebError
 from earthmind_lab.data.items import local_path
 from earthmind_lab.data.links import Links
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.remote import NAME, Opener, RemoteFile
 from earthmind_lab.data.web import Web
-from earthmind_lab.errors import AccessDenied, AssetUnavailable, Cancelled
+from earthmind_lab.errors import AccessDenied, AssetUnavailable, Cancelled, LoadError
 from earthmind_lab.grid import placeless
 from earthmind_lab.settings import Settings
 
@@ -135,6 +135,22 @@ class Reader:
         finally:
             lanes.shutdown(cancel_futures=True)
 
+    def check(self) -> None:
+        """Between the steps of a load that no file is to blame for: go on, or stop.
+
+        Raises:
+            Cancelled: The budget was cancelled.
+            LoadError: The time is over.
+        """
+        try:
+            self.budget.check()
+        except WebError as error:
+            raise LoadError(
+                "The chip could not be loaded in time.",
+                found=str(error),
+                change="a longer deadline, or a smaller AOI",
+            ) from error
+
     def _start(self, ref: AssetRef) -> None:
         try:
             self.files.remote(ref.href, self.budget)
@@ -164,13 +180,10 @@ class Reader:
             self.budget.check()
             if path is None:
                 opener = Opener(self.files.remote(ref.href, self.budget), self.budget)
-            with _open_raster(path, opener, ref.href, overview) as source:
+            with _open_raster(path, opener, ref.href, overview, self.budget.check) as source:
                 _check_count(source, ref)
-                yield (
-                    Raster(source, ref.index, opener.file.version, opener.read)
-                    if opener
-                    else Raster(source, ref.index)
-                )
+                version, fetch = (opener.file.version, opener.read) if opener else (None, None)
+                yield Raster(source, ref.index, version, fetch, self.budget.check)
             if opener is not None and opener.failure is not None:
                 raise opener.failure
         except (RasterioError, CPLE_BaseError, OSError, WebError) as error:
@@ -213,7 +226,7 @@ class Reader:
 
 @contextmanager
 def _open_raster(
-    path: Path | None, opener: Opener | None, href: str, overview: int | None
+    path: Path | None, opener: Opener | None, href: str, overview: int | None, check: Check
 ) -> Iterator[DatasetReader]:
     import rasterio
 
@@ -221,6 +234,7 @@ def _open_raster(
     if overview is not None:
         options["overview_level"] = overview
     with placeless():
+        check()  # it may have waited for other threads
         if opener is None:
             source = rasterio.open(path, **options)
         else:

@@ -26,6 +26,7 @@ from earthmind_lab.data.files import Reader
 from earthmind_lab.data.grd_place import Floats, TiePoints, mesh_of
 from earthmind_lab.data.grd_product import RTC, Product, open_product
 from earthmind_lab.data.grd_sample import sample, window_pixels
+from earthmind_lab.data.radiometry import row_by_row
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import Kernel, Lattice
 from earthmind_lab.errors import GridMismatch, NotTerrainCorrected, RadiometryUnknown
@@ -80,7 +81,7 @@ def read_grd(
     if may_be_noisy(scene, ref.band):
         product = product.without_border_noise(source)
     power, kernel = sample(source, ties, product.power, lattice, grid)
-    decibel = to_db(power)
+    decibel = row_by_row(to_db, power, source.check)
     facts = {
         "pixels_masked": dict(product.masked),
         "pixels_at_floor": int((decibel <= SAR_FLOOR_DB).sum()),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.data import resample
+from earthmind_lab.data.budget import Check, in_steps
 from earthmind_lab.data.grd_place import Floats, TiePoints
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.data.resample import DOWN, Kernel, Lattice
@@ -57,9 +58,11 @@ def sample(
             return np.full((resample.BLOCK, resample.BLOCK), np.nan, dtype=np.float32)
         power = _read(source, window, calibrate)
         origin = window[0], window[1]
-        return _average(power, origin, nodes, parts) if parts > 1 else _linear(power, origin, nodes)
+        if parts > 1:
+            return _average(power, origin, nodes, parts, source.check)
+        return _linear(power, origin, nodes)
 
-    return resample.by_blocks(lattice, grid, block), kernel
+    return resample.by_blocks(lattice, grid, block, source.check), kernel
 
 
 def window_pixels(source: Raster, ties: TiePoints, lattice: Lattice, grid: GeoBox) -> int:
@@ -113,9 +116,9 @@ def _read(
     line, pixel, lines, pixels = window
     stored = source.read(window=Window(pixel, line, pixels, lines))
     power = np.full((lines + 2, pixels + 2), np.nan, dtype=np.float32)
-    for top in range(0, lines, STRIP):
-        strip = stored[top : top + STRIP]
-        power[top + 1 : top + 1 + len(strip), 1:-1] = calibrate(strip, line + top, pixel)
+    for rows in in_steps(lines, STRIP, source.check):
+        strip = calibrate(stored[rows], line + rows.start, pixel)
+        power[rows.start + 1 : rows.stop + 1, 1:-1] = strip
     return power
 
 
@@ -146,12 +149,14 @@ def _average(
     origin: tuple[int, int],
     nodes: tuple[Floats, Floats],
     parts: int,
+    check: Check,
 ) -> NDArray[np.float32]:
     """Mean over each pixel, looked up at parts x parts places; valid where most of them are."""
     total = np.zeros((resample.BLOCK, resample.BLOCK))
     count = np.zeros(total.shape)
     steps = [np.arange(resample.BLOCK) + (part + 0.5) / parts for part in range(parts)]
     for down in steps:
+        check()
         for across in steps:
             places = [np.rint(_between(each, down, across) - start + 1)
                       for each, start in zip(nodes, origin, strict=True)]  # fmt: skip

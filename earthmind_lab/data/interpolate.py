@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from earthmind_lab.data.budget import Check, in_steps
 from earthmind_lab.grid import move_points
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def places_of(
     )
 
 
-def interpolate(values: Pixels, corner: tuple[int, int], places: Places) -> Pixels:
+def interpolate(values: Pixels, corner: tuple[int, int], places: Places, check: Check) -> Pixels:
     """Bilinear values at places of a raster.
 
     What has no data takes no part; the result has none where the nearest pixel has none.
@@ -117,6 +118,7 @@ def interpolate(values: Pixels, corner: tuple[int, int], places: Places) -> Pixe
         values: (rows, columns) of the source's window, NaN = nodata.
         corner: (row, column) of the window in the source.
         places: Where to; the window must hold all their neighbours.
+        check: Asked before every few rows.
 
     Returns:
         (y, x) float32.
@@ -126,9 +128,8 @@ def interpolate(values: Pixels, corner: tuple[int, int], places: Places) -> Pixe
     filled = values if whole else np.where(valid, values, np.float32(0))
     four = None if whole else valid[:-1, :-1] & valid[1:, :-1] & valid[:-1, 1:] & valid[1:, 1:]
     result = np.empty(places.shape, dtype=np.float32)
-    for start in range(0, places.shape[0], ROWS):
-        stop = min(start + ROWS, places.shape[0])
-        rows, columns = places.part(start, stop)
+    for step in in_steps(places.shape[0], ROWS, check):
+        rows, columns = places.part(step.start, step.stop)
         at = _At.of(rows - corner[0], columns - corner[1], places.upright)
         part = at.mean(filled)
         if four is not None and not (sure := at.nearest(four, 0.0)).all():
@@ -136,7 +137,7 @@ def interpolate(values: Pixels, corner: tuple[int, int], places: Places) -> Pixe
                 rest = part / at.mean(valid.astype(np.float32))
             rest[~at.nearest(valid, 0.5)] = np.nan
             part = np.where(sure, part, rest)
-        result[start:stop] = part
+        result[step] = part
     return result
 
 

@@ -68,7 +68,7 @@ def load_chip(
         AccessDenied: A file needs a key; the message names its variable.
         Cancelled: The reader's budget was cancelled.
         LoadError: As `plan_chip`, or the scenes have no data in the AOI, or there is no such
-            speckle filter.
+            speckle filter, or the time is over.
     """
     check_filter(speckle)
     reader = reader or Reader(budget=Budget(deadline))
@@ -80,7 +80,7 @@ def load_chip(
     chip = kept.get(key, plan)
     if chip is None:
         chip = _read(plan, reader)
-        kept.put(key, chip)
+        kept.put(key, chip, reader.budget.check)
     return chip
 
 
@@ -90,8 +90,10 @@ def _read(plan: LoadPlan, reader: Reader) -> Chip:
     reader.start(plan_files(plan))
     lattice = lattice_of(plan.pair, plan.grid, reader)
     layers, pixels = read_layers(plan, lattice, reader)
+    reader.check()
     split = len(plan.bands)
     check_pixels(layers, pixels)
+    reader.check()
     optical, sar = pixels[:split] if split else None, pixels[split:] if plan.polarisations else None
     valid_optical = None if optical is None else _valid(optical)
     valid_sar = None if sar is None else _valid(sar)
@@ -100,7 +102,7 @@ def _read(plan: LoadPlan, reader: Reader) -> Chip:
         _check_data(plan, name, valid, inside)
     shift = None
     if optical is not None and sar is not None:
-        shift = measure_shift(optical, sar, plan.bands, _valid(pixels))
+        shift = measure_shift(optical, sar, plan.bands, _valid(pixels), reader.check)
     return Chip(
         grid=plan.grid,
         optical=optical,

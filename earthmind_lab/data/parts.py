@@ -173,7 +173,7 @@ def _read_sar(
         calm = speckle.filtered(clean, decode, looks)
         power = read_on_grid(calm, lattice, plan.grid, lambda values: values)
         facts["speckle_filter"] = speckle.named(looks)
-    decibel = row_by_row(backscatter.to_db, power)
+    decibel = row_by_row(backscatter.to_db, power, source.check)
     _check_backscatter(decibel, lambda: decode(whole_raster(clean, CHECK_SIDE)), ref, sar)
     facts["pixels_masked"] = dict(clean.masked)
     facts["pixels_clipped_at_0_db"] = clean.kept["clipped_at_0_db"]

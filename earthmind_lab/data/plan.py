@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.chip import LoadPlan
 from earthmind_lab.data.assets import AssetRef, assets_of
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.cache import ChipCache
 from earthmind_lab.data.cache_key import plan_key
 from earthmind_lab.data.chip_grid import BANDS, chip_grid, lattice_of
@@ -34,6 +35,7 @@ def plan_chip(
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
     grid: GeoBox | None = None,
+    deadline: float = 120.0,
     reader: Reader | None = None,
     cache: bool = True,
 ) -> LoadPlan:
@@ -47,7 +49,8 @@ def plan_chip(
         gsd: Pixel size in metres; None = the optical scene's own, or 10.
         bands: Optical bands; None = blue to shortwave infrared, as far as the scene has them.
         grid: That of another chip, to be comparable with it; None = by `gsd`.
-        reader: Opens the files, within a time limit; two minutes by default.
+        deadline: Seconds for all of it.
+        reader: Opens the files, within its own time limit in place of `deadline`.
         cache: Whether to look for the plan on disk first, and keep it there.
 
     Raises:
@@ -56,7 +59,7 @@ def plan_chip(
             large a chip; one of its kinds when a band, a file or the meaning of its numbers is
             missing.
     """
-    reader, aoi = reader or Reader(), AOI.from_any(aoi)
+    reader, aoi = reader or Reader(budget=Budget(deadline)), AOI.from_any(aoi)
     check_pair(pair)
     names = _bands(pair.optical, bands)
     polarisations = _polarisations(pair.sar)

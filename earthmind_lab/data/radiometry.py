@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earthmind_lab.data.budget import Check, in_steps
+
 ROWS = 64
 
 
@@ -48,6 +50,7 @@ def physical(stored: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
 def row_by_row(
     convert: Callable[[NDArray[Any]], NDArray[np.float32]],
     values: NDArray[Any],
+    check: Check,
     into: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Convert pixel by pixel, some rows at a time: what is between never leaves the cache.
@@ -55,11 +58,12 @@ def row_by_row(
     Args:
         convert: Gives each pixel what it gives it alone.
         values: (rows, columns).
+        check: Asked before every step.
         into: Takes the result, same shape; None = a new array.
     """
     result = np.empty(values.shape, dtype=np.float32) if into is None else into
-    for start in range(0, len(values), ROWS):
-        result[start : start + ROWS] = convert(values[start : start + ROWS])
+    for rows in in_steps(len(values), ROWS, check):
+        result[rows] = convert(values[rows])
     return result
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earthmind_lab.data.budget import Check, unlimited
+
 if TYPE_CHECKING:
     from affine import Affine
     from rasterio.control import GroundControlPoint
@@ -35,6 +37,8 @@ class Raster:
     """ETag of a remote file; None = a local one, or a server that gives none."""
     fetch: Callable[[list[tuple[int, int]]], object] | None = None
     """Gets (first byte, count) ranges of a remote file together; None = a local one."""
+    check: Check = unlimited
+    """Asked before every read, and between the parts of what is computed from the pixels."""
 
     @property
     def crs(self) -> CRS | None:
@@ -130,11 +134,14 @@ class Raster:
         self, window: Window | None = None, out_shape: Sequence[int] | None = None
     ) -> NDArray[Any]:
         """Stored numbers (rows, columns) of a window, thinned to `out_shape`."""
-        if self.fetch is None or window is None or out_shape is not None:
+        if window is None or out_shape is not None:
+            self.check()
             return np.asarray(self.source.read(self.index, window=window, out_shape=out_shape))
         parts = []
         for strip in self._strips(window):
-            self.fetch(self._ranges(strip))
+            self.check()
+            if self.fetch is not None:
+                self.fetch(self._ranges(strip))
             parts.append(np.asarray(self.source.read(self.index, window=strip)))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -176,4 +183,5 @@ class Raster:
         self, window: Window | None = None, out_shape: Sequence[int] | None = None
     ) -> NDArray[np.uint8]:
         """The file's own mask of a window: above 0 where there is data."""
+        self.check()
         return np.asarray(self.source.read_masks(self.index, window=window, out_shape=out_shape))

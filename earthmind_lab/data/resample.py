@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from earthmind_lab.data.budget import Check
 from earthmind_lab.data.interpolate import Places, interpolate, places_of
 from earthmind_lab.data.radiometry import row_by_row
 from earthmind_lab.data.raster import Raster
@@ -124,13 +125,20 @@ def read_on_grid(
         needed = places.window()
         if needed is None:
             return np.full((rows, columns), np.nan, dtype=np.float32)
-        return interpolate(_read(source, needed, decode), needed[:2], places)
+        return interpolate(_read(source, needed, decode), needed[:2], places, source.check)
     _prefetch(source, lattice, (row0, column0), (rows, columns))
-    return by_blocks(lattice, grid, lambda start: _warp_block(source, lattice, start, decode))
+
+    def block(start: tuple[int, int]) -> NDArray[np.float32]:
+        return _warp_block(source, lattice, start, decode)
+
+    return by_blocks(lattice, grid, block, source.check)
 
 
 def by_blocks(
-    lattice: Lattice, grid: GeoBox, compute: Callable[[tuple[int, int]], NDArray[np.float32]]
+    lattice: Lattice,
+    grid: GeoBox,
+    compute: Callable[[tuple[int, int]], NDArray[np.float32]],
+    check: Check,
 ) -> NDArray[np.float32]:
     """A grid put together from blocks of its lattice.
 
@@ -138,12 +146,14 @@ def by_blocks(
         lattice: The lattice that `grid` is a window of.
         grid: Rows and columns of the result.
         compute: (row, column) of a block's first pixel to its (BLOCK, BLOCK) numbers.
+        check: Asked before every block.
     """
     row0, column0 = lattice.start(grid)
     rows, columns = int(grid.shape[0]), int(grid.shape[1])
     result = np.full((rows, columns), np.nan, dtype=np.float32)
     for block_row in range(row0 // BLOCK, (row0 + rows - 1) // BLOCK + 1):
         for block_column in range(column0 // BLOCK, (column0 + columns - 1) // BLOCK + 1):
+            check()
             top, left = block_row * BLOCK, block_column * BLOCK
             block = compute((top, left))
             y0, y1 = max(top, row0), min(top + BLOCK, row0 + rows)
@@ -212,12 +222,14 @@ def _warp_block(
     }
     nan = {"src_nodata": np.nan, "dst_nodata": np.nan}
     with placeless():
+        source.check()  # it may have waited for other threads
         reproject(values, result, resampling=Resampling.average, **nan, **places)
     if not valid.all():
         # An average needs one valid pixel only, but validity is a mask, and masks shrink by
         # majority (mode).
         share = np.zeros((BLOCK, BLOCK), dtype=np.float32)
         with placeless():
+            source.check()
             reproject(valid.astype(np.float32), share, resampling=Resampling.average, **places)
         result[share < 0.5] = np.nan
     return result
@@ -259,7 +271,8 @@ def _read(source: Raster, window: tuple[int, int, int, int], decode: Decode) -> 
     bottom, right = min(row + rows, source.height), min(column + columns, source.width)
     if bottom > top and right > left:
         stored = source.read(window=Window(left, top, right - left, bottom - top))
-        row_by_row(decode, stored, result[top - row : bottom - row, left - column : right - column])
+        inside = result[top - row : bottom - row, left - column : right - column]
+        row_by_row(decode, stored, source.check, inside)
     return result
 
 

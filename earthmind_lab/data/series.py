@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.chip import Chip, ChipSeries, LoadPlan
+from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.plan import plan_chip
@@ -25,6 +26,7 @@ def plan_series(
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
+    deadline: float = 120.0,
     reader: Reader | None = None,
 ) -> tuple[LoadPlan, ...]:
     """What loading the chips of a series will cost, ordered by time.
@@ -34,7 +36,8 @@ def plan_series(
         aoi: The area, in any form `AOI.from_any` takes.
         gsd: Pixel size in metres; None = that of the first pair with an optical scene.
         bands: Optical bands of every chip; None = those of the first pair with an optical scene.
-        reader: Opens the files, within a time limit; two minutes by default.
+        deadline: Seconds for all of it.
+        reader: Opens the files, within its own time limit in place of `deadline`.
 
     Returns:
         A plan per pair; all on the grid of the first pair with an optical scene.
@@ -44,7 +47,7 @@ def plan_series(
     """
     if not pairs:
         raise LoadError("A series needs at least one pair.", change="search other dates")
-    reader, aoi = reader or Reader(), AOI.from_any(aoi)
+    reader, aoi = reader or Reader(budget=Budget(deadline)), AOI.from_any(aoi)
     ordered = sorted(pairs, key=lambda pair: min(scene.start for scene in pair.scenes))
     first = next((pair for pair in ordered if pair.optical is not None), ordered[0])
     leading = plan_chip(first, aoi, gsd=gsd, bands=bands, reader=reader)
@@ -63,6 +66,7 @@ def load_series(
     *,
     gsd: float | None = None,
     bands: Sequence[str] | None = None,
+    deadline: float = 120.0,
     reader: Reader | None = None,
 ) -> ChipSeries:
     """The chips of several dates on one grid; only headers are read before a chip is asked for.
@@ -72,15 +76,15 @@ def load_series(
         aoi: The area, in any form `AOI.from_any` takes.
         gsd: As `plan_series`.
         bands: As `plan_series`.
-        reader: Opens the files, within one time limit for everything; None = two minutes for the
-            plans and for each chip.
+        deadline: Seconds for the plans, and for each chip.
+        reader: Opens the files, within one time limit for everything in place of `deadline`.
 
     Raises:
         LoadError: As `plan_series`.
     """
 
     def load(plan: LoadPlan) -> Chip:
-        return load_chip(plan.pair, plan.aoi, plan=plan, reader=reader)
+        return load_chip(plan.pair, plan.aoi, plan=plan, deadline=deadline, reader=reader)
 
-    plans = plan_series(pairs, aoi, gsd=gsd, bands=bands, reader=reader)
+    plans = plan_series(pairs, aoi, gsd=gsd, bands=bands, deadline=deadline, reader=reader)
     return ChipSeries(plans=plans, load=load)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earthmind_lab.data.budget import Check, unlimited
 from earthmind_lab.scene import ScenePair
 
 F32 = NDArray[np.float32]
@@ -63,7 +64,11 @@ class Shift:
 
 
 def measure_shift(
-    optical: F32, sar: F32, bands: tuple[str, ...], valid: NDArray[np.bool_]
+    optical: F32,
+    sar: F32,
+    bands: tuple[str, ...],
+    valid: NDArray[np.bool_],
+    check: Check = unlimited,
 ) -> Shift | None:
     """Shift between the sensors, or None where nothing can be correlated.
 
@@ -72,15 +77,20 @@ def measure_shift(
         sar: (polarisation, y, x) dB.
         bands: Names along the first axis of `optical`.
         valid: (y, x) True where both have data.
+        check: Asked between the steps.
     """
     chosen = [optical[bands.index(name)] for name in EDGE_BANDS if name in bands][:2]
     cut = tuple(_middle(side) for side in valid.shape)
     valid = valid[cut]
     if min(valid.shape) < LEAST_PX or valid.mean() < 0.5:
         return None
+    check()
     ours = _edges([np.log(np.maximum(band[cut], 1e-3)) for band in chosen or optical], valid, 1.0)
+    check()
     theirs = _edges([band[cut] for band in sar], valid, 1.5)
+    check()
     surfaces = _correlations(ours, theirs)
+    check()
     row, column = _peak(surfaces.sum(axis=0))
     return Shift(rows=row, columns=column, confidence=_agreement(surfaces, (row, column)))
 

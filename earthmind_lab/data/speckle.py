@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.data.assets import AssetRef
+from earthmind_lab.data.budget import in_steps
 from earthmind_lab.data.radiometry import number
 from earthmind_lab.data.raster import Raster
 from earthmind_lab.errors import LoadError
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Speckle = Literal["lee"]
 SIDE_PX = 7
 """Of the square whose mean and spread tell texture from speckle."""
+ROWS = 128
+"""Rows filtered at a time, in double precision."""
 IW_GRD_LOOKS = 4.4
 """Equivalent number of looks of Sentinel-1 IW GRD in high resolution (product specification)."""
 
@@ -66,8 +69,13 @@ class FilteredRaster(Raster):
         y0, y1 = max(0, top - pad), min(self.height, bottom + pad)
         x0, x1 = max(0, left - pad), min(self.width, right + pad)
         stored = self.inner.read(window=Window(x0, y0, x1 - x0, y1 - y0))
-        filtered = lee(self.decode(stored), self.looks)
-        return filtered[top - y0 : bottom - y0, left - x0 : right - x0]
+        result = np.empty((bottom - top, right - left), dtype=np.float32)
+        for rows in in_steps(bottom - top, ROWS, self.check):
+            first, last = max(y0, top + rows.start - pad), min(y1, top + rows.stop + pad)
+            calm = lee(self.decode(stored[first - y0 : last - y0]), self.looks)
+            kept = calm[top + rows.start - first :][: rows.stop - rows.start]
+            result[rows] = kept[:, left - x0 : right - x0]
+        return result
 
 
 def filtered(
@@ -81,8 +89,9 @@ def filtered(
         looks: Equivalent number of looks.
     """
     return FilteredRaster(
-        source.source, source.index, source.version, inner=source, decode=decode, looks=looks
-    )
+        source.source, source.index, source.version, check=source.check,
+        inner=source, decode=decode, looks=looks,
+    )  # fmt: skip
 
 
 def lee(power: NDArray[np.float32], looks: float) -> NDArray[np.float32]:
