@@ -556,14 +556,20 @@ def test_hosts_are_named_exactly_or_by_their_end():
 
 
 def test_fifty_loads_through_a_server_that_fails(spain):
-    """Every load ends in the right chip or in an error of ours, within its deadline."""
+    """Every load ends in the right chip or in an error of ours, within its deadline.
+
+    And when the server has recovered, so has what is known of its files.
+    """
     pair, chip = spain
     with serve(SAMPLES, stalled=1.0) as server, ThreadPoolExecutor(4) as lanes:
         server.fault = unreliable(np.random.default_rng(5))
         target = moved(pair, server)
         seconds = np.random.default_rng(6).choice([0.3, 1.0, 4.0], FAULTY_LOADS)
         outcomes = list(lanes.map(lambda s: faulty_load(target, chip, server, s), seconds))
-    assert {"chip", "AssetUnavailable"} <= set(outcomes), Counter(outcomes)
+        # On a starved machine none of them may have had the time for a chip.
+        server.fault = lambda _path, _number: None
+        outcomes.append(faulty_load(target, chip, server, 60.0))
+    assert outcomes[-1] == "chip" and "AssetUnavailable" in outcomes, Counter(outcomes)
 
 
 @pytest.mark.parametrize("fault", ["500", "truncated", "reset"])
