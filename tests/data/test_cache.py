@@ -569,14 +569,14 @@ def work(seed, seconds):
 def killed_at(step):
     writer = cache._writer
     count = itertools.count()
-    def new(folder):
+    def new(folder, *more):
         def opened(name):
             if next(count) == step:
-                with writer(folder)(name) as stream:
+                with writer(folder, *more)(name) as stream:
                     stream.write(b"half a file")
                     stream.flush()
                     os.kill(os.getpid(), 9)
-            return writer(folder)(name)
+            return writer(folder, *more)(name)
         return opened
     cache._writer = new
     load.load_chip(pair, areas[0])
