@@ -81,15 +81,8 @@ def checked_pools(access: Access) -> dict[str, Any]:
             watch(self.sock)
             return super().getresponse()
 
-    class Secure(HTTPSConnection):
-        response_class = _Headed
-
-        def _new_conn(self) -> socket.socket:
-            return check(self.host, self.port, super()._new_conn())
-
-        def getresponse(self) -> Any:
-            watch(self.sock)
-            return super().getresponse()
+    class Secure(Plain, HTTPSConnection):
+        """The same over TLS: what `Plain` calls above itself is `HTTPSConnection` here."""
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

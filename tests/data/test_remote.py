@@ -533,7 +533,8 @@ def test_addresses_that_are_never_asked(url):
     assert caught.value.kind == "refused"
 
 
-def test_a_public_name_that_leads_to_a_private_address_is_refused(server, monkeypatch):
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_public_name_that_leads_to_a_private_address_is_refused(scheme, server, monkeypatch):
     """DNS rebinding: the name is public, its address isn't."""
     real = socket.getaddrinfo
     monkeypatch.setattr(
@@ -541,7 +542,7 @@ def test_a_public_name_that_leads_to_a_private_address_is_refused(server, monkey
     )
     port = server.place.partition(":")[2]
     with pytest.raises(WebError, match="private network") as caught:
-        Web(Access()).get(f"http://scenes.example.com:{port}/catalog.json", budget=Budget(2))
+        Web(Access()).get(f"{scheme}://scenes.example.com:{port}/catalog.json", budget=Budget(2))
     assert caught.value.kind == "refused"
     assert not server.requests
 
