@@ -1,7 +1,7 @@
-"""urllib3's connections with three things added.
+"""urllib3's connections with four things added.
 
 The address that they reach is judged before anything is sent, `Budget.cancel` hangs them up, and
-headers that drip in byte by byte end in time.
+looking up a name and headers that drip in byte by byte end in time.
 """
 
 from __future__ import annotations
@@ -11,13 +11,20 @@ import io
 import math
 import socket
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from threading import Thread
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError
 
 from earthmind_lab.data.access import Access
 from earthmind_lab.data.budget import waiting
+
+LOOK_S = 0.05
+"""So often a wait for a connection looks whether the user has stopped it."""
 
 
 class _Timely(io.RawIOBase):
@@ -56,6 +63,47 @@ class _Headed(http.client.HTTPResponse):
         raw.due = None  # the body is watched by its reader
 
 
+def _in_time(connect: Callable[[], socket.socket], seconds: float | None) -> socket.socket:
+    """A connection made by a thread that can be left behind: no look-up of a name has a limit.
+
+    Args:
+        connect: Looks up the name and tries its addresses, each with its own limit.
+        seconds: For all of it; None = however long it takes.
+
+    Raises:
+        Cancelled: The budget of this thread's request was cancelled.
+        ConnectTimeoutError: It takes longer.
+        WebError: The time of that budget is over.
+    """
+    made: Future[socket.socket] = Future()
+
+    def run() -> None:
+        try:
+            connection = connect()
+        except BaseException as error:  # noqa: BLE001  for the thread that waits
+            if made.set_running_or_notify_cancel():
+                made.set_exception(error)
+        else:
+            if made.set_running_or_notify_cancel():
+                made.set_result(connection)
+            else:
+                connection.close()
+
+    Thread(target=run, name="connect", daemon=True).start()
+    due = time.monotonic() + (math.inf if seconds is None else seconds)
+    try:
+        while not wait([made], LOOK_S).done and time.monotonic() < due:
+            if waiting.budget is not None:
+                waiting.budget.check()
+    except BaseException:
+        if not made.cancel() and not made.exception():  # it came at the last moment
+            made.result().close()
+        raise
+    if made.cancel():
+        raise ConnectTimeoutError(f"no connection after {seconds} seconds")
+    return made.result()
+
+
 def checked_pools(access: Access) -> dict[str, Any]:
     """Connection classes that look at the address they reached before anything is sent."""
 
@@ -75,7 +123,8 @@ def checked_pools(access: Access) -> dict[str, Any]:
         response_class = _Headed
 
         def _new_conn(self) -> socket.socket:
-            return check(self.host, self.port, super()._new_conn())
+            made = _in_time(super()._new_conn, self.timeout)
+            return check(self.host, self.port, made)
 
         def getresponse(self) -> Any:
             watch(self.sock)

@@ -547,6 +547,45 @@ def test_a_public_name_that_leads_to_a_private_address_is_refused(scheme, server
     assert not server.requests
 
 
+@pytest.fixture
+def slow_names(monkeypatch):
+    """No name is found before the event is set."""
+    real, answered = socket.getaddrinfo, threading.Event()
+
+    def look_up(_host, *rest, **more):
+        answered.wait(30)
+        return real("127.0.0.1", *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield answered
+    answered.set()
+
+
+def test_a_name_that_is_never_found_ends_with_the_budget(slow_names):
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://scenes.example.com:{server.getsockname()[1]}/a.tif"
+        with pytest.raises(WebError) as caught:
+            Web(Access()).get(url, budget=Budget(0.3))
+        assert caught.value.kind == "late"
+        assert time.monotonic() - began < 5
+        slow_names.set()  # the connection that comes too late is closed, with nothing asked
+        server.settimeout(10)
+        late, _ = server.accept()
+        with late:
+            late.settimeout(10)
+            assert late.recv(100) == b""
+
+
+def test_looking_up_a_name_can_be_stopped(slow_names):
+    budget = Budget(30)
+    threading.Timer(0.2, budget.cancel).start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        Web(Access()).get("http://scenes.example.com/a.tif", budget=budget)
+    assert time.monotonic() - began < 5
+
+
 def test_hosts_are_named_exactly_or_by_their_end():
     access = Access(hosts=("*.example.com", "10.0.0.7:8080"))
     access.check("https://a.example.com/x")
