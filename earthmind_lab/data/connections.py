@@ -1,7 +1,7 @@
 """urllib3's connections with four things added.
 
 The address that they reach is judged before anything is sent, `Budget.cancel` hangs them up, and
-look-ups of names that nobody answers and headers that drip in byte by byte end in time.
+looking up a name and headers that drip in byte by byte end in time.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import http.client
 import io
 import math
 import socket
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from threading import Thread
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -23,8 +23,8 @@ from urllib3.exceptions import ConnectTimeoutError
 from earthmind_lab.data.access import Access
 from earthmind_lab.data.budget import waiting
 
-LISTEN_S = 0.1
-"""How often who waits for a connection asks whether to go on."""
+LOOK_S = 0.05
+"""So often a wait for a connection looks whether the user has stopped it."""
 
 
 class _Timely(io.RawIOBase):
@@ -63,53 +63,45 @@ class _Headed(http.client.HTTPResponse):
         raw.due = None  # the body is watched by its reader
 
 
-def in_time(connect: Callable[[], socket.socket], seconds: float) -> socket.socket:
-    """A connection, or an error in time.
-
-    The system looks names up for as long as it likes and can't be stopped, and each of the
-    addresses that it finds is given the whole patience.
+def _in_time(connect: Callable[[], socket.socket], seconds: float | None) -> socket.socket:
+    """A connection made by a thread that can be left behind: no look-up of a name has a limit.
 
     Args:
-        connect: Makes it, in a thread that is left behind when it takes too long.
-        seconds: It may take.
+        connect: Looks up the name and tries its addresses, each with its own limit.
+        seconds: For all of it; None = however long it takes.
 
     Raises:
         Cancelled: The budget of this thread's request was cancelled.
         ConnectTimeoutError: It takes longer.
-        WebError: The budget's time is over.
+        WebError: The time of that budget is over.
     """
     made: Future[socket.socket] = Future()
 
     def run() -> None:
         try:
-            made.set_result(connect())
-        except BaseException as error:  # noqa: BLE001 - raised by who waits
-            made.set_exception(error)
+            connection = connect()
+        except BaseException as error:  # noqa: BLE001  for the thread that waits
+            if made.set_running_or_notify_cancel():
+                made.set_exception(error)
+        else:
+            if made.set_running_or_notify_cancel():
+                made.set_result(connection)
+            else:
+                connection.close()
 
-    threading.Thread(target=run, daemon=True, name="earthmind-connect").start()
-    due = time.monotonic() + seconds
+    Thread(target=run, name="connect", daemon=True).start()
+    due = time.monotonic() + (math.inf if seconds is None else seconds)
     try:
-        while not wait([made], LISTEN_S).done and time.monotonic() < due:
+        while not wait([made], LOOK_S).done and time.monotonic() < due:
             if waiting.budget is not None:
                 waiting.budget.check()
     except BaseException:
-        made.add_done_callback(_hang_up)
+        if not made.cancel() and not made.exception():  # it came at the last moment
+            made.result().close()
         raise
-    if made.done():
-        return made.result()
-    made.add_done_callback(_hang_up)
-    raise ConnectTimeoutError(f"no connection within {seconds:g} seconds")
-
-
-def _seconds(timeout: Any) -> float:
-    """A connection's patience; the pool of a client of ours always has one."""
-    return float(timeout) if isinstance(timeout, int | float) else math.inf
-
-
-def _hang_up(made: Future[socket.socket]) -> None:
-    """A connection that nobody waits for any more."""
-    if made.exception() is None:
-        made.result().close()
+    if made.cancel():
+        raise ConnectTimeoutError(f"no connection after {seconds} seconds")
+    return made.result()
 
 
 def checked_pools(access: Access) -> dict[str, Any]:
@@ -131,23 +123,15 @@ def checked_pools(access: Access) -> dict[str, Any]:
         response_class = _Headed
 
         def _new_conn(self) -> socket.socket:
-            made = in_time(super()._new_conn, _seconds(self.timeout))
+            made = _in_time(super()._new_conn, self.timeout)
             return check(self.host, self.port, made)
 
         def getresponse(self) -> Any:
             watch(self.sock)
             return super().getresponse()
 
-    class Secure(HTTPSConnection):
-        response_class = _Headed
-
-        def _new_conn(self) -> socket.socket:
-            made = in_time(super()._new_conn, _seconds(self.timeout))
-            return check(self.host, self.port, made)
-
-        def getresponse(self) -> Any:
-            watch(self.sock)
-            return super().getresponse()
+    class Secure(Plain, HTTPSConnection):
+        """The same over TLS: what `Plain` calls above itself is `HTTPSConnection` here."""
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

@@ -7,11 +7,7 @@ begin.
 from __future__ import annotations
 
 import logging
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +19,6 @@ import pytest
 import rasterio
 import rasterio.warp
 from rasterio.windows import Window
-from urllib3.exceptions import ConnectTimeoutError
 
 from earthmind_lab.data import (
     backscatter,
@@ -39,16 +34,13 @@ from earthmind_lab.data import (
     shift,
     speckle,
 )
-from earthmind_lab.data.access import Access
 from earthmind_lab.data.areas import open_area, plan_area
 from earthmind_lab.data.budget import Budget, WebError
 from earthmind_lab.data.cache import ChipCache
-from earthmind_lab.data.connections import in_time
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.grd_product import Product
 from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.series import load_series, plan_series
-from earthmind_lab.data.web import Web
 from earthmind_lab.errors import AssetUnavailable, Cancelled, LoadError
 from earthmind_lab.scene import Scene, ScenePair
 from tests import grd_product
@@ -264,53 +256,3 @@ def test_each_chip_and_each_chunk_has_the_deadline_for_itself(
     monkeypatch.setattr("earthmind_lab.data.areas.Budget", Noted)
     assert np.array_equal(area.optical.compute()[0], series[0].band("red"), equal_nan=True)
     assert given == [50.0, 50.0]
-
-
-# --- names that nobody looks up ------------------------------------------------------------------
-
-
-@pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The system's look-up of names doesn't come back; the event says that it was asked."""
-    asked, over = threading.Event(), threading.Event()
-
-    def getaddrinfo(*_args: Any, **_more: Any) -> Any:
-        asked.set()
-        over.wait(60)
-        raise socket.gaierror("nobody")
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    yield asked
-    over.set()
-
-
-def test_a_silent_name_server_ends_at_the_deadline(silent: threading.Event) -> None:
-    began = time.monotonic()
-    with pytest.raises(WebError) as caught:
-        Web(Access()).get("https://example.com/a.tif", budget=Budget(0.3))
-    assert caught.value.kind == "late" and silent.is_set()
-    assert time.monotonic() - began < 20
-
-
-def test_a_stop_does_not_wait_for_a_silent_name_server(silent: threading.Event) -> None:
-    budget = Budget(600)
-    with ThreadPoolExecutor(1) as lane:
-        got = lane.submit(Web(Access()).get, "https://example.com/a.tif", budget=budget)
-        assert silent.wait(20)
-        budget.cancel()
-        with pytest.raises(Cancelled):
-            got.result(timeout=20)
-
-
-def test_a_connection_that_comes_too_late_is_closed() -> None:
-    come, (one, other) = threading.Event(), socket.socketpair()
-
-    def connect() -> socket.socket:
-        come.wait(20)
-        return one
-
-    with other:
-        with pytest.raises(ConnectTimeoutError):
-            in_time(connect, 0.01)
-        come.set()
-        assert other.recv(1) == b""

@@ -533,7 +533,8 @@ def test_addresses_that_are_never_asked(url):
     assert caught.value.kind == "refused"
 
 
-def test_a_public_name_that_leads_to_a_private_address_is_refused(server, monkeypatch):
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_public_name_that_leads_to_a_private_address_is_refused(scheme, server, monkeypatch):
     """DNS rebinding: the name is public, its address isn't."""
     real = socket.getaddrinfo
     monkeypatch.setattr(
@@ -541,9 +542,48 @@ def test_a_public_name_that_leads_to_a_private_address_is_refused(server, monkey
     )
     port = server.place.partition(":")[2]
     with pytest.raises(WebError, match="private network") as caught:
-        Web(Access()).get(f"http://scenes.example.com:{port}/catalog.json", budget=Budget(2))
+        Web(Access()).get(f"{scheme}://scenes.example.com:{port}/catalog.json", budget=Budget(2))
     assert caught.value.kind == "refused"
     assert not server.requests
+
+
+@pytest.fixture
+def slow_names(monkeypatch):
+    """No name is found before the event is set."""
+    real, answered = socket.getaddrinfo, threading.Event()
+
+    def look_up(_host, *rest, **more):
+        answered.wait(30)
+        return real("127.0.0.1", *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield answered
+    answered.set()
+
+
+def test_a_name_that_is_never_found_ends_with_the_budget(slow_names):
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://scenes.example.com:{server.getsockname()[1]}/a.tif"
+        with pytest.raises(WebError) as caught:
+            Web(Access()).get(url, budget=Budget(0.3))
+        assert caught.value.kind == "late"
+        assert time.monotonic() - began < 5
+        slow_names.set()  # the connection that comes too late is closed, with nothing asked
+        server.settimeout(10)
+        late, _ = server.accept()
+        with late:
+            late.settimeout(10)
+            assert late.recv(100) == b""
+
+
+def test_looking_up_a_name_can_be_stopped(slow_names):
+    budget = Budget(30)
+    threading.Timer(0.2, budget.cancel).start()
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        Web(Access()).get("http://scenes.example.com/a.tif", budget=budget)
+    assert time.monotonic() - began < 5
 
 
 def test_hosts_are_named_exactly_or_by_their_end():
