@@ -189,9 +189,9 @@ class Chip:
     @property
     def dataset(self) -> xarray.Dataset:
         """`optical` (band, y, x) and `sar` (polarisation, y, x), georeferenced for rioxarray."""
-        from earthmind_lab.grid import to_dataset
+        from earthmind_lab.stack import chip_dataset
 
-        return to_dataset(self)
+        return chip_dataset(self)
 
     def __repr__(self) -> str:
         names = ", ".join((*self.bands, *self.polarisations))

@@ -76,7 +76,8 @@ def chip(given: argparse.Namespace) -> Outcome:
     from earthmind_lab.data.files import Reader
     from earthmind_lab.data.load import load_chip, plan_chip
     from earthmind_lab.export import CHIP_FILES, check_folder, save_chip
-    from earthmind_lab.recording import grid_dict, plain
+    from earthmind_lab.grid import grid_data
+    from earthmind_lab.recording import plain
 
     if given.out:
         check_folder(given.out, CHIP_FILES)
@@ -97,7 +98,7 @@ def chip(given: argparse.Namespace) -> Outcome:
         files["bundle"] = save_bundle([loaded], given.bundle)
     data = {
         "pair": pair.to_dict(),
-        "grid": grid_dict(loaded.grid),
+        "grid": grid_data(loaded.grid),
         "gsd": loaded.gsd,
         "bands": loaded.bands,
         "polarisations": loaded.polarisations,

@@ -32,7 +32,6 @@ import numpy as np
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, LoadPlan
-from earthmind_lab.data.cache_key import grid_data, grid_of
 from earthmind_lab.data.chip_files import (
     Folder,
     Writer,
@@ -43,6 +42,7 @@ from earthmind_lab.data.chip_files import (
     write_sealed,
 )
 from earthmind_lab.errors import AssetUnavailable
+from earthmind_lab.grid import grid_data, grid_of
 from earthmind_lab.scene import ScenePair
 from earthmind_lab.settings import Settings
 
