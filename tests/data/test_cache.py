@@ -734,6 +734,7 @@ def run(capsys, *words):
 def test_the_command_counts_verifies_and_clears(pair, kept, capsys):
     assert run(capsys, "cache", "--json") == (0, {
         "folder": str(kept.folder), "entries": 0, "bytes": 0, "limit": 10**9,
+        "arrays": {"folder": str(kept.folder.parent / "arrays"), "entries": 0, "bytes": 0},
     })  # fmt: skip
     for area in areas(3):
         load_chip(pair, area)
