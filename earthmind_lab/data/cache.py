@@ -164,7 +164,7 @@ class ChipCache:
             (self.folder / PLANS).mkdir(exist_ok=True)
             (draft / key).replace(self.folder / PLANS / key)
 
-        self._drafted(write)
+        self._drafted(write, logging.DEBUG)  # the chip that follows says it, once a load
 
     def entries(self) -> list[Entry]:
         """Every kept chip, the longest unused first."""
@@ -222,14 +222,14 @@ class ChipCache:
         except OSError:  # nothing was kept yet, or nothing can be
             return []
 
-    def _drafted(self, fill: Callable[[Path], None]) -> None:
+    def _drafted(self, fill: Callable[[Path], None], level: int = logging.WARNING) -> None:
         """Call with a new folder, which is gone afterwards; a failure is a line in the log."""
         draft = self.folder / f"{DRAFT}{os.getpid()}-{uuid.uuid4().hex}-{socket.gethostname()}"
         try:
             draft.mkdir(parents=True)
             fill(draft)
         except (OSError, TypeError, ValueError) as error:
-            logger.warning("Nothing is kept in %s: %s", self.folder, error)
+            logger.log(level, "Nothing is kept in %s: %s", self.folder, error)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
