@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,9 +189,9 @@ class Chip:
     @property
     def dataset(self) -> xarray.Dataset:
         """`optical` (band, y, x) and `sar` (polarisation, y, x), georeferenced for rioxarray."""
-        from earthmind_lab.grid import to_dataset
+        from earthmind_lab.stack import chip_dataset
 
-        return to_dataset(self)
+        return chip_dataset(self)
 
     def __repr__(self) -> str:
         names = ", ".join((*self.bands, *self.polarisations))
@@ -240,8 +240,14 @@ class ChipSeries:
     def __len__(self) -> int:
         return len(self.chips or self.plans)
 
-    def __getitem__(self, index: int) -> Chip:
-        """A chip; one that isn't held is loaded, each time."""
+    @overload
+    def __getitem__(self, index: int) -> Chip: ...
+    @overload
+    def __getitem__(self, index: slice) -> ChipSeries: ...
+    def __getitem__(self, index: int | slice) -> Chip | ChipSeries:
+        """A chip, or for a slice a series; a chip that isn't held is loaded, each time."""
+        if isinstance(index, slice):
+            return replace(self, chips=self.chips[index], plans=self.plans[index])
         if self.chips or self.load is None:
             return self.chips[index]
         return self.load(self.plans[index])

@@ -147,7 +147,7 @@ def bundle(parser: argparse.ArgumentParser) -> None:
 
 def cache(parser: argparse.ArgumentParser) -> None:
     """Of ``cache``."""
-    parser.add_argument("--clear", action="store_true", help="remove every kept chip")
+    parser.add_argument("--clear", action="store_true", help="remove every kept chip and array")
     parser.add_argument("--verify", action="store_true", help="read each, remove the damaged")
 
 

@@ -76,7 +76,8 @@ def chip(given: argparse.Namespace) -> Outcome:
     from earthmind_lab.data.files import Reader
     from earthmind_lab.data.load import load_chip, plan_chip
     from earthmind_lab.export import CHIP_FILES, check_folder, save_chip
-    from earthmind_lab.recording import grid_dict, plain
+    from earthmind_lab.grid import grid_data
+    from earthmind_lab.recording import plain
 
     if given.out:
         check_folder(given.out, CHIP_FILES)
@@ -97,7 +98,7 @@ def chip(given: argparse.Namespace) -> Outcome:
         files["bundle"] = save_bundle([loaded], given.bundle)
     data = {
         "pair": pair.to_dict(),
-        "grid": grid_dict(loaded.grid),
+        "grid": grid_data(loaded.grid),
         "gsd": loaded.gsd,
         "bands": loaded.bands,
         "polarisations": loaded.polarisations,
@@ -158,17 +159,24 @@ def replay(given: argparse.Namespace) -> Outcome:
 def cache(given: argparse.Namespace) -> Outcome:
     """``earthmind cache``: what is kept on disk."""
     from earthmind_lab.data.cache import ChipCache
+    from earthmind_lab.data.kept_arrays import KeptArrays
 
-    kept = ChipCache.from_settings()
+    kept, arrays = ChipCache.from_settings(), KeptArrays.from_settings()
     data: dict[str, Any] = {"removed": kept.clear()} if given.clear else {}
+    removed = arrays.clear() if given.clear else 0
     data |= {"damaged": kept.verify()} if given.verify else {}
     entries = kept.entries()
     size = sum(entry.bytes for entry in entries)
     data |= {"folder": str(kept.folder), "entries": len(entries), "bytes": size}
-    lines = [f"Removed {data['removed']} chips"] if given.clear else []
+    held = [size for _, size, _ in arrays.entries()]
+    data["arrays"] = {"folder": str(arrays.folder), "entries": len(held), "bytes": sum(held)}
+    lines = [f"Removed {data['removed']} chips, {removed} arrays"] if given.clear else []
     lines += [f"Damaged, removed: {key}" for key in data.get("damaged", ())]
     lines.append(f"{len(entries)} chips in {kept.folder}")
-    lines.append(f"{size / 1e9:.2f} GB of at most {kept.limit / 1e9:.2f} GB")
+    most = f"of at most {kept.limit / 1e9:.2f} GB"
+    lines.append(f"{size / 1e9:.2f} GB {most}")
+    lines.append(f"{len(held)} arrays of your own in {arrays.folder}")
+    lines.append(f"{sum(held) / 1e9:.2f} GB {most}")
     return Outcome(data={**data, "limit": kept.limit}, lines=lines)
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.exchange import View
+from earthmind_lab.figures import TINTS, draw_masks
 from earthmind_lab.quicklook import data_url
-from earthmind_lab.render import TINTS, draw_masks
 
 Masks: TypeAlias = Sequence[tuple[str, NDArray[np.bool_]]]
 """Label and (H, W) mask of each object."""

@@ -123,7 +123,7 @@ def save_answer(
     Returns:
         Name of each file to its path.
     """
-    from earthmind_lab.render import save_figure
+    from earthmind_lab.figures import save_figure
 
     allowed = None if chip is None else observable(chip)
     masks = [mask if allowed is None else mask & allowed for mask in answer.masks()]
@@ -145,7 +145,7 @@ def save_answer(
 
 def _captions(answer: Answer, views: Sequence[View]) -> list[str]:
     """Name and day per view, and which picture drew the masks."""
-    from earthmind_lab.render import caption
+    from earthmind_lab.figures import caption
 
     drawn = dict.fromkeys(views[found.view].name for found in answer.reply.objects)
     return [*map(caption, views), f"mask, drawn from\n{', '.join(drawn)}"]
@@ -161,7 +161,8 @@ def save_chip(chip: Chip, folder: str | Path) -> dict[str, Path]:
     Returns:
         Name of each file to its path.
     """
-    from earthmind_lab.render import render, save_figure
+    from earthmind_lab.figures import save_figure
+    from earthmind_lab.render import render
 
     owners = "; ".join(chip.provenance.get("attribution", ()))
     licence = "; ".join(chip.provenance.get("licences", ()))

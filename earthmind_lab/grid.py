@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,10 @@ from numpy.typing import NDArray
 from earthmind_lab.errors import GridMismatch, LoadError
 
 if TYPE_CHECKING:
-    import xarray
     from odc.geo.geobox import GeoBox
     from pyproj import Transformer
     from shapely.geometry import MultiPolygon, Polygon
     from shapely.geometry.base import BaseGeometry
-
-    from earthmind_lab.chip import Chip
 
 LONLAT = "EPSG:4326"
 EDGE_TOLERANCE_PX = 1e-3
@@ -113,6 +110,22 @@ def snap_to(scene_grid: GeoBox, geometry: BaseGeometry) -> GeoBox:
         affine.a, 0.0, affine.c + col0 * affine.a, 0.0, affine.e, affine.f + row0 * affine.e
     )
     return GeoBox((row1 - row0, col1 - col0), cut, scene_grid.crs)
+
+
+def grid_data(grid: GeoBox) -> dict[str, Any]:
+    """A grid as plain data: shape, affine and CRS."""
+    rows, columns = grid.shape
+    affine = [float(value) for value in tuple(grid.affine)[:6]]
+    return {"shape": [int(rows), int(columns)], "affine": affine, "crs": str(grid.crs)}
+
+
+def grid_of(data: Mapping[str, Any]) -> GeoBox:
+    """The grid that `grid_data` wrote."""
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+
+    rows, columns = (int(side) for side in data["shape"])
+    return GeoBox((rows, columns), Affine(*map(float, data["affine"])), str(data["crs"]))
 
 
 def gsd_of(grid: GeoBox) -> float:
@@ -280,36 +293,6 @@ def pixel_areas(grid: GeoBox) -> NDArray[np.float64]:
     across = np.stack([np.interp(x, nodes_x, row) for row in scale])  # (node, x)
     full = np.stack([np.interp(y, nodes_y, column) for column in across.T], axis=1)  # (y, x)
     return np.asarray(flat / full, dtype=np.float64)
-
-
-def to_dataset(chip: Chip) -> xarray.Dataset:
-    """A chip as `xarray.Dataset`.
-
-    Returns:
-        ``optical`` (band, y, x) reflectance, ``sar`` (polarisation, y, x) dB, ``inside``,
-        ``valid_optical`` and ``valid_sar`` (y, x), with band names as coordinates and the
-        georeference where CF tools, rioxarray and odc-geo look for it.
-    """
-    import xarray
-    from odc.geo.xr import xr_coords
-
-    data: dict[str, Any] = {"inside": (("y", "x"), chip.inside)}
-    coords: dict[Any, Any] = dict(xr_coords(chip.grid, dims=("y", "x")))
-    if chip.optical is not None:
-        units = {"units": "1", "long_name": "reflectance"}
-        data["optical"] = (("band", "y", "x"), chip.optical, units)
-        coords["band"] = list(chip.bands)
-    if chip.sar is not None:
-        units = {"units": "dB", "long_name": str(chip.radiometry.quantity)}
-        data["sar"] = (("polarisation", "y", "x"), chip.sar, units)
-        coords["polarisation"] = list(chip.polarisations)
-    for name in ("valid_optical", "valid_sar"):
-        if getattr(chip, name) is not None:
-            data[name] = (("y", "x"), getattr(chip, name))
-    dataset = xarray.Dataset(data, coords=coords)
-    for name in data:
-        dataset[name].encoding["grid_mapping"] = "spatial_ref"
-    return dataset
 
 
 def _span(low: float, high: float) -> tuple[int, int]:

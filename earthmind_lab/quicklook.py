@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.chip import Chip
-from earthmind_lab.render import caption, default_composites, render
+from earthmind_lab.figures import caption
+from earthmind_lab.render import default_composites, render
 
 SIDE_PX = 256
 """Longest side of a thumbnail: a notebook keeps each in its file."""

@@ -29,12 +29,11 @@ from earthmind_lab.answer import Claim, Mapped, answer_hash, mask_of
 from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Options, Prompt, Region, Reply, View
+from earthmind_lab.grid import grid_data
 from earthmind_lab.record import Record, unsigned, unsigned_deep
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
-
     from earthmind_lab.engine.base import Capabilities
 
 PACKAGES = (
@@ -133,13 +132,6 @@ def pixel_hash(chip: Chip) -> str:
 def mask_hash(mask: NDArray[np.bool_]) -> str:
     """SHA-256 over a mask, (H, W) bool."""
     return answer_hash((), (mask,))
-
-
-def grid_dict(grid: GeoBox) -> dict[str, Any]:
-    """Shape, affine and CRS of a grid as plain data."""
-    rows, columns = grid.shape
-    affine = [float(value) for value in tuple(grid.affine)[:6]]
-    return {"shape": [int(rows), int(columns)], "affine": affine, "crs": str(grid.crs)}
 
 
 def region_dict(region: Region) -> dict[str, Any]:
@@ -295,7 +287,7 @@ def cloud_method(pair: ScenePair) -> str | None:
 def _chip(chip: Chip) -> dict[str, Any]:
     rest = {k: v for k, v in chip.provenance.items() if k not in ("inputs", "grid")}
     return {
-        "grid": grid_dict(chip.grid),
+        "grid": grid_data(chip.grid),
         "gsd": chip.gsd,
         "bands": chip.bands,
         "polarisations": chip.polarisations,

@@ -30,8 +30,9 @@ from earthmind_lab.errors import (
     PromptError,
 )
 from earthmind_lab.exchange import Options, Turn
+from earthmind_lab.grid import grid_data, grid_of
 from earthmind_lab.record import Record
-from earthmind_lab.recording import grid_dict, pixel_hash, region_from, versions
+from earthmind_lab.recording import pixel_hash, region_from, versions
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _own(record: Record, chips: Iterable[Chip]) -> Chip | None:
     """The chip that the record was made of: the same scenes, grid and pixels."""
     wanted, ids = record.chip.get("grid", {}), _ids(record)
     for chip in chips:
-        same = _ids_of(chip.pair) == ids and _same_grid(grid_dict(chip.grid), wanted)
+        same = _ids_of(chip.pair) == ids and _same_grid(grid_data(chip.grid), wanted)
         if same and pixel_hash(chip) == record.chip.get("pixel_hash"):
             return chip
     return None
@@ -201,8 +202,6 @@ def _loaded(record: Record, area: Mapping[str, Any]) -> Chip:
 
 def _grid(record: Record) -> GeoBox:
     """The grid of the record's chip."""
-    from earthmind_lab.data.cache_key import grid_of
-
     try:
         grid = grid_of(record.chip["grid"])
     except RuntimeError as error:  # pyproj's
@@ -218,9 +217,9 @@ def _own_chip(record: Record, arguments: Mapping[str, Any], aoi: AOI) -> Chip:
     grids = []
     for gsd in (record.chip.get("gsd"), None):
         chip = open_chip(aoi=aoi, gsd=gsd, **arguments)
-        if _same_grid(grid_dict(chip.grid), record.chip.get("grid", {})):
+        if _same_grid(grid_data(chip.grid), record.chip.get("grid", {})):
             return chip
-        grids.append(grid_dict(chip.grid))
+        grids.append(grid_data(chip.grid))
     raise GridMismatch("grid: the chip's grid can't be had again.", found=str(grids[0]))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from earthmind_lab.errors import SearchError
 
@@ -248,6 +248,21 @@ class SceneSeries:
         starts = [min(scene.start for scene in pair.scenes) for pair in self.pairs]
         if starts != sorted(starts):
             raise SearchError("The pairs of a series must be ordered by time.")
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> ScenePair: ...
+    @overload
+    def __getitem__(self, index: slice) -> SceneSeries: ...
+    def __getitem__(self, index: int | slice) -> ScenePair | SceneSeries:
+        if isinstance(index, slice):
+            return SceneSeries(pairs=self.pairs[index])
+        return self.pairs[index]
+
+    def __iter__(self) -> Iterator[ScenePair]:
+        return iter(self.pairs)
 
 
 def _named(scenes: Iterable[Scene]) -> str:

@@ -250,14 +250,19 @@ SENSORS: Mapping[str, Sensor] = MappingProxyType(_TABLE)
 _BUILT_IN = frozenset(_TABLE)
 
 
-def add_sensor(sensor: Sensor) -> Sensor:
+def add_sensor(sensor: Sensor | None = None, /, **fields: Any) -> Sensor:
     """Add a product to `SENSORS`: from here on its items are recognised, read and shown.
 
     It holds for this process; adding it again replaces it. Where it and a sensor of this package
     fit an item equally well, it is the one that is taken.
 
     Args:
-        sensor: With `names`, `marks` or `collections` to know its items by.
+        sensor: With `names`, `marks` or `collections` to know its items by; None = one of these
+            `fields`.
+        **fields: Those of a `Sensor`; of a given one, what takes their place. In a new one `bands`
+            may be {name: GSD in metres} for bands of the usual wavelengths and aliases; it is
+            called by its key where there is no `title`; without a `modality`, polarisations alone
+            are SAR.
 
     Returns:
         The sensor.
@@ -266,6 +271,10 @@ def add_sensor(sensor: Sensor) -> Sensor:
         SearchError: Its key is taken or malformed, nothing tells its items from others, it has no
             bands, or it says only one of quantity and convention.
     """
+    if sensor is None:
+        sensor = _new(**fields)
+    elif fields:
+        sensor = replace(sensor, **fields)
     asked = f"The sensor {sensor.key!r} can't be added"
     if sensor.key in _BUILT_IN:
         raise SearchError(f"{asked}: there is one of this key.", change="another key")
@@ -289,6 +298,20 @@ def add_sensor(sensor: Sensor) -> Sensor:
         )
     _TABLE[sensor.key] = sensor
     return sensor
+
+
+def _new(*, key: str, bands: Mapping[str, float] | Iterable[Band], **rest: Any) -> Sensor:
+    """A sensor from fields in short."""
+    if isinstance(bands, Mapping):
+        usual = {band.name: band for band in (*OPTICAL_BANDS, *SAR_BANDS)}
+        bands = [
+            replace(usual.get(name, Band(name=name, gsd=gsd)), gsd=float(gsd))
+            for name, gsd in bands.items()
+        ]
+    bands = tuple(bands)
+    radar = {band.name for band in bands} <= {band.name for band in SAR_BANDS}
+    told = {"title": key, "modality": "sar" if radar else "optical", **rest}
+    return Sensor(key=key, bands=bands, **told)
 
 
 def boa_offset(baseline: str | None) -> float | None:

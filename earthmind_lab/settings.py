@@ -6,7 +6,7 @@
 | ``EARTHMIND_DEVICE`` | torch device of local engines; default: cuda when there is one, else cpu |
 | ``EARTHMIND_CATALOG`` | catalog used when none is named; default ``sample`` |
 | ``EARTHMIND_HOSTS`` | the only hosts to fetch from, ``*.org,10.0.0.7:80``; default: all public |
-| ``EARTHMIND_CACHE_BYTES`` | most bytes of chips on disk, ``500MB``, 0 = none; default ``10GB`` |
+| ``EARTHMIND_CACHE_BYTES`` | most bytes of kept chips, and of own arrays; default ``10GB`` |
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Settings:
     hosts: tuple[str, ...] = ()
     """The only hosts that scenes may be fetched from; empty = every public one."""
     cache_bytes: int = _CACHE_BYTES
-    """Most bytes of chips kept under `home`; 0 = keep none."""
+    """Most bytes of chips kept under `home`, and as many of own arrays; 0 = keep no chip, and an
+    array for an hour."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:

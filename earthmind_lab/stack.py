@@ -1,4 +1,7 @@
-"""Arrays that are loaded when they are computed, as labelled datasets (dask through xarray)."""
+"""Chips, series and areas as labelled datasets of xarray.
+
+What isn't loaded yet is loaded when it is computed (dask).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,22 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
 
     from earthmind_lab.chip import Chip, ChipSeries, LoadPlan
+
+
+def chip_dataset(chip: Chip) -> xarray.Dataset:
+    """A chip as one dataset.
+
+    Returns:
+        ``optical`` (band, y, x) reflectance, ``sar`` (polarisation, y, x) dB, ``inside``,
+        ``valid_optical`` and ``valid_sar`` (y, x), with band names as coordinates and the
+        georeference where CF tools, rioxarray and odc-geo look for it.
+    """
+    names = ("inside", "optical", "sar", "valid_optical", "valid_sar")
+    data = {name: getattr(chip, name) for name in names if getattr(chip, name) is not None}
+    dataset = labelled(chip.grid, data, chip.bands, chip.polarisations)
+    if chip.sar is not None:
+        dataset["sar"].attrs["long_name"] = str(chip.radiometry.quantity)
+    return dataset
 
 
 def series_dataset(series: ChipSeries) -> xarray.Dataset:

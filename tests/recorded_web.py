@@ -96,7 +96,8 @@ class RecordedWeb:
         )
         (following,) = (link for link in page["links"] if link["rel"] == "next")
         if query.get("collections") == following["body"]["collections"]:
-            return page if set(query) <= {"collections", "limit"} else {**page, "features": []}
+            first = set(query) <= {"collections", "limit"}
+            return page if first else {**page, "features": [], "links": []}
         return self._page(name, query, page, following)
 
     def _page(self, name: str, query: dict[str, Any], page: Any, following: Any) -> Any:

@@ -37,6 +37,8 @@ class StacServer:
     stall: float = 0.0
     """Seconds before a landing page; over when the server ends."""
     closing: threading.Event = field(default_factory=threading.Event)
+    empty: int = 0
+    """Pages without an item before each further page."""
     retry_after: str = ""
     """Header of a fault's answer."""
     searches: list[dict[str, Any]] = field(default_factory=list)
@@ -144,12 +146,13 @@ def _handler(state: StacServer) -> type[BaseHTTPRequestHandler]:
             if status != 200:
                 return self._json({"code": "Fault", "description": "<b>on demand</b>"}, status)
             found = [*state.found(query), *state.hostile]
-            start = int(query.get("token", 0))
-            end = start + min(state.page, int(query.get("limit", 10)))
+            start, _, empty = str(query.get("token", "0 0")).partition(" ")
+            start, empty = int(start), int(empty)
+            end = start if empty else start + min(state.page, int(query.get("limit", 10)))
             links = []
             if end < len(found):
                 href = f"{state.next_url or state.url}/search"
-                body = {**query, "token": end}
+                body = {**query, "token": f"{end} {empty - 1 if empty else state.empty}"}
                 links.append({"rel": "next", "href": href, "method": "POST", "body": body})
             page = {"type": "FeatureCollection", "features": found[start:end], "links": links}
             return self._json(page)

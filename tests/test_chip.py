@@ -249,6 +249,25 @@ def test_series_are_held_or_planned() -> None:
             ChipSeries(**wrong)
 
 
+def test_a_part_of_a_series_is_a_series_and_loads_nothing() -> None:
+    chip, other = make_chip(), make_chip()
+    part = ChipSeries(chips=(chip, other))[1:]
+    assert isinstance(part, ChipSeries) and list(part) == [other]
+    plans = tuple(
+        LoadPlan(pair=chip.pair, aoi=chip.aoi, grid=UTM, bands=("red",), polarisations=(),
+                 reads=1, bytes=size)
+        for size in (1, 2, 4)
+    )  # fmt: skip
+    asked: list[LoadPlan] = []
+    lazy = ChipSeries(plans=plans, load=lambda plan: (asked.append(plan), chip)[1])
+    assert lazy[::2].bytes == 5 and not asked
+    assert lazy[1:][0] is chip and asked == [plans[1]]
+    with pytest.raises(LoadError, match="0 plans"):
+        lazy[3:]
+    with pytest.raises(IndexError):
+        lazy[3]
+
+
 def test_radiometry_is_plain_data() -> None:
     data = Radiometry(level="TOA", noise_floor_db={"vv": -50.0}).to_dict()
     assert data["level"] == "TOA" and data["noise_floor_db"] == {"vv": -50.0}

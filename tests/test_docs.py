@@ -117,6 +117,11 @@ def test_an_x_band_product_of_which_nothing_is_known_is_refused(tmp_path):
         load_chip(pair, AOI_PORT)
 
 
+def test_the_worked_example_is_ten_lines():
+    (call,) = re.findall(r"^add_sensor\(\n.*?^\)", PAGE.read_text(), re.DOTALL | re.MULTILINE)[:1]
+    assert "capella-geo" in call and len(call.splitlines()) == 10
+
+
 def test_the_optical_example_is_recognised_by_its_collection(page):
     item = {
         "id": "o",

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from earthmind_lab import export, render
+from earthmind_lab import export, figures
 from earthmind_lab.conversation import Conversation
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.export import ANSWER_FILES, CHIP_FILES, check_folder, save_answer, save_chip
@@ -48,7 +48,7 @@ def test_a_folder_that_comes_in_the_way_later_changes_nothing(tmp_path, monkeypa
     def late(*args, **kwargs):
         (tmp_path / "record.json").mkdir()
 
-    monkeypatch.setattr(render, "save_figure", late)
+    monkeypatch.setattr(figures, "save_figure", late)
     with pytest.raises(EarthMindError, match="is a folder"):
         saved(CHIP, tmp_path)
     assert contents(tmp_path) == {"answer.geojson": b"old", "record.json": None}
@@ -96,7 +96,7 @@ def test_a_folder_without_the_right_to_write(tmp_path, monkeypatch):
 def test_files_carry_their_licence(tmp_path, monkeypatch):
     below = []
     monkeypatch.setattr(
-        render, "save_figure", lambda *_, attribution, **__: below.append(attribution)
+        figures, "save_figure", lambda *_, attribution, **__: below.append(attribution)
     )
     facts = {**CHIP.provenance, "licences": ["CC-BY-4.0", "CC-BY-SA-4.0"]}
     save_chip(replace(CHIP, provenance=facts), tmp_path / "chip")

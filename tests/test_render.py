@@ -20,13 +20,12 @@ from earthmind_lab.bands import WAVELENGTHS, Band
 from earthmind_lab.chip import Chip, Radiometry
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import View
+from earthmind_lab.figures import draw_masks, save_figure
 from earthmind_lab.render import (
     COMPOSITES,
-    draw_masks,
     fillable,
     picture_view,
     render,
-    save_figure,
 )
 from earthmind_lab.scene import Scene, ScenePair
 from earthmind_lab.sensors import Sensor

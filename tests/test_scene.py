@@ -96,6 +96,18 @@ def test_a_series_is_ordered_by_time():
         SceneSeries(pairs=(late, early))
 
 
+def test_a_series_of_pairs_is_cut_like_a_list():
+    pairs = tuple(pair(scene(when=NOON + timedelta(days=day))) for day in range(3))
+    series = SceneSeries(pairs=pairs)
+    assert (len(series), series[-1], tuple(series)) == (3, pairs[2], pairs)
+    assert isinstance(series[1:], SceneSeries) and series[1:].pairs == pairs[1:]
+    assert len(series[:0]) == 0
+    with pytest.raises(IndexError):
+        series[3]
+    with pytest.raises(SearchError, match="ordered"):
+        series[::-1]
+
+
 @pytest.mark.parametrize(
     ("gap", "words"),
     [(None, "unknown"), (timedelta(hours=-7.5), "-7.5 h"),

@@ -111,6 +111,22 @@ def test_a_sensor_is_added_and_replaced_by_its_key(table):
         table["camera"] = CAMERA
 
 
+def test_a_sensor_in_short(table):
+    """Names and GSD give the usual bands; what isn't said follows from key and bands."""
+    radar = add_sensor(key="x-band", bands={"hh": 0.5}, names=("x*",))
+    assert (radar.title, radar.modality, radar.gsd) == ("x-band", "sar", 0.5)
+    assert "gamma0hh" in radar.bands[0].aliases
+    eye = add_sensor(key="eye", bands={"red": 3, "hh": 3, "odd": 4}, names=("eye",), title="An eye")
+    assert (eye.title, eye.modality, table["eye"]) == ("An eye", "optical", eye)
+    assert [band.wavelength_nm for band in eye.bands] == [665.0, None, None]
+    other = add_sensor(eye, key="eye-2", nodata=0)
+    assert (other.bands, other.nodata, table["eye"].nodata) == (eye.bands, 0, None)
+    with pytest.raises(TypeError, match="quantitty"):
+        add_sensor(key="y-band", bands={"hh": 1}, names=("y*",), quantitty="sigma0")
+    with pytest.raises(SearchError, match="bands none"):
+        add_sensor(key="y-band", bands={}, names=("y*",))
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

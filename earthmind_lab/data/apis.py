@@ -36,6 +36,9 @@ PAGE = 100
 """Items per page; some APIs refuse more."""
 MAX_ITEMS = 5000
 """A search that finds more is cut, and says so."""
+EMPTY_PAGES = 10
+"""Pages without an item in a row; an API that filters its pages late has some, a broken one never
+ends."""
 NEAR_DAYS = 90
 """How far outside the dates an empty search looks for the nearest miss."""
 
@@ -227,6 +230,7 @@ class ApiCatalog:
 
 def _io(web: Web, reader: Reader) -> Any:
     """pystac-client's reader of addresses, through our client."""
+    from pystac import Link
     from pystac_client.stac_api_io import StacApiIO
 
     class Pages(StacApiIO):
@@ -251,6 +255,25 @@ def _io(web: Web, reader: Reader) -> Any:
                 query = f"{'&' if '?' in href else '?'}{urlencode(plain)}" if plain else ""
                 answer = web.get(href + query, budget=reader.budget, headers=headers)
             return answer.body.decode("utf-8", errors="replace")
+
+        def get_pages(
+            self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
+        ) -> Iterator[dict[str, Any]]:
+            """Every page; pystac-client's own ends at one without items, whatever comes next."""
+            empty = 0
+            page = self.read_json(url, method=method, parameters=parameters)
+            while True:
+                if page.get("features") or page.get("collections"):
+                    empty = 0
+                    yield page
+                else:
+                    empty += 1
+                links = [link for link in page.get("links", ()) if link["rel"] == "next"]
+                if not links:
+                    return
+                if empty > EMPTY_PAGES:
+                    raise WebError("failed", f"{empty} pages in a row are empty and name a next")
+                page = self.read_json(Link.from_dict(links[0]), parameters=parameters)
 
         def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
             """Python's own reader: stricter ones lose a whole page over one NaN of one item."""

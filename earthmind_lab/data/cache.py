@@ -33,7 +33,6 @@ import numpy as np
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, LoadPlan
 from earthmind_lab.data.budget import Check, WebError, unlimited
-from earthmind_lab.data.cache_key import grid_data, grid_of
 from earthmind_lab.data.chip_files import (
     Folder,
     Writer,
@@ -44,6 +43,7 @@ from earthmind_lab.data.chip_files import (
     write_sealed,
 )
 from earthmind_lab.errors import AssetUnavailable
+from earthmind_lab.grid import grid_data, grid_of
 from earthmind_lab.scene import ScenePair
 from earthmind_lab.settings import Settings
 
@@ -170,7 +170,7 @@ class ChipCache:
             (self.folder / PLANS).mkdir(exist_ok=True)
             (draft / key).replace(self.folder / PLANS / key)
 
-        self._drafted(write)
+        self._drafted(write, logging.DEBUG)  # the chip that follows says it, once a load
 
     def entries(self) -> list[Entry]:
         """Every kept chip, the longest unused first."""
@@ -228,14 +228,14 @@ class ChipCache:
         except OSError:  # nothing was kept yet, or nothing can be
             return []
 
-    def _drafted(self, fill: Callable[[Path], None]) -> None:
+    def _drafted(self, fill: Callable[[Path], None], level: int = logging.WARNING) -> None:
         """Call with a new folder, which is gone afterwards; a failure is a line in the log."""
         draft = self.folder / f"{DRAFT}{os.getpid()}-{uuid.uuid4().hex}-{socket.gethostname()}"
         try:
             draft.mkdir(parents=True)
             fill(draft)
         except (OSError, TypeError, ValueError, WebError) as error:
-            logger.warning("Nothing is kept in %s: %s", self.folder, error)
+            logger.log(level, "Nothing is kept in %s: %s", self.folder, error)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 

@@ -26,6 +26,7 @@ from earthmind_lab.data.assets import assets_of
 from earthmind_lab.data.grd_tables import Kind, find_table
 from earthmind_lab.data.items import local_path
 from earthmind_lab.errors import AssetUnavailable, EarthMindError
+from earthmind_lab.grid import grid_data
 from earthmind_lab.scene import Scene, ScenePair
 from earthmind_lab.sensors import SENSORS
 
@@ -59,22 +60,6 @@ def plan_key(
     """
     grid = float(asked) if isinstance(asked, int | float) else asked
     return _digest({"grid": grid, "names": names, **_inputs(pair, aoi)})
-
-
-def grid_data(grid: GeoBox) -> dict[str, Any]:
-    """A grid as plain data."""
-    rows, columns = grid.shape
-    affine = [float(value) for value in tuple(grid.affine)[:6]]
-    return {"crs": str(grid.crs), "affine": affine, "shape": [int(rows), int(columns)]}
-
-
-def grid_of(data: Mapping[str, Any]) -> GeoBox:
-    """The grid that `grid_data` wrote."""
-    from affine import Affine
-    from odc.geo.geobox import GeoBox
-
-    rows, columns = (int(side) for side in data["shape"])
-    return GeoBox((rows, columns), Affine(*map(float, data["affine"])), str(data["crs"]))
 
 
 def as_plain(value: Any) -> Any:

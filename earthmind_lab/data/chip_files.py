@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, Radiometry
-from earthmind_lab.data.cache_key import as_plain, grid_data, grid_of
+from earthmind_lab.data.cache_key import as_plain
 from earthmind_lab.data.pair_data import pair_data, pair_of
 from earthmind_lab.errors import AssetUnavailable, EarthMindError
+from earthmind_lab.grid import grid_data, grid_of
 from earthmind_lab.record import unsigned_deep
 from earthmind_lab.scene import ScenePair
 

@@ -1,8 +1,8 @@
 """Arrays of xarray as GeoTIFFs, so that they are read by the rules that files are read by.
 
 A file is named after a checksum of what it holds and lies in the folder of the settings: the same
-array is written once, and a record of it can be replayed. Of a lazy array only the cut that an
-AOI needs is computed.
+array is written once, and a record of it can be replayed while it is kept (`kept_arrays`). Of a
+lazy array only the cut that an AOI needs is computed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.bands import MASKS
+from earthmind_lab.data.kept_arrays import DRAFT, KeptArrays, use_array
 from earthmind_lab.data.own_header import outline, outside
 from earthmind_lab.data.plan import MAX_SIDE_PX
 from earthmind_lab.data.recognise import band_name
 from earthmind_lab.errors import GridMismatch, LoadError
 from earthmind_lab.grid import gsd_of, placeless, snap_to
-from earthmind_lab.settings import Settings
 
 if TYPE_CHECKING:
     import xarray
@@ -83,9 +83,13 @@ def store_array(
     head = f"{pixels.dtype}{pixels.shape}|{cut.crs}|{tuple(cut.affine)[:6]}|{about}|"
     digest = hashlib.sha256(head.encode())
     digest.update(np.ascontiguousarray(pixels).tobytes())
-    path = Settings.from_env().home / "arrays" / f"{modality}_array_{digest.hexdigest()[:32]}.tif"
-    if not path.is_file():
+    kept = KeptArrays.from_settings()
+    path = kept.path(modality, digest.hexdigest())
+    if path.is_file():
+        use_array(path)
+    else:
         _write(path, pixels, cut, about)
+        kept.sweep()
     return StoredArray(path=path, sha256=digest.hexdigest(), time=_time(value))
 
 
@@ -252,7 +256,7 @@ def _write(
             found=", ".join(map(str, sorted(fills))),
             change="one _FillValue for all of them, or NaN",
         )
-    draft = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    draft = path.with_name(f"{path.name}.{uuid4().hex}{DRAFT}")
     count, height, width = pixels.shape
     options = {"driver": "GTiff", "compress": "deflate", "tiled": True, "BIGTIFF": "IF_SAFER"}
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.items import scenes_of
+from earthmind_lab.data.kept_arrays import use_array
 from earthmind_lab.data.own_arrays import is_array, store_array
 from earthmind_lab.data.own_bands import GivenBand, NamedBands, name_bands, parse_bands
 from earthmind_lab.data.own_header import absolute, read_header
@@ -73,6 +74,8 @@ def own_scene(
     """
     array = store_array(source, modality, aoi, gsd) if is_array(source) else None
     place = _absolute(array.path if array else source)
+    for path in place.values() if isinstance(place, Mapping) else [place]:
+        use_array(path)
     if isinstance(place, Mapping):
         files = tuple(_one_band(name, path, modality, reader) for name, path in place.items())
     else:

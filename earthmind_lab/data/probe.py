@@ -1,6 +1,6 @@
 """Does a known catalog answer, does it still hold its collections, are its keys set?
 
-probe(known)   # "key: sentinel-2-l2a, sentinel-1-grd; CDSE_S3_ACCESS_KEY … set"
+probe(known)   # "key: sentinel-2-l2a, sentinel-1-grd; CDSE_S3_ACCESS_KEY … set, not tried"
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ def probe(known: Known, env: Mapping[str, str] | None = None, seconds: float = S
         seconds: Time for all answers together.
 
     Returns:
-        What its pixels cost, its collections, and its keys.
+        What its pixels cost, its collections, and which of its keys are set: none need be, for
+        whoever reads pixels elsewhere.
 
     Raises:
-        AccessDenied: A key of its pixels is not set; the message names it.
+        AccessDenied: Only a part of what makes a key is set; the message names the rest.
         CatalogUnavailable: It doesn't answer, or a collection is gone.
     """
     web, budget = Web(Access.from_settings(known.url)), Budget(seconds)
@@ -71,10 +72,13 @@ def _holds(web: Web, url: str, budget: Budget) -> bool:
 def _keys(known: Known, env: Mapping[str, str] | None) -> str:
     env = Links().env if env is None else env
     lacking = [name for name in known.settings if not env.get(name)]
+    names = " and ".join(known.settings)
+    if lacking == [*known.settings]:
+        return f"; to read its pixels, not set: {names}" if names else ""
     if lacking:
         raise AccessDenied(
-            f"{known.access}: {known.title} can be searched, but its pixels need a key.",
+            f"{known.access}: {known.title} can be searched, but its key is incomplete.",
             found=f"{' and '.join(lacking)} not set",
             change=f"set {' and '.join(lacking)}",
         )
-    return f"; {' and '.join(known.settings)} set" if known.settings else ""
+    return f"; {names} set, not tried"

@@ -9,7 +9,7 @@ from typing import Any
 import ipyleaflet
 import ipywidgets
 
-from earthmind_lab.render import TINTS
+from earthmind_lab.figures import TINTS
 from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.legend import feature_words
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.data.apis import ApiCatalog
+from earthmind_lab.data.apis import EMPTY_PAGES, ApiCatalog
 from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.catalogs import open_catalog
 from earthmind_lab.data.known import KNOWN
@@ -59,6 +59,21 @@ def test_every_scene_comes_over_pages(api):
     here = [scene.id for scene in open_catalog("sample").search(SPAIN)]
     assert found == sorted(f"{one}_{number}" for one in here for number in range(5))
     assert len(api.searches) == len(found) // api.page + len(found) % api.page
+
+
+def test_an_empty_page_is_not_the_last_where_it_names_a_next(api):
+    whole = [scene.id for scene in open_catalog(api.url).search(SPAIN)]
+    api.page, api.empty = 1, EMPTY_PAGES
+    catalog = open_catalog(api.url)
+    assert [scene.id for scene in catalog.search(SPAIN)] == whole and len(whole) > 1
+    assert not catalog.problems
+
+
+def test_empty_pages_without_end_leave_a_partial_answer_that_says_so(api):
+    api.page, api.empty = 1, EMPTY_PAGES + 1
+    catalog = open_catalog(api.url)
+    assert len(catalog.search(SPAIN)) == 1
+    assert f"Only the first 1 items could be read: {EMPTY_PAGES + 1} pages" in catalog.problems[0]
 
 
 def test_what_is_no_item_costs_nothing_else(api):

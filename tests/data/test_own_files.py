@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.conversation import ask
 from earthmind_lab.data import own_files
 from earthmind_lab.data.catalogs import open_catalog
+from earthmind_lab.data.kept_arrays import DRAFT, IN_USE_S, KeptArrays
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.own_files import open_chip
 from earthmind_lab.data.provenance import sha256
@@ -878,6 +881,70 @@ def test_a_home_that_cannot_be_written(monkeypatch):
     monkeypatch.setenv("EARTHMIND_HOME", "/dev/null/home")
     with pytest.raises(LoadError, match="EARTHMIND_HOME"):
         open_chip(optical=scene_array(), **SCALE)
+
+
+@pytest.fixture
+def arrays(tmp_path, monkeypatch):
+    """A home of its own that has room for one array and a half, and the one that is kept."""
+    monkeypatch.setenv("EARTHMIND_HOME", str(tmp_path / "home"))
+    open_chip(optical=scene_array(), **SCALE)
+    ((first, size, _),) = KeptArrays.from_settings().entries()
+    monkeypatch.setenv("EARTHMIND_CACHE_BYTES", str(size * 3 // 2))
+    return first
+
+
+def other_array(seed):
+    values = np.random.default_rng(seed).integers(500, 3000, (2, SIDE, SIDE), np.uint16)
+    return scene_array(values=values)
+
+
+def age(path, seconds):
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_the_longest_unused_array_goes(arrays, monkeypatch):
+    kept = KeptArrays.from_settings()
+    age(arrays, IN_USE_S + 1)
+    open_chip(optical=other_array(1), **SCALE)
+    ((second, _, _),) = kept.entries()
+    assert second != arrays
+    monkeypatch.setenv("EARTHMIND_CACHE_BYTES", str(kept.limit * 5 // 3))  # two and a half
+    open_chip(optical=other_array(2), **SCALE)
+    (third,) = (path for path, _, _ in kept.entries() if path != second)
+    age(second, IN_USE_S + 200)
+    age(third, IN_USE_S + 100)
+    open_chip(optical=str(second), **SCALE)  # as a replay does: it is used
+    open_chip(optical=other_array(3), **SCALE)
+    left = {path for path, _, _ in kept.entries()}
+    assert len(left) == 2 and second in left and third not in left
+
+
+def test_an_array_in_use_stays_whatever_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setenv("EARTHMIND_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EARTHMIND_CACHE_BYTES", "0")
+    for seed in (1, 2):
+        open_chip(optical=other_array(seed), **SCALE)
+    kept = KeptArrays.from_settings()
+    assert len(kept.entries()) == 2
+    draft = kept.folder / f"optical_array.tif.0{DRAFT}"
+    draft.write_bytes(b"half")
+    (kept.folder / "notes.txt").write_text("of somebody else")
+    replace(kept, clock=lambda: time.time() + IN_USE_S - 60).sweep()
+    assert len(kept.entries()) == 2 and draft.exists()
+    replace(kept, clock=lambda: time.time() + IN_USE_S + 60).sweep()
+    assert [path.name for path in kept.folder.iterdir()] == ["notes.txt"]
+
+
+def test_an_array_that_is_gone_is_named_so(arrays):
+    record = ask(open_chip(optical=scene_array(), **SCALE), "Describe.", engine=engine()).record
+    assert replay(record, engine=engine()).same
+    assert KeptArrays.from_settings().clear() == 1
+    with pytest.raises(AssetUnavailable, match=r"no longer kept.*open_chip with the array itself"):
+        open_chip(optical=arrays, **SCALE)
+    again = replay(record, engine=engine())
+    assert again.answer is None and "no longer kept" in again.differences[0]
+    open_chip(optical=scene_array(), **SCALE)
+    assert replay(record, engine=engine()).same
 
 
 # --- provenance and replay -----------------------------------------------------------------------

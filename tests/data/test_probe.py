@@ -8,6 +8,7 @@ import pytest
 
 from earthmind_lab import checks
 from earthmind_lab.data import known
+from earthmind_lab.data.budget import WebError
 from earthmind_lab.data.known import Known
 from earthmind_lab.data.probe import probe
 from earthmind_lab.errors import AccessDenied, CatalogUnavailable
@@ -38,7 +39,12 @@ def test_an_open_catalog_that_answers(catalog):
 
 def test_a_key_is_looked_for(catalog):
     env = {"OUR_KEY": "k", "OUR_SECRET": "s"}
-    assert probe(keyed(catalog), env).endswith("; OUR_KEY and OUR_SECRET set")
+    assert probe(keyed(catalog), env).endswith("; OUR_KEY and OUR_SECRET set, not tried")
+    found = probe(keyed(catalog), {"OUR_SECRET": ""})
+    assert found.endswith("; to read its pixels, not set: OUR_KEY and OUR_SECRET")
+
+
+def test_half_a_key_is_a_mistake(catalog):
     with pytest.raises(AccessDenied, match="key: Ours can be searched") as caught:
         probe(keyed(catalog), {"OUR_KEY": "k", "OUR_SECRET": ""})
     assert caught.value.change == "set OUR_SECRET"
@@ -64,10 +70,25 @@ def test_a_catalog_that_does_not_answer():
 
 
 def test_doctor_has_a_row_for_each_with_its_remedy(catalog, monkeypatch):
+    """A key that isn't set is no failure: most people use one catalog."""
     lacking = replace(keyed(catalog), name="keyed")
-    monkeypatch.setattr(known, "KNOWN", (catalog, lacking))
-    monkeypatch.delenv("OUR_KEY", raising=False)
-    good, bad = checks._catalogs()
+    halved = replace(lacking, name="halved", settings=("OUR_KEY", "OUR_OTHER"))
+    monkeypatch.setattr(known, "KNOWN", (catalog, lacking, halved))
+    for name in ("OUR_KEY", "OUR_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OUR_OTHER", "k")
+    good, unset, bad = checks._catalogs()
     assert (good.name, good.ok, good.remedy) == ("ours", True, None)
-    assert (bad.name, bad.ok, bad.remedy) == ("keyed", False, "set OUR_KEY and OUR_SECRET")
+    assert (unset.name, unset.ok, unset.remedy) == ("keyed", True, None)
+    assert "not set: OUR_KEY and OUR_SECRET" in unset.detail
+    assert (bad.name, bad.ok, bad.remedy) == ("halved", False, "set OUR_KEY")
     assert bad.detail.startswith("key: ")
+
+
+def test_a_catalog_that_refuses_is_a_failure(api, catalog, monkeypatch):
+    def refuse(*_args, **_more):
+        raise WebError("denied", "status 401")
+
+    monkeypatch.setattr("earthmind_lab.data.web.Web.get", refuse)
+    with pytest.raises(CatalogUnavailable, match="status 401"):
+        probe(catalog)
