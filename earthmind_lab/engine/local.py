@@ -1,20 +1,23 @@
 """EarthMind on this machine: the `Backend` over the model, with what it saw kept in memory.
 
 Three things are kept per engine, under one byte limit: visual tokens per view, SAM 2 features per
-view, and the keys and values of what the language model has read. Two rules make an answer from
-the cache the same as one without it:
+view, and the keys and values of what the language model has read. Answers under way share the
+passes of the language model (`slots`). Three rules make an answer the same whatever is kept and
+whoever else is asking:
 
 - every view is encoded alone, never in a batch with its neighbours;
-- a prompt is always read in two parts, the pictures and then the rest, so that a first question
-  that finds its pictures in the cache computes exactly what it would have computed anyway. Only a
-  follow-up (a prompt with history) may go on from wherever an earlier ask has ended.
+- a prompt is always read in two parts, the pictures (alone) and then the rest, so that a first
+  question that finds its pictures in the cache computes exactly what it would have computed
+  anyway. Only a follow-up (a prompt with history) may go on from wherever an earlier ask has ended;
+- before masks are drawn, all that follows the pictures is read once more, alone and in one pass:
+  what was read together with others differs in the last bits, which can move a mask's edge.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,32 +26,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache
+from torch.nn.utils.rnn import pad_sequence
 
-from earthmind_lab.engine.base import Capabilities, Step, seen_gsd
+from earthmind_lab.engine.base import Capabilities, Kept, Step, seen_gsd
 from earthmind_lab.engine.cache import ByteCache
+from earthmind_lab.engine.composing import Composed, LocalEncoded, compose
+from earthmind_lab.engine.drawing import Drawer, Drawing
+from earthmind_lab.engine.slots import Layers, Row, Slots
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
-from earthmind_lab.model.arrangement import FUSED
-from earthmind_lab.model.fusion import weighted
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
-from earthmind_lab.model.processing import EarthMindProcessor, PromptLayout
-from earthmind_lab.model.segmentation import SamFeatures
-from earthmind_lab.model.tracking import track
+from earthmind_lab.model.processing import EarthMindProcessor
 
 CACHE_BYTES = {"cuda": 2 << 30, "cpu": 1 << 30}
 """Default limit of all that an engine keeps, per kind of device."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LocalEncoded:
-    """Visual tokens of some views."""
-
-    tokens: dict[str, Tensor]
-    """View hash -> (tiles, T, D)."""
-    views_encoded: int
-    single: bool
-    """Whether each view was read as one square whatever its shape."""
+UNKNOWN = int(np.iinfo(np.int64).min)
+"""What a position is made from that no other ask can share."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -57,22 +50,28 @@ class LocalState:
 
     prompt: Prompt
     options: Options
-    cache: DynamicCache
+    row: Row | None
+    """What the language model has read of it; None once released."""
     content: NDArray[np.int64]
-    """What each position of `cache` was computed from: a token id, or a negative number that
-    stands for one visual token of one view."""
-    logits: Tensor
-    """(vocabulary,) float32, of the next token."""
+    """(L,) of the prompt; see `Composed.content`."""
+    start: int
+    """Positions of the prompt before it belong to the pictures and are read."""
+    text: Tensor
+    """(L - start, D) embeddings of the rest."""
     generator: torch.Generator
     tokens_prefilled: int
     sensor_weights: NDArray[np.float32] | None = None
     sam_encodes: int = 0
-    fed: list[int] = field(default_factory=list)
-    """Written tokens that the model has read back."""
-    pending: int | None = None
-    """The last written token, not read back yet."""
-    marks: list[Tensor] = field(default_factory=list)
-    """(D,) last hidden state at each [SEG] that was read back."""
+    said: list[int | Tensor] = field(default_factory=list)
+    """What follows the prompt, read or not: written tokens, and embeddings (D,) from `extend`."""
+    logits: Tensor | None = None
+    """(vocabulary,) float32, of the next token, once everything is read."""
+
+    @property
+    def unread(self) -> int:
+        """Positions that the language model has still to read."""
+        assert self.row is not None, "released"
+        return len(self.content) + len(self.said) - self.row.length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,11 +79,11 @@ class _Read:
     """Keys and values of something the language model has read."""
 
     content: NDArray[np.int64]
-    layers: tuple[tuple[Tensor, Tensor], ...]
+    layers: Layers
 
     @property
     def nbytes(self) -> int:
-        return sum(_nbytes(tensor) for layer in self.layers for tensor in layer)
+        return sum(layer.nbytes for layer in self.layers)
 
 
 class LocalBackend:
@@ -108,9 +107,11 @@ class LocalBackend:
         self.model, self.processor, self._capabilities = model, processor, capabilities
         self._device, self._dtype = model.device, model.dtype
         kind = self._device.type
+        self._slots = Slots(model.language)
         self.cache = ByteCache(
             CACHE_BYTES.get(kind, CACHE_BYTES["cpu"]) if cache_bytes is None else cache_bytes
         )
+        self._drawer = Drawer(model, processor, self.cache)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -150,97 +151,104 @@ class LocalBackend:
                     fresh += 1
                     pixels = self._tensor(self.processor.pixel_values(view, single=single))
                     kept = self.model.encode_views(pixels)  # (tiles, T, D)
-                    self.cache.put("tokens", (key, single), kept, nbytes=_nbytes(kept))
+                    self.cache.put("tokens", (key, single), kept, nbytes=kept.nbytes)
                 tokens[key] = kept
         return LocalEncoded(tokens=tokens, views_encoded=fresh, single=single)
 
     @torch.inference_mode()
     def prefill(self, prompt: Prompt, options: Options, encoded: LocalEncoded) -> LocalState:
-        """Read the prompt, going on from what was read before."""
+        """Begin an answer: read its pictures, or find them read; the text waits for `step`.
+
+        Raises:
+            PromptError: The prompt can't be put to this model.
+            OutOfDeviceMemory: There is no room, perhaps only beside the answers under way.
+        """
         self._check(prompt)
-        counts = [
-            self.processor.tile_count(view.shape, single=encoded.single) for view in prompt.views
-        ]
-        layout = self.processor.layout(prompt, counts, options)
         with self._device_memory():
-            ids = torch.from_numpy(layout.input_ids).to(self._device)  # (1, L)
-            tokens, weights = self._block_tokens(prompt, options, layout, encoded, ids)
-            embeds = self.model.embed(ids, layout.slots(tokens))  # (1, L, D)
-            content = self._content(prompt, layout, encoded, options)
-            limit = len(content) - 1 if prompt.history else layout.question_start
-            cache, start = self._resume(content, limit)
-            cuts = sorted({start, max(start, layout.question_start), len(content)})
-            for first, last in itertools.pairwise(cuts):
-                output = self.model(
-                    inputs_embeds=embeds[:, first:last],
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
+            composed = compose(self.model, self.processor, prompt, options, encoded)
+            row, known = self._begin(prompt, options, composed)
         return LocalState(
             prompt=prompt,
             options=options,
-            cache=cache,
-            content=content,
-            logits=output.logits[0, -1].float(),
+            row=row,
+            content=composed.content,
+            start=composed.start,
+            text=composed.embeds[0, composed.start :],
             generator=torch.Generator().manual_seed(options.seed),
-            tokens_prefilled=len(content) - start,
-            sensor_weights=weights,
+            tokens_prefilled=len(composed.content) - known,
+            sensor_weights=composed.sensor_weights,
         )
 
     @torch.inference_mode()
     def step(self, states: Sequence[LocalState]) -> list[Step]:
         """One more token of each answer, greedy or drawn with the ask's own seed."""
-        return [self._step(state) for state in states]
+        if not states:
+            return []
+        with self._device_memory():
+            for group in _alike(states):
+                self._read(group)
+            logits = torch.stack([_logits(state) for state in states])  # (B, V)
+            ids, generators = _chosen(states, logits)
+            logprobs = torch.log_softmax(logits, dim=-1)
+            picked = logprobs.gather(1, torch.tensor(ids, device=logits.device)[:, None])
+            values = picked[:, 0].tolist()
+        for state, token, generator in zip(states, ids, generators, strict=True):
+            state.said.append(token)
+            state.generator, state.logits = generator, None
+        return [Step(token_id=i, logprob=p) for i, p in zip(ids, values, strict=True)]
 
-    @torch.inference_mode()
     def extend(self, state: LocalState, embeddings: Tensor) -> None:
-        """Let the model read embeddings (1, T, D) after what it has written."""
-        self._feed_pending(state)
-        self._feed(state, embeddings)
-        # Their origin is unknown here, so nothing read from now on can serve another ask.
-        unknown = np.full(embeddings.shape[1], np.iinfo(np.int64).min)
-        state.content = np.concatenate([state.content, state.fed, unknown])
-        state.fed = []
+        """Let the model read embeddings (1, T, D) after what it has written, at the next step."""
+        state.said += list(embeddings[0])
+        state.logits = None
 
     @torch.inference_mode()
-    def segment(self, state: LocalState) -> tuple[Found, ...]:
-        """Masks of every [SEG] written, all in one call of the mask decoder per frame.
+    def segment(self, states: Sequence[LocalState]) -> list[tuple[Found, ...]]:
+        """Of each answer the masks of every [SEG] written.
 
         An object of a series of frames is found on each; its frames follow each other.
 
         The state of a mark is the one at which the model reads it. A mark that is the very last
-        token (the answer was cut off there) is read once more here so that it has its mask; the
-        published code drops it.
+        token (the answer was cut off there) is read here so that it has its mask; the published
+        code drops it.
         """
-        if state.pending == self.processor.seg_token_id:
-            self._feed_pending(state)
-        if not state.marks or not state.prompt.views:
-            return ()
-        frames = self.processor.arrange(state.prompt, state.options).mask_views
+        found: list[tuple[Found, ...]] = [()] * len(states)
         with self._device_memory():
-            drawn = [self._drawn(*frame) for frame in self._masks(state, frames)]
-        return tuple(found for of_one_mark in zip(*drawn, strict=True) for found in of_one_mark)
+            drawings = {}
+            for number, state in enumerate(states):
+                if state.prompt.views and self.processor.seg_token_id in _ids(state):
+                    drawings[number] = self._drawing(state)
+            self._drawer.draw(list(drawings.values()))
+            for number, drawing in drawings.items():
+                found[number] = self._drawer.found(drawing)
+        for number, drawing in drawings.items():
+            states[number].sam_encodes += drawing.sam_encodes
+        return found
 
+    @torch.inference_mode()
     def release(self, state: LocalState) -> None:
-        """Keep what was read for the next question on these views."""
-        content = np.concatenate([state.content, np.array(state.fed, np.int64)])
-        kept: list[Any] = state.cache.layers  # Qwen2 has plain attention layers only
-        layers = tuple((layer.keys, layer.values) for layer in kept)
-        lengths = {tensor.shape[2] for layer in layers for tensor in layer}
-        if not state.prompt.views or lengths != {len(content)}:
-            return  # the second: an ask that broke off in the middle of a pass
-        for key, older in self.cache.items("read"):
-            if _common(older.content, content) == len(older.content):
-                self.cache.drop("read", key)
-        read = _Read(content=content, layers=layers)
-        key = hashlib.sha256(content.tobytes()).hexdigest()
-        self.cache.put("read", key, read, nbytes=read.nbytes)
+        """Keep what was read for the next question on these views, and free its row."""
+        if (row := state.row) is None:
+            return
+        state.row = None
+        content = np.concatenate([state.content, _ids(state)])[: row.length]
+        try:
+            if state.prompt.views:
+                self._keep(row, content)
+        except RuntimeError as error:  # no room to keep it: nobody has to hear of that
+            if not _is_memory(error):
+                raise
+        finally:
+            self._slots.close(row)
+
+    def kept(self) -> Mapping[str, Kept]:
+        """What is kept on the device for further questions, by kind; may be called by any thread."""
+        return self.cache.kept()
 
     def close(self) -> None:
         """Free the device: drops the model and all that was kept."""
         self.cache.clear()
-        del self.model
+        del self.model, self._slots, self._drawer
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -268,162 +276,115 @@ class LocalBackend:
 
     # --- reading ----------------------------------------------------------------------------
 
-    def _block_tokens(
-        self,
-        prompt: Prompt,
-        options: Options,
-        layout: PromptLayout,
-        encoded: LocalEncoded,
-        ids: Tensor,
-    ) -> tuple[dict[tuple[int, int], Tensor], NDArray[np.float32] | None]:
-        """(T, D) of each picture block, and the sensors' weights where they are fused."""
-        if not any(view == FUSED for view, _ in layout.blocks):
-            views = {view for view, _ in layout.blocks}
-            tokens = {view: encoded.tokens[prompt.views[view].hash] for view in views}
-            return {(view, tile): tokens[view][tile] for view, tile in layout.blocks}, None
-        sar = next(view for view in prompt.views if view.modality == "sar")
-        optical = [view for view in prompt.views if view.modality == "optical"]
-        text = self.model.embed(ids[:, layout.question_start :])[0]  # (M, D)
-        fused, w_optical, w_sar = weighted(
-            torch.cat([encoded.tokens[view.hash] for view in optical]),
-            encoded.tokens[sar.hash],
-            text,
-            composites=len(optical),
-            off=options.sensor_off,
-        )
-        both = torch.stack([w_optical, w_sar]).cpu().numpy()  # (2, tiles, T)
-        return {(FUSED, tile): fused[tile] for tile in range(len(fused))}, self._map(both, sar)
+    def _begin(self, prompt: Prompt, options: Options, composed: Composed) -> tuple[Row, int]:
+        """A row that has read the pictures, and how many positions of it were known."""
+        content, start = composed.content, composed.start
+        known, length = self._known(content, start, len(content) - 1 if prompt.history else start)
+        row = self._slots.open(len(content) + options.max_new_tokens, known, length)
+        if length >= start:
+            return row, length
+        try:
+            self._slots.read([row], composed.embeds[:, :start], [start])
+            row.length = start
+            self._keep(row, content[:start])  # at once: others may be asking about them too
+        except BaseException:
+            self._slots.close(row)
+            raise
+        return row, 0
 
-    def _map(self, weights: NDArray[np.float32], view: View) -> NDArray[np.float32]:
-        """(2, tiles, T) weights as a map (2, h, w); the thumbnail is left out."""
-        columns, rows = self.processor.grid(view.shape)
-        side = self.processor.config.grid_side
-        squares = weights[:, : columns * rows].reshape(2, rows, columns, side, side)
-        return squares.transpose(0, 1, 3, 2, 4).reshape(2, rows * side, columns * side)
-
-    def _content(
-        self, prompt: Prompt, layout: PromptLayout, encoded: LocalEncoded, options: Options
-    ) -> NDArray[np.int64]:
-        """(L,) what each position of the prompt holds; see `LocalState.content`."""
-        content: NDArray[np.int64] = layout.input_ids[0].copy()
-        if not layout.blocks:
-            return content
-        each = self.processor.config.tokens_per_tile
-        # What decides the fused tokens beside the pictures.
-        after = f"{options.sensor_off}|".encode() + content[layout.question_start :].tobytes()
-        blocks = []
-        for view, tile in layout.blocks:
-            names = prompt.views if view == FUSED else (prompt.views[view],)
-            text = "|".join(one.hash for one in names) + f"|{tile}|{encoded.single}"
-            digest = hashlib.sha256(text.encode() + (after if view == FUSED else b"")).digest()
-            start = int.from_bytes(digest[:8], "big") >> 2  # room for `each` without overflow
-            blocks.append(-1 - start - np.arange(each, dtype=np.int64))
-        slots = list(blocks)
-        if layout.region_block is not None:
-            slots += [blocks[layout.region_block][cells] for cells in layout.region_cells]
-        content[content == self.processor.image_token_id] = np.concatenate(slots)
-        return content
-
-    def _resume(self, content: NDArray[np.int64], limit: int) -> tuple[DynamicCache, int]:
-        """A cache that has read the first positions of `content`, and how many.
+    def _known(self, content: NDArray[np.int64], least: int, most: int) -> tuple[Layers, int]:
+        """What has been read of a prompt before, and how many positions of it.
 
         Args:
             content: (L,) of the whole prompt.
-            limit: Positions that may come from the cache.
+            least: With fewer it's nothing: the pictures are always read in one pass.
+            most: Positions that may be taken over.
         """
         best, length = None, 0
         for key, read in self.cache.items("read"):
-            common = min(_common(read.content, content), limit)
+            common = min(_common(read.content, content), most)
             if common > length:
                 best, length = key, common
-        cache = DynamicCache()
-        # Between the start and `limit` a first question would be cut where no uncached one is.
-        if best is None or length < limit < len(content) - 1:
-            return cache, 0
-        read = self.cache.get("read", best)
-        assert read is not None
-        for index, (keys, values) in enumerate(read.layers):
-            cache.update(keys[:, :, :length], values[:, :, :length], index)
-        return cache, length
+        if length < least:
+            best, length = None, 0
+        if least:
+            read = self.cache.get("read", best)
+        return (read.layers, length) if best is not None else ((), 0)
 
-    # --- writing ----------------------------------------------------------------------------
+    def _keep(self, row: Row, content: NDArray[np.int64]) -> None:
+        """Keep what a row has read, unless a longer reading that starts with it is kept."""
+        for key, other in self.cache.items("read"):
+            shared = _common(other.content, content)
+            if shared == len(content):
+                return
+            if shared == len(other.content):
+                self.cache.drop("read", key)
+        read = _Read(content=content, layers=self._slots.copy(row, len(content)))
+        key = hashlib.sha256(content.tobytes()).hexdigest()
+        self.cache.put("read", key, read, nbytes=read.nbytes)
 
-    def _step(self, state: LocalState) -> Step:
-        self._feed_pending(state)
-        logprobs = torch.log_softmax(state.logits, dim=-1)
-        if state.options.temperature > 0:
-            # Drawn on the CPU: the same seed gives the same draws on every device.
-            odds = torch.softmax(state.logits.cpu() / state.options.temperature, dim=-1)
-            token = int(torch.multinomial(odds, 1, generator=state.generator))
-        else:
-            token = int(state.logits.argmax())
-        state.pending = token
-        return Step(token_id=token, logprob=float(logprobs[token]))
+    def _read(self, states: Sequence[LocalState]) -> None:
+        """One pass over all that these answers have not read yet."""
+        rows, counts = [_row(state) for state in states], [state.unread for state in states]
+        hidden = self._slots.read(rows, self._ahead(states), counts)  # (B, T, D)
+        logits = self._next(hidden, counts)
+        for state, row, count, own in zip(states, rows, counts, logits, strict=True):
+            row.length += count
+            state.logits = own
 
-    def _masks(
-        self, state: LocalState, frames: Sequence[int]
-    ) -> Iterator[tuple[int, View, Tensor, Tensor]]:
-        """(index, view, logits (N, h, w), IoU (N,)) of each frame, one after the other."""
-        views = (*state.prompt.views, *state.prompt.follow)
-        prompts = self.model.text_head(torch.stack(state.marks))
-        prompted = sum(index < len(state.prompt.views) for index in frames)
-        if prompted == len(frames):  # nothing is followed, so nothing need be remembered
-            for index in frames:
-                logits, iou, _ = self.model.sam(self._sam_features(state, views[index]), prompts)
-                yield index, views[index], logits, iou
-            return
-        followed = track(
-            self.model.sam,
-            len(frames),
-            lambda number: self._sam_features(state, views[frames[number]]),
-            prompts,
-            prompted=prompted,
+    def _next(self, hidden: Tensor, counts: Sequence[int]) -> Tensor:
+        """(B, V) float32 logits after the last position that is no padding."""
+        last = torch.tensor(counts, device=hidden.device) - 1
+        ends = hidden[torch.arange(len(counts), device=hidden.device), last]  # (B, D)
+        logits: Tensor = self.model.language.lm_head(ends)
+        return logits.float()
+
+    def _ahead(self, states: Sequence[LocalState]) -> Tensor:
+        """(B, T, D) embeddings of what each has not read, padded on the right."""
+        last = [state.said[-1] for state in states if state.said and state.unread == 1]
+        if len(last) == len(states) and all(isinstance(one, int) for one in last):
+            return self.model.embed(torch.tensor(last, device=self._device)[:, None])
+        return pad_sequence(
+            [self._after(state)[-state.unread :] for state in states], batch_first=True
         )
-        for index, (logits, iou, _) in zip(frames, followed, strict=True):
-            yield index, views[index], logits, iou
 
-    def _drawn(self, index: int, view: View, logits: Tensor, iou: Tensor) -> list[Found]:
-        """The objects of one frame, in the order of their marks."""
-        masks = self.model.resize_logits(logits, view.shape).cpu().numpy()  # (N, H, W)
-        return [
-            Found(label="", score=score, mask_logits=mask.astype(np.float32), view=index)
-            for mask, score in zip(masks, iou.float().clamp(0, 1).tolist(), strict=True)
-        ]
+    def _after(self, state: LocalState) -> Tensor:
+        """(T, D) embeddings of all that follows the pictures."""
+        parts = [state.text]
+        for written, run in itertools.groupby(state.said, lambda one: isinstance(one, int)):
+            same: list[Any] = list(run)
+            ids = torch.tensor(same, device=self._device) if written else None
+            parts.append(torch.stack(same) if ids is None else self.model.embed(ids))
+        return torch.cat(parts)
 
-    def _feed_pending(self, state: LocalState) -> None:
-        """Let the model read its last token, so that what follows can be computed."""
-        if state.pending is None:
-            return
-        token = state.pending
-        ids = torch.tensor([[token]], device=self._device)
-        hidden = self._feed(state, self.model.embed(ids))
-        state.fed.append(token)
-        state.pending = None
-        if token == self.processor.seg_token_id:
-            state.marks.append(hidden)
+    # --- drawing ----------------------------------------------------------------------------
 
-    def _feed(self, state: LocalState, embeds: Tensor) -> Tensor:
-        """One pass over embeddings (1, T, D); the last hidden state (D,)."""
-        with self._device_memory():
-            output = self.model(
-                inputs_embeds=embeds,
-                past_key_values=state.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        state.logits = output.logits[0, -1].float()
-        hidden: Tensor = output.last_hidden_state[0, -1]
-        return hidden
+    def _drawing(self, state: LocalState) -> Drawing:
+        """The marks of an answer and where they are drawn.
 
-    def _sam_features(self, state: LocalState, view: View) -> SamFeatures:
-        key = view.hash
-        features: SamFeatures | None = self.cache.get("sam", key)
-        if features is None:
-            state.sam_encodes += 1
-            pixels = self._tensor(self.processor.sam_pixel_values(view))
-            features = self.model.segment_features(pixels)
-            self.cache.put("sam", key, features, nbytes=features.nbytes)
-        return features
+        All that follows the pictures is read again, alone and in one pass: a mask is the same
+        whoever else was asking.
+        """
+        row, embeds = _row(state), self._after(state)
+        before, row.length = row.length, state.start
+        try:
+            hidden = self._slots.read([row], embeds[None], [len(embeds)])  # (1, T, D)
+            logits = self._next(hidden, [len(embeds)])[0]
+        except BaseException:
+            row.length = before
+            raise
+        row.length += len(embeds)
+        state.logits = logits
+        marks = np.flatnonzero(_ids(state) == self.processor.seg_token_id) + len(state.text)
+        every = (*state.prompt.views, *state.prompt.follow)
+        frames = self.processor.arrange(state.prompt, state.options).mask_views
+        return Drawing(
+            marks=hidden[0, torch.from_numpy(marks).to(hidden.device)],
+            frames={index: every[index] for index in frames},
+            prompted=sum(index < len(state.prompt.views) for index in frames),
+        )
+
+    # --- the device -------------------------------------------------------------------------
 
     def _tensor(self, array: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(array).to(self._device, self._dtype)
@@ -451,12 +412,48 @@ def _is_memory(error: Any) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def _row(state: LocalState) -> Row:
+    assert state.row is not None, "released"
+    return state.row
+
+
+def _logits(state: LocalState) -> Tensor:
+    assert state.logits is not None, "read"
+    return state.logits
+
+
+def _ids(state: LocalState) -> NDArray[np.int64]:
+    """What each position after the prompt is made from."""
+    return np.array([one if isinstance(one, int) else UNKNOWN for one in state.said], np.int64)
+
+
+def _alike(states: Sequence[LocalState]) -> Iterator[list[LocalState]]:
+    """Those with something to read, in groups that are at most half padding, in row order."""
+    behind = [state for state in states if state.unread]
+    lengths = {state.unread.bit_length() for state in behind}
+    for bits in sorted(lengths, reverse=True):
+        group = [state for state in behind if state.unread.bit_length() == bits]
+        yield sorted(group, key=lambda state: _row(state).place)
+
+
+def _chosen(
+    states: Sequence[LocalState], logits: Tensor
+) -> tuple[list[int], list[torch.Generator]]:
+    """The next token of each answer, and its generator after that."""
+    ids: list[int] = logits.argmax(dim=-1).tolist()
+    generators = [state.generator for state in states]
+    for number, state in enumerate(states):
+        if state.options.temperature > 0:
+            # Drawn on the CPU: the same seed gives the same draws on every device. From a copy:
+            # should another answer fail in this step, nothing was drawn.
+            generators[number] = state.generator.clone_state()
+            odds = torch.softmax(logits[number].cpu() / state.options.temperature, dim=-1)
+            ids[number] = int(torch.multinomial(odds, 1, generator=generators[number]))
+    return ids, generators
+
+
 def _common(first: NDArray[np.int64], second: NDArray[np.int64]) -> int:
     """Length of the common start."""
     shorter = min(len(first), len(second))
     differs = np.flatnonzero(first[:shorter] != second[:shorter])
     return int(differs[0]) if len(differs) else shorter
-
-
-def _nbytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

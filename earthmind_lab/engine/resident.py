@@ -313,7 +313,7 @@ class ResidentEngine:
             with _timed(seconds, "decode"):
                 transcript, logprobs = self._write(ask, state)
             with _timed(seconds, "segment"):
-                objects = self._backend.segment(state)
+                objects = self._backend.segment([state])[0]
             usage = Usage(
                 views_encoded=encoded.views_encoded,
                 sam_encodes=state.sam_encodes,
