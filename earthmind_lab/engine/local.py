@@ -242,7 +242,7 @@ class LocalBackend:
             self._slots.close(row)
 
     def kept(self) -> Mapping[str, Kept]:
-        """What is kept on the device for further questions, by kind; may be called by any thread."""
+        """What is kept on the device for further questions, by kind; any thread may ask."""
         return self.cache.kept()
 
     def close(self) -> None:

@@ -134,12 +134,8 @@ class Slots:
         Returns:
             Last hidden state (B, T, D); what padding gave is without meaning.
         """
-        self._fit(
-            self._wanted_rows(0),
-            max(
-                self._wanted_positions(row.length + n) for row, n in zip(rows, counts, strict=True)
-            ),
-        )
+        until = max(row.length + count for row, count in zip(rows, counts, strict=True))
+        self._fit(self._wanted_rows(0), self._wanted_positions(until))
         reading = _Reading(rows, counts, embeds)
         output = self._language.model(
             inputs_embeds=embeds,
