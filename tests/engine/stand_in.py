@@ -85,7 +85,10 @@ class StandIn:
     def extend(self, state: StandInState, embeddings: Any) -> None:
         raise NotImplementedError
 
-    def segment(self, state: StandInState) -> tuple[Found, ...]:
+    def segment(self, states: Sequence[StandInState]) -> list[tuple[Found, ...]]:
+        return [self._marked(state) for state in states]
+
+    def _marked(self, state: StandInState) -> tuple[Found, ...]:
         marks = state.script[: state.written].decode(errors="ignore").count("[SEG]")
         state.sam_encodes = int(marks > 0)
         found = Found(label="", score=0.5, mask_logits=np.ones((4, 4), np.float32))

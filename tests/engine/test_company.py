@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -183,55 +184,54 @@ def test_nano_in_company_equals_each_alone() -> None:
     assert any(one.objects for one in both[0])
 
 
-def test_a_step_that_fails_leaves_every_answer_as_it_was(
+class Full:
+    """Memory that ends somewhere in a pass of the language model, until it doesn't."""
+
+    def __init__(self, raw: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+        language = raw.model.language
+        self.raw, self.patch, self.failed = raw, monkeypatch, 0
+        self.places = [*(layer.mlp for layer in language.model.layers), language.lm_head]
+
+    def try_until_it_fits(
+        self, chance: random.Random, call: Callable[..., Any], *given: Any
+    ) -> Any:
+        for _ in range(chance.randint(0, 2)):
+            where, after = chance.choice(self.places), chance.randint(0, 1)
+            forward, calls = where.forward, itertools.count()
+
+            def full(hidden: Any, after=after, forward=forward, calls=calls) -> Any:
+                if next(calls) >= after:
+                    raise torch.OutOfMemoryError("full")
+                return forward(hidden)
+
+            with self.patch.context() as patch:
+                patch.setattr(where, "forward", full)
+                try:
+                    return call(*given)
+                except OutOfDeviceMemory:
+                    self.failed += 1
+                    assert self.raw.cache.nbytes == 0, "room for the next try"
+        return call(*given)
+
+
+def test_a_call_that_fails_leaves_every_answer_as_it_was(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory ends in the middle of a pass, at any layer and at the head: nobody notices later."""
+    """Memory ends in the middle of a pass, at any layer and at the head: nothing shows later."""
     raw, asked, chance = backend(tiny_folder), forms(), random.Random(0)
-    language = raw.model.language
-    places = [*(layer.mlp for layer in language.model.layers), language.lm_head]
-
-    def full(*_: Any) -> None:
-        raise torch.OutOfMemoryError("full")
-
-    def failing(call: Any) -> None:
-        """Fail somewhere on the way, leaving passes before it through."""
-        where, after = chance.choice(places), chance.randint(0, 1)
-        true, calls = where.forward, iter(range(9))
-        with monkeypatch.context() as patch:
-            patch.setattr(where, "forward", lambda x: true(x) if next(calls) < after else full(x))
-            try:
-                call()
-            except OutOfDeviceMemory:
-                assert raw.cache.nbytes == 0, "room for the next try"
-            else:
-                raise StopIteration  # it came through: not to be repeated
-
-    def stubborn(call: Any) -> None:
-        with pytest.MonkeyPatch.context():
-            try:
-                for _ in range(2):
-                    failing(call)
-            except StopIteration:
-                return
-            call()
-
+    memory = Full(raw, monkeypatch)
     for one in asked:
-        stubborn(lambda one=one: begin(raw, one))
+        memory.try_until_it_fits(chance, begin, raw, one)
     running = list(asked)
     while running:
-        if chance.random() < 0.4:
-            stubborn(lambda: write(raw, running))
-        else:
-            write(raw, running)
+        memory.try_until_it_fits(chance, write, raw, running)
         done = [one for one in running if len(one.ids) == one.options.max_new_tokens]
         running = [one for one in running if one not in done]
-        if done:
-            objects: list[Any] = []
-            stubborn(lambda: objects.append(raw.segment([one.state for one in done])))
-            for one, found in zip(done, objects[-1], strict=True):
-                one.objects = found
-                raw.release(one.state)
+        found = memory.try_until_it_fits(chance, raw.segment, [one.state for one in done])
+        for one, objects in zip(done, found, strict=True):
+            one.objects = objects
+            raw.release(one.state)
+    assert memory.failed > 10
     assert raw._slots.nbytes == 0
     for one, other in zip(asked, alone(backend(tiny_folder), forms()), strict=True):
         same(one, other)
@@ -266,9 +266,10 @@ def test_a_released_answer_serves_the_next_question(tiny_folder: Path) -> None:
     for one in follow:
         raw.release(one.state)
     fresh = backend(tiny_folder)
-    again = [replace(one, state=None) for one in follow]
+    again = [replace(one, ids=[], logprobs=[]) for one in follow]
     together(raw, again, random.Random(2))
-    for one, other in zip(again, alone(fresh, [replace(a, ids=[], logprobs=[]) for a in follow])):
+    once_more = [replace(one, ids=[], logprobs=[]) for one in follow]
+    for one, other in zip(again, alone(fresh, once_more), strict=True):
         same(one, other)
 
 
