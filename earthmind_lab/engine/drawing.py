@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from earthmind_lab.engine.cache import ByteCache
+from earthmind_lab.engine.memory import OBJECTS
 from earthmind_lab.exchange import Found, View
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
 from earthmind_lab.model.processing import EarthMindProcessor
 from earthmind_lab.model.segmentation import SamFeatures
 from earthmind_lab.model.tracking import track
-
-TOGETHER = 32
-"""Objects that one call of the mask decoder draws at most: each carries its view's features."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -67,7 +65,9 @@ class Drawer:
                 self._follow(drawing, prompts)
             elif self._model.dtype is torch.float32:
                 for view in drawing.frames.values():
-                    logits, iou, _ = self._model.sam(self._features(drawing, view), prompts)
+                    features = self._features(drawing, view)
+                    parts = [self._model.sam(features, part) for part in prompts.split(OBJECTS)]
+                    logits, iou, _ = map(torch.cat, zip(*parts, strict=True))
                     drawing.drawn.append((logits, iou))
             else:
                 together.append((drawing, prompts))
@@ -107,8 +107,8 @@ class Drawer:
             for prompt in prompts
         ]
         logits, scores = [], []
-        for first in range(0, len(jobs), TOGETHER):
-            part = jobs[first : first + TOGETHER]
+        for first in range(0, len(jobs), OBJECTS):
+            part = jobs[first : first + OBJECTS]
             features = _joined([seen for _, seen, _ in part])
             masks, iou, _ = self._model.sam(features, torch.stack([p for *_, p in part]))
             logits += list(masks)

@@ -30,9 +30,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from earthmind_lab.engine.base import Capabilities, Kept, Step, seen_gsd
 from earthmind_lab.engine.cache import ByteCache
-from earthmind_lab.engine.composing import Composed, LocalEncoded, compose
+from earthmind_lab.engine.composing import Composed, LocalEncoded, compose, laid_out
 from earthmind_lab.engine.drawing import Drawer, Drawing
-from earthmind_lab.engine.slots import Layers, Row, Slots
+from earthmind_lab.engine.memory import Footprint, divided, main_memory, plan
+from earthmind_lab.engine.slots import Layers, Row, Slots, rounded
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
@@ -94,6 +95,7 @@ class LocalBackend:
         processor: Of the same folder.
         capabilities: What to tell about it.
         cache_bytes: Limit of all that is kept; default by device.
+        free: Bytes of the device's memory beside the weights; default: what is free now.
     """
 
     def __init__(
@@ -103,14 +105,20 @@ class LocalBackend:
         capabilities: Capabilities,
         *,
         cache_bytes: int | None = None,
+        free: int | None = None,
     ) -> None:
         self.model, self.processor, self._capabilities = model, processor, capabilities
         self._device, self._dtype = model.device, model.dtype
-        kind = self._device.type
         self._slots = Slots(model.language)
-        self.cache = ByteCache(
-            CACHE_BYTES.get(kind, CACHE_BYTES["cpu"]) if cache_bytes is None else cache_bytes
+        self._footprint = Footprint(config=model.config, itemsize=self._dtype.itemsize)
+        wanted = CACHE_BYTES.get(self._device.type, CACHE_BYTES["cpu"])
+        budget = divided(
+            free_memory(self._device) if free is None else free,
+            cache=wanted if cache_bytes is None else cache_bytes,
+            workspace=self._footprint.workspace,
         )
+        self._capacity = budget.asks
+        self.cache = ByteCache(budget.cache if cache_bytes is None else cache_bytes)
         self._drawer = Drawer(model, processor, self.cache)
 
     @property
@@ -173,7 +181,7 @@ class LocalBackend:
             row=row,
             content=composed.content,
             start=composed.start,
-            text=composed.embeds[0, composed.start :],
+            text=composed.embeds[0, composed.start :].clone(),  # the pictures' needn't stay
             generator=torch.Generator().manual_seed(options.seed),
             tokens_prefilled=len(composed.content) - known,
             sensor_weights=composed.sensor_weights,
@@ -241,6 +249,42 @@ class LocalBackend:
         finally:
             self._slots.close(row)
 
+    def needs(self, prompt: Prompt, options: Options) -> int:
+        """Bytes that an ask takes at most while it is under way; any thread may ask.
+
+        Its keys and values, its logits, and what its largest stage takes beyond the space that all
+        share; see `memory`.
+
+        Raises:
+            PromptError: The prompt can't be put to this model.
+            OutOfDeviceMemory: It can't fit even alone; says what would.
+        """
+        self._check(prompt)
+        single = self.processor.arrange(prompt, options).single_tile
+        layout = laid_out(self.processor, prompt, options, single=single)
+        length, room = layout.input_ids.shape[1], self._footprint
+        tiles = [self.processor.tile_count(view.shape, single=single) for view in prompt.views]
+        peak = room.peak(tiles=max(tiles, default=0), positions=length)
+        nbytes = rounded(length + options.max_new_tokens) * room.position + room.next_token
+        nbytes += max(0, peak - room.workspace)
+        if nbytes > self._capacity:
+            blocks = len(layout.blocks)
+            raise OutOfDeviceMemory(
+                f"The ask does not fit into the memory of {self._device}, even alone.",
+                found=f"{nbytes >> 20} MiB needed, {self._capacity >> 20} MiB for all asks",
+                change=plan(
+                    over=nbytes - self._capacity,
+                    tiles=blocks,
+                    per_tile=self.processor.config.tokens_per_tile * room.position,
+                    dtype=self._capabilities.dtype,
+                ),
+            )
+        return nbytes
+
+    def capacity(self) -> int:
+        """Bytes for all asks under way, as they were free when the model was loaded."""
+        return self._capacity
+
     def kept(self) -> Mapping[str, Kept]:
         """What is kept on the device for further questions, by kind; any thread may ask."""
         return self.cache.kept()
@@ -280,7 +324,15 @@ class LocalBackend:
         """A row that has read the pictures, and how many positions of it were known."""
         content, start = composed.content, composed.start
         known, length = self._known(content, start, len(content) - 1 if prompt.history else start)
-        row = self._slots.open(len(content) + options.max_new_tokens, known, length)
+        room = len(content) + options.max_new_tokens
+        if self._slots.rows and self._slots.nbytes_with(room) > self._capacity:
+            # Rows are as long as the longest, so that many short ones may not fit beside it.
+            raise OutOfDeviceMemory(
+                "There is no room for the ask beside those under way.",
+                found=f"{len(self._slots.rows)} answers",
+                change="ask again when one of them has ended",
+            )
+        row = self._slots.open(room, known, length)
         if length >= start:
             return row, length
         try:
@@ -405,6 +457,14 @@ class LocalBackend:
                 found=str(error).splitlines()[0],
                 change="fewer or smaller views, or a device with more memory",
             ) from error
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be taken on a device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
+    return main_memory()
 
 
 def _is_memory(error: Any) -> bool:
