@@ -75,17 +75,23 @@ class Drawer:
 
     def found(self, drawing: Drawing) -> tuple[Found, ...]:
         """The objects in the order of their marks; those of several frames follow each other."""
-        drawn = []
-        for (index, view), (logits, iou) in zip(drawing.frames.items(), drawing.drawn, strict=True):
-            masks = self._model.resize_logits(logits, view.shape).cpu().numpy()  # (N, H, W)
-            scores = iou.float().clamp(0, 1).tolist()
-            drawn.append(
-                [
-                    Found(label="", score=score, mask_logits=mask, view=index)
-                    for mask, score in zip(masks, scores, strict=True)
-                ]
-            )
+        drawn = [
+            self._on(index, view, *of_frame)
+            for (index, view), of_frame in zip(drawing.frames.items(), drawing.drawn, strict=True)
+        ]
         return tuple(found for of_one_mark in zip(*drawn, strict=True) for found in of_one_mark)
+
+    def _on(self, index: int, view: View, logits: Tensor, iou: Tensor) -> list[Found]:
+        """The objects of one frame, in the order of their marks."""
+        masks = [
+            mask
+            for part in logits.split(OBJECTS)
+            for mask in self._model.resize_logits(part, view.shape).cpu().numpy()  # (N, H, W)
+        ]
+        return [
+            Found(label="", score=score, mask_logits=mask, view=index)
+            for mask, score in zip(masks, iou.float().clamp(0, 1).tolist(), strict=True)
+        ]
 
     def _follow(self, drawing: Drawing, prompts: Tensor) -> None:
         views = list(drawing.frames.values())

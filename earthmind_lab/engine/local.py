@@ -16,17 +16,16 @@ whoever else is asking:
 from __future__ import annotations
 
 import hashlib
-import itertools
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from earthmind_lab.engine.base import Capabilities, Kept, Step, seen_gsd
 from earthmind_lab.engine.cache import ByteCache
@@ -34,6 +33,7 @@ from earthmind_lab.engine.composing import Composed, LocalEncoded, compose, laid
 from earthmind_lab.engine.drawing import Drawer, Drawing
 from earthmind_lab.engine.memory import Footprint, divided, main_memory, plan
 from earthmind_lab.engine.slots import Layers, Row, Slots, rounded
+from earthmind_lab.engine.writing import LocalState, Writer
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
@@ -41,38 +41,6 @@ from earthmind_lab.model.processing import EarthMindProcessor
 
 CACHE_BYTES = {"cuda": 2 << 30, "cpu": 1 << 30}
 """Default limit of all that an engine keeps, per kind of device."""
-UNKNOWN = int(np.iinfo(np.int64).min)
-"""What a position is made from that no other ask can share."""
-
-
-@dataclass(kw_only=True, eq=False)
-class LocalState:
-    """An answer being written."""
-
-    prompt: Prompt
-    options: Options
-    row: Row | None
-    """What the language model has read of it; None once released."""
-    content: NDArray[np.int64]
-    """(L,) of the prompt; see `Composed.content`."""
-    start: int
-    """Positions of the prompt before it belong to the pictures and are read."""
-    text: Tensor
-    """(L - start, D) embeddings of the rest."""
-    generator: torch.Generator
-    tokens_prefilled: int
-    sensor_weights: NDArray[np.float32] | None = None
-    sam_encodes: int = 0
-    said: list[int | Tensor] = field(default_factory=list)
-    """What follows the prompt, read or not: written tokens, and embeddings (D,) from `extend`."""
-    logits: Tensor | None = None
-    """(vocabulary,) float32, of the next token, once everything is read."""
-
-    @property
-    def unread(self) -> int:
-        """Positions that the language model has still to read."""
-        assert self.row is not None, "released"
-        return len(self.content) + len(self.said) - self.row.length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,6 +87,7 @@ class LocalBackend:
         )
         self._capacity = budget.asks
         self.cache = ByteCache(budget.cache if cache_bytes is None else cache_bytes)
+        self._writer = Writer(model, self._slots)
         self._drawer = Drawer(model, processor, self.cache)
 
     @property
@@ -190,20 +159,8 @@ class LocalBackend:
     @torch.inference_mode()
     def step(self, states: Sequence[LocalState]) -> list[Step]:
         """One more token of each answer, greedy or drawn with the ask's own seed."""
-        if not states:
-            return []
         with self._device_memory():
-            for group in _alike(states):
-                self._read(group)
-            logits = torch.stack([_logits(state) for state in states])  # (B, V)
-            ids, generators = _chosen(states, logits)
-            logprobs = torch.log_softmax(logits, dim=-1)
-            picked = logprobs.gather(1, torch.tensor(ids, device=logits.device)[:, None])
-            values = picked[:, 0].tolist()
-        for state, token, generator in zip(states, ids, generators, strict=True):
-            state.said.append(token)
-            state.generator, state.logits = generator, None
-        return [Step(token_id=i, logprob=p) for i, p in zip(ids, values, strict=True)]
+            return self._writer.step(states) if states else []
 
     def extend(self, state: LocalState, embeddings: Tensor) -> None:
         """Let the model read embeddings (1, T, D) after what it has written, at the next step."""
@@ -224,7 +181,7 @@ class LocalBackend:
         with self._device_memory():
             drawings = {}
             for number, state in enumerate(states):
-                if state.prompt.views and self.processor.seg_token_id in _ids(state):
+                if state.prompt.views and self.processor.seg_token_id in state.ids:
                     drawings[number] = self._drawing(state)
             self._drawer.draw(list(drawings.values()))
             for number, drawing in drawings.items():
@@ -239,13 +196,9 @@ class LocalBackend:
         if (row := state.row) is None:
             return
         state.row = None
-        content = np.concatenate([state.content, _ids(state)])[: row.length]
         try:
             if state.prompt.views:
-                self._keep(row, content)
-        except RuntimeError as error:  # no room to keep it: nobody has to hear of that
-            if not _is_memory(error):
-                raise
+                self._keep(row, np.concatenate([state.content, state.ids])[: row.length])
         finally:
             self._slots.close(row)
 
@@ -292,7 +245,7 @@ class LocalBackend:
     def close(self) -> None:
         """Free the device: drops the model and all that was kept."""
         self.cache.clear()
-        del self.model, self._slots, self._drawer
+        del self.model, self._slots, self._writer, self._drawer
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -371,67 +324,22 @@ class LocalBackend:
                 return
             if shared == len(other.content):
                 self.cache.drop("read", key)
-        read = _Read(content=content, layers=self._slots.copy(row, len(content)))
+        try:
+            layers = self._slots.copy(row, len(content))
+        except RuntimeError as error:  # no room to keep it: nobody has to hear of that
+            if not _is_memory(error):
+                raise
+            return
+        read = _Read(content=content, layers=layers)
         key = hashlib.sha256(content.tobytes()).hexdigest()
         self.cache.put("read", key, read, nbytes=read.nbytes)
 
-    def _read(self, states: Sequence[LocalState]) -> None:
-        """One pass over all that these answers have not read yet."""
-        rows, counts = [_row(state) for state in states], [state.unread for state in states]
-        hidden = self._slots.read(rows, self._ahead(states), counts)  # (B, T, D)
-        logits = self._next(hidden, counts)
-        for state, row, count, own in zip(states, rows, counts, logits, strict=True):
-            row.length += count
-            state.logits = own
-
-    def _next(self, hidden: Tensor, counts: Sequence[int]) -> Tensor:
-        """(B, V) float32 logits after the last position that is no padding."""
-        last = torch.tensor(counts, device=hidden.device) - 1
-        ends = hidden[torch.arange(len(counts), device=hidden.device), last]  # (B, D)
-        logits: Tensor = self.model.language.lm_head(ends)
-        return logits.float()
-
-    def _ahead(self, states: Sequence[LocalState]) -> Tensor:
-        """(B, T, D) embeddings of what each has not read, padded on the right."""
-        last = [state.said[-1] for state in states if state.said and state.unread == 1]
-        if len(last) == len(states) and all(isinstance(one, int) for one in last):
-            return self.model.embed(torch.tensor(last, device=self._device)[:, None])
-        return pad_sequence(
-            [self._after(state)[-state.unread :] for state in states], batch_first=True
-        )
-
-    def _after(self, state: LocalState) -> Tensor:
-        """(T, D) embeddings of all that follows the pictures."""
-        parts = [state.text]
-        for written, run in itertools.groupby(state.said, lambda one: isinstance(one, int)):
-            same: list[Any] = list(run)
-            ids = torch.tensor(same, device=self._device) if written else None
-            parts.append(torch.stack(same) if ids is None else self.model.embed(ids))
-        return torch.cat(parts)
-
-    # --- drawing ----------------------------------------------------------------------------
-
     def _drawing(self, state: LocalState) -> Drawing:
-        """The marks of an answer and where they are drawn.
-
-        All that follows the pictures is read again, alone and in one pass: a mask is the same
-        whoever else was asking.
-        """
-        row, embeds = _row(state), self._after(state)
-        before, row.length = row.length, state.start
-        try:
-            hidden = self._slots.read([row], embeds[None], [len(embeds)])  # (1, T, D)
-            logits = self._next(hidden, [len(embeds)])[0]
-        except BaseException:
-            row.length = before
-            raise
-        row.length += len(embeds)
-        state.logits = logits
-        marks = np.flatnonzero(_ids(state) == self.processor.seg_token_id) + len(state.text)
+        """The marks of an answer and where they are drawn."""
         every = (*state.prompt.views, *state.prompt.follow)
         frames = self.processor.arrange(state.prompt, state.options).mask_views
         return Drawing(
-            marks=hidden[0, torch.from_numpy(marks).to(hidden.device)],
+            marks=self._writer.marked(state, self.processor.seg_token_id),
             frames={index: every[index] for index in frames},
             prompted=sum(index < len(state.prompt.views) for index in frames),
         )
@@ -449,6 +357,7 @@ class LocalBackend:
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_memory(error):
                 raise
+            traceback.clear_frames(error.__traceback__)  # they hold what the pass had made so far
             self.cache.clear()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -470,46 +379,6 @@ def free_memory(device: torch.device) -> int:
 def _is_memory(error: Any) -> bool:
     """A full GPU has a class of its own in torch, full main memory only a sentence."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _row(state: LocalState) -> Row:
-    assert state.row is not None, "released"
-    return state.row
-
-
-def _logits(state: LocalState) -> Tensor:
-    assert state.logits is not None, "read"
-    return state.logits
-
-
-def _ids(state: LocalState) -> NDArray[np.int64]:
-    """What each position after the prompt is made from."""
-    return np.array([one if isinstance(one, int) else UNKNOWN for one in state.said], np.int64)
-
-
-def _alike(states: Sequence[LocalState]) -> Iterator[list[LocalState]]:
-    """Those with something to read, in groups that are at most half padding, in row order."""
-    behind = [state for state in states if state.unread]
-    lengths = {state.unread.bit_length() for state in behind}
-    for bits in sorted(lengths, reverse=True):
-        group = [state for state in behind if state.unread.bit_length() == bits]
-        yield sorted(group, key=lambda state: _row(state).place)
-
-
-def _chosen(
-    states: Sequence[LocalState], logits: Tensor
-) -> tuple[list[int], list[torch.Generator]]:
-    """The next token of each answer, and its generator after that."""
-    ids: list[int] = logits.argmax(dim=-1).tolist()
-    generators = [state.generator for state in states]
-    for number, state in enumerate(states):
-        if state.options.temperature > 0:
-            # Drawn on the CPU: the same seed gives the same draws on every device. From a copy:
-            # should another answer fail in this step, nothing was drawn.
-            generators[number] = state.generator.clone_state()
-            odds = torch.softmax(logits[number].cpu() / state.options.temperature, dim=-1)
-            ids[number] = int(torch.multinomial(odds, 1, generator=generators[number]))
-    return ids, generators
 
 
 def _common(first: NDArray[np.int64], second: NDArray[np.int64]) -> int:

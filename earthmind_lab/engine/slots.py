@@ -75,7 +75,7 @@ class Slots:
     def position_nbytes(self) -> int:
         """Bytes of one position of one row."""
         count: int = self._language.config.num_hidden_layers
-        return 2 * count * self._heads * self._width * self._language.dtype.itemsize
+        return 2 * count * self._heads * self._width * int(self._language.dtype.itemsize)
 
     @property
     def nbytes(self) -> int:
@@ -243,7 +243,7 @@ class _Layer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, store: Tensor, reading: _Reading) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.keys, self.values = store[0], store[1]
         self.is_initialized = True
         self._reading = reading
@@ -255,10 +255,10 @@ class _Layer(CacheLayerMixin):
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         """Keep what was read and return all that is seen."""
-        reading = self._reading
-        for store, new in ((self.keys, key_states), (self.values, value_states)):
-            reading.write(store, new)
-        return reading.seen(self.keys), reading.seen(self.values)
+        assert self.keys is not None and self.values is not None
+        self._reading.write(self.keys, key_states)
+        self._reading.write(self.values, value_states)
+        return self._reading.seen(self.keys), self._reading.seen(self.values)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Keys seen, and how far in they start; asked where one row is read."""

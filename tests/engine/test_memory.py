@@ -90,13 +90,15 @@ def test_an_ask_stays_within_what_it_needs(tiny_folder: Path, fusion: Any) -> No
             for _ in range(options.max_new_tokens):
                 raw.step([state])
             assert raw._slots.nbytes == held, "what was said is what it takes to the end"
-            raw.segment([state])
+            (objects,) = raw.segment([state])
+            masks = sum(found.mask_logits.nbytes for found in objects)
+            del objects
             raw.release(state)
             positions = len(state.content) + options.max_new_tokens
             del state
             left.append(meter.held)
     assert held == rounded(positions) * raw._footprint.position <= needed
-    assert meter.peak <= needed + raw._footprint.workspace + raw.cache.nbytes
+    assert meter.peak <= needed + raw._footprint.workspace + raw.cache.nbytes + 2 * masks
     assert left[0] == left[1] == left[2] < raw.cache.nbytes * 2, "nothing stays but what is kept"
 
 
