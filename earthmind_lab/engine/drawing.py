@@ -66,7 +66,7 @@ class Drawer:
             elif self._model.dtype is torch.float32:
                 for view in drawing.frames.values():
                     features = self._features(drawing, view)
-                    parts = [self._model.sam(features, part) for part in prompts.split(OBJECTS)]
+                    parts = [self._model.sam(features, part) for part in _parts(prompts)]
                     logits, iou, _ = map(torch.cat, zip(*parts, strict=True))
                     drawing.drawn.append((logits, iou))
             else:
@@ -85,7 +85,7 @@ class Drawer:
         """The objects of one frame, in the order of their marks."""
         masks = [
             mask
-            for part in logits.split(OBJECTS)
+            for part in _parts(logits)
             for mask in self._model.resize_logits(part, view.shape).cpu().numpy()  # (N, H, W)
         ]
         return [
@@ -137,6 +137,12 @@ class Drawer:
             )
             self._cache.put("sam", view.hash, features, nbytes=features.nbytes)
         return features
+
+
+def _parts(objects: Tensor) -> tuple[Tensor, ...]:
+    """So many at a time as are counted on."""
+    parts: tuple[Tensor, ...] = torch.split(objects, OBJECTS)
+    return parts
 
 
 def _joined(each: Sequence[SamFeatures]) -> SamFeatures:

@@ -16,11 +16,9 @@ whoever else is asking:
 from __future__ import annotations
 
 import hashlib
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +28,9 @@ from torch import Tensor
 from earthmind_lab.engine.base import Capabilities, Kept, Step, seen_gsd
 from earthmind_lab.engine.cache import ByteCache
 from earthmind_lab.engine.composing import Composed, LocalEncoded, compose, laid_out
+from earthmind_lab.engine.device import device_memory, free_memory, is_memory
 from earthmind_lab.engine.drawing import Drawer, Drawing
-from earthmind_lab.engine.memory import Footprint, divided, main_memory, plan
+from earthmind_lab.engine.memory import Footprint, divided, plan
 from earthmind_lab.engine.slots import Layers, Row, Slots, rounded
 from earthmind_lab.engine.writing import LocalState, Writer
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
@@ -327,7 +326,7 @@ class LocalBackend:
         try:
             layers = self._slots.copy(row, len(content))
         except RuntimeError as error:  # no room to keep it: nobody has to hear of that
-            if not _is_memory(error):
+            if not is_memory(error):
                 raise
             return
         read = _Read(content=content, layers=layers)
@@ -349,36 +348,8 @@ class LocalBackend:
     def _tensor(self, array: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(array).to(self._device, self._dtype)
 
-    @contextmanager
-    def _device_memory(self) -> Iterator[None]:
-        """Turn a full device into our error, and make room for the next ask."""
-        try:
-            yield
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_memory(error):
-                raise
-            traceback.clear_frames(error.__traceback__)  # they hold what the pass had made so far
-            self.cache.clear()
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-            raise OutOfDeviceMemory(
-                f"The ask does not fit into the memory of {self._device}.",
-                found=str(error).splitlines()[0],
-                change="fewer or smaller views, or a device with more memory",
-            ) from error
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that may still be taken on a device."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        return torch.cuda.mem_get_info(device)[0]
-    return main_memory()
-
-
-def _is_memory(error: Any) -> bool:
-    """A full GPU has a class of its own in torch, full main memory only a sentence."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    def _device_memory(self) -> AbstractContextManager[None]:
+        return device_memory(self._device, self.cache.clear)
 
 
 def _common(first: NDArray[np.int64], second: NDArray[np.int64]) -> int:

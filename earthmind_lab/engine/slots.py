@@ -255,7 +255,8 @@ class _Layer(CacheLayerMixin):
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         """Keep what was read and return all that is seen."""
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         self._reading.write(self.keys, key_states)
         self._reading.write(self.values, value_states)
         return self._reading.seen(self.keys), self._reading.seen(self.values)
