@@ -18,6 +18,8 @@ from earthmind_lab.engine.slots import Row, Slots
 from earthmind_lab.exchange import Options, Prompt
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
 
+SEEN = 16384
+"""Positions that one pass over several texts sees at most, of all its answers."""
 UNKNOWN = int(np.iinfo(np.int64).min)
 """What a position is made from that no other ask can share."""
 
@@ -153,7 +155,16 @@ def _alike(states: Sequence[LocalState]) -> Iterator[list[LocalState]]:
     lengths = {state.unread.bit_length() for state in behind}
     for bits in sorted(lengths, reverse=True):
         group = [state for state in behind if state.unread.bit_length() == bits]
-        yield sorted(group, key=lambda state: _row(state).place)
+        group.sort(key=lambda state: _row(state).place)
+        # Of a single position attention needs no copy of what it sees, of several it does.
+        most = len(group) if bits == 1 else max(1, SEEN // max(map(_until, group)))
+        for first in range(0, len(group), most):
+            yield group[first : first + most]
+
+
+def _until(state: LocalState) -> int:
+    """Positions read once nothing is unread."""
+    return _row(state).length + state.unread
 
 
 def _chosen(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from earthmind_lab.engine import loading
+from earthmind_lab.engine import loading, writing
 from earthmind_lab.engine.local import LocalBackend, LocalState
 from earthmind_lab.errors import OutOfDeviceMemory
 from earthmind_lab.exchange import Found, Options, Prompt, Region, Turn
@@ -235,6 +235,34 @@ def test_a_call_that_fails_leaves_every_answer_as_it_was(
     assert raw._slots.nbytes == 0
     for one, other in zip(asked, alone(backend(tiny_folder), forms()), strict=True):
         same(one, other)
+
+
+def test_texts_are_read_together_as_far_as_they_are_alike(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, passes = backend(tiny_folder), []
+    read = raw._slots.read
+
+    def counting(rows: Any, embeds: Any, counts: Any) -> Any:
+        passes.append(sorted(counts))
+        return read(rows, embeds, counts)
+
+    asked = [ask(text) for text in ("Hello?", "Hello!!", "Hello " * 40, "Hi", "Hello, hello")]
+    for one in asked:
+        begin(raw, one)
+    monkeypatch.setattr(raw._slots, "read", counting)
+    write(raw, asked)
+    lengths = sorted(len(one.state.content) for one in asked)
+    assert passes == [lengths[4:], lengths[:4]]
+    write(raw, asked)
+    assert passes[2:] == [[1] * 5]
+    passes.clear()
+    monkeypatch.setattr(writing, "SEEN", 2 * lengths[3])
+    more = [ask(text) for text in ("Hello?", "Hello!!", "Hi", "Hello, hello")]
+    for one in more:
+        begin(raw, one)
+    write(raw, [*asked, *more])
+    assert [len(counts) for counts in passes] == [2, 2, 5]
 
 
 def test_pictures_asked_about_at_the_same_time_are_read_once(tiny_folder: Path) -> None:
