@@ -215,7 +215,9 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Queued:
-    """The ask waits; `position` asks are before it."""
+    """The ask waits; `position` answers must end before its own begins. Comes again as that
+    changes.
+    """
 
     ask: str
     position: int

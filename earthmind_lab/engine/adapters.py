@@ -9,7 +9,7 @@ because each architecture places them in its own way; what an ask reads stays un
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCache
 
-from earthmind_lab.engine.base import Capabilities, Step, StopRule
+from earthmind_lab.engine.base import Capabilities, Kept, Step, StopRule
 from earthmind_lab.errors import EngineError, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
 
@@ -126,9 +126,9 @@ class TransformersBackend:
             change="an EarthMind model",
         )
 
-    def segment(self, state: AdapterState) -> tuple[Found, ...]:  # noqa: ARG002 - the protocol's form
+    def segment(self, states: Sequence[AdapterState]) -> list[tuple[Found, ...]]:
         """No masks."""
-        return ()
+        return [() for _ in states]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of tokens, control tokens included."""
@@ -146,6 +146,18 @@ class TransformersBackend:
     def release(self, state: AdapterState) -> None:
         """Drop what was read."""
         state.inputs.clear()
+
+    def needs(self, prompt: Prompt, options: Options) -> int:  # noqa: ARG002 - as above
+        """Not known: how such a model keeps what it reads is its own affair."""
+        return 0
+
+    def capacity(self) -> int:
+        """Not known; a full device is found out when it happens."""
+        return 0
+
+    def kept(self) -> Mapping[str, Kept]:
+        """Nothing."""
+        return {}
 
     def close(self) -> None:
         """Free the device."""

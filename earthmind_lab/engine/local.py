@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from earthmind_lab.engine.base import Capabilities, Step, seen_gsd
+from earthmind_lab.engine.base import Capabilities, Kept, Step, seen_gsd
 from earthmind_lab.engine.cache import ByteCache
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
@@ -203,8 +203,12 @@ class LocalBackend:
         state.content = np.concatenate([state.content, state.fed, unknown])
         state.fed = []
 
+    def segment(self, states: Sequence[LocalState]) -> list[tuple[Found, ...]]:
+        """The objects of each answer."""
+        return [self._segment(state) for state in states]
+
     @torch.inference_mode()
-    def segment(self, state: LocalState) -> tuple[Found, ...]:
+    def _segment(self, state: LocalState) -> tuple[Found, ...]:
         """Masks of every [SEG] written, all in one call of the mask decoder per frame.
 
         An object of a series of frames is found on each; its frames follow each other.
@@ -236,6 +240,18 @@ class LocalBackend:
         read = _Read(content=content, layers=layers)
         key = hashlib.sha256(content.tobytes()).hexdigest()
         self.cache.put("read", key, read, nbytes=read.nbytes)
+
+    def needs(self, prompt: Prompt, options: Options) -> int:  # noqa: ARG002 - the protocol's form
+        """Not known here; a full device is found out when it happens."""
+        return 0
+
+    def capacity(self) -> int:
+        """Not known here, either."""
+        return 0
+
+    def kept(self) -> Mapping[str, Kept]:
+        """Not counted here."""
+        return {}
 
     def close(self) -> None:
         """Free the device: drops the model and all that was kept."""

@@ -53,7 +53,7 @@ def ask(backend: LocalBackend, prompt: Prompt, options: Options, *, masks: int) 
     if masks:  # random weights write no [SEG]: the state at the last token stands for one
         state.marks = [torch.zeros(backend.model.config.text_config.hidden_size)] * masks
         state.marks = [mark.to(backend.model.dtype) for mark in state.marks]
-        backend.segment(state)
+        backend.segment([state])
     mask = time.perf_counter() - start
     backend.release(state)
     return {"first": first, "decode": decode, "mask": mask}

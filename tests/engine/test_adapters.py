@@ -134,7 +134,7 @@ def test_what_it_cannot_do_is_said(backend: TransformersBackend) -> None:
     state = backend.prefill(Prompt(text="Q"), Options(), backend.encode(()))
     with pytest.raises(EngineError, match="in the middle of its answer"):
         backend.extend(state, torch.zeros(1, 1, 32))
-    assert backend.segment(state) == ()
+    assert backend.segment([state]) == [()]
 
 
 def test_it_answers_inside_the_engine(folder: Path) -> None:

@@ -183,7 +183,7 @@ def answer(backend: LocalBackend, prompt: Prompt, options: Options) -> None:
         (step,) = backend.step([state])
         assert np.isfinite(step.logprob)
         assert 0 <= step.token_id < backend.processor.config.text_config.vocab_size
-    found = backend.segment(state)
+    found = backend.segment([state])[0]
     every = (*prompt.views, *prompt.follow)
     assert not found or prompt.views
     assert len(found) % max(1, len(state.marks)) == 0
