@@ -1,9 +1,4 @@
-"""The line of asks: who goes next, and whether there is room.
-
-Order: the higher priority; then the seat with the fewest answers under way; then the seat served
-longest ago; then the ask that arrived first. A seat that has not been served yet counts from when
-its first ask arrived, so that newcomers overtake nobody who waits already. Of the asks let in while
-a lower priority waits, every eighth is of that lower one: batch goes slowly, but it goes.
+"""The line of asks: who waits, who is under way, and whether there is room for the next.
 
 Room: `places` answers at a time, batch (priority below 0) in all but a few of them; and the memory
 that the asks under way may take, together, is at most the backend's. The first in order that does
@@ -14,19 +9,16 @@ Every method may be called by any thread.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from earthmind_lab.engine.asks import Ask, late
+from earthmind_lab.engine.order import order
 from earthmind_lab.errors import EngineBusy, EngineUnavailable
 from earthmind_lab.exchange import Event
-
-PATIENCE = 7
-"""Asks that may be let in before one of a lower priority that waits."""
 
 
 @dataclass(kw_only=True)
@@ -99,7 +91,7 @@ class Line:
     def take(self) -> Ask | None:
         """The next ask, now under way; None while there is none, or no room for it."""
         with self._lock:
-            for ask, passed in self._order():
+            for ask, passed in self._in_order():
                 if ask.priority < 0 and self._batch_full():
                     continue
                 if not self._fits(ask):
@@ -193,24 +185,13 @@ class Line:
 
     # --- inside, with the lock held --------------------------------------------------------------
 
-    def _order(self) -> Iterator[tuple[Ask, int]]:
-        """The waiting asks as they will be let in, each with what `_passed` is then."""
-        running = Counter(ask.seat for ask in self._under_way.values())
-        served, passed = dict(self._served), self._passed
-        later = itertools.count(1 << 62)
-        levels = _levels(self._waiting.values(), running, served)
-        while levels:
-            level = max(levels)
-            if passed >= PATIENCE and len(levels) > 1:
-                # Of the lower priorities the one whose ask has waited longest.
-                level = min(set(levels) - {level}, key=lambda one: levels[one].oldest)
-            passed = passed + 1 if level == max(levels) and len(levels) > 1 else 0
-            ask = levels[level].pop(running, served)
-            running[ask.seat] += 1
-            served[ask.seat] = next(later)
-            if not levels[level].seats:
-                del levels[level]
-            yield ask, passed
+    def _in_order(self) -> Iterator[tuple[Ask, int]]:
+        return order(
+            self._waiting.values(),
+            running=Counter(ask.seat for ask in self._under_way.values()),
+            served=self._served,
+            passed=self._passed,
+        )
 
     def _fits(self, ask: Ask) -> bool:
         taken = sum(other.needs for other in self._under_way.values())
@@ -223,13 +204,14 @@ class Line:
     def _announce(self) -> None:
         """Tell every waiting ask how many answers must end before its own begins."""
         free = self._most - len(self._under_way)
-        for index, (ask, _) in enumerate(self._order()):
+        for index, (ask, _) in enumerate(self._in_order()):
             ask.tell(max(0, index - free + 1))
 
     def _put_back(self, ask: Ask) -> None:
         if ask.park():
             self._waiting[ask.id] = ask
             self._under_way.pop(ask.id, None)
+            self._served[ask.seat] = ask.arrival  # as if its seat had not been served
         else:
             self._left(ask)
         self._changed.notify_all()
@@ -262,54 +244,3 @@ class Line:
             self.counts.failed += 1
         elif ask.ended:
             self.counts.done += 1
-
-
-class _Level:
-    """The waiting asks of one priority, by seat."""
-
-    def __init__(self) -> None:
-        self.seats: dict[str, deque[Ask]] = {}
-        self._heap: list[tuple[int, int, str]] = []
-
-    @property
-    def oldest(self) -> int:
-        """When the ask arrived that has waited longest."""
-        return min(asks[0].arrival for asks in self.seats.values())
-
-    def key(self, seat: str, running: Counter[str], served: dict[str, int]) -> tuple[int, int, str]:
-        """What orders the seats."""
-        return running[seat], served.get(seat, self.seats[seat][0].arrival), seat
-
-    def sort(self, running: Counter[str], served: dict[str, int]) -> None:
-        """All seats are here."""
-        self._heap = [self.key(seat, running, served) for seat in self.seats]
-        heapq.heapify(self._heap)
-
-    def pop(self, running: Counter[str], served: dict[str, int]) -> Ask:
-        """The next ask of the seat whose turn it is."""
-        while True:
-            key = heapq.heappop(self._heap)
-            seat = key[2]
-            now = self.key(seat, running, served)
-            if now == key:
-                break
-            heapq.heappush(self._heap, now)  # it was served since; keys only ever grow
-        asks = self.seats[seat]
-        ask = asks.popleft()
-        if asks:
-            heapq.heappush(self._heap, self.key(seat, running, served))
-        else:
-            del self.seats[seat]
-        return ask
-
-
-def _levels(
-    asks: Iterable[Ask], running: Counter[str], served: dict[str, int]
-) -> dict[int, _Level]:
-    levels: dict[int, _Level] = {}
-    for ask in sorted(asks, key=lambda ask: ask.arrival):
-        level = levels.setdefault(ask.priority, _Level())
-        level.seats.setdefault(ask.seat, deque()).append(ask)
-    for level in levels.values():
-        level.sort(running, served)
-    return levels

@@ -3,7 +3,8 @@
 This file knows no torch; `Backend` hides it. What the engine adds to a backend, part by part:
 
     asks        an ask with its events: the handle that callers hold
-    line        who goes next (priority, turns between seats), and whether there is room
+    order       who goes next: priority, turns between seats
+    line        who waits, who is under way, and whether there is room
     turns       continuous batching: asks join and leave at any step, none harms another
     answering   one answer: text, objects, cost
     degenerate  answers that go round in a circle or say nothing
