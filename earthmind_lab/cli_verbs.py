@@ -233,6 +233,7 @@ def _told(answer: Any, pair: ScenePair | None, path: str | None) -> list[str]:
 
     lines = _about(pair) if pair else []
     lines.append(f"Answer: {answer.text}")
+    lines += [f"Ended: {answer.reply.remark}"] if answer.reply.remark else []
     lines += [f"Notice: {answer.notice}"] if answer.notice else []
     if answer.grid is not None and not answer.detections:
         lines.append("Mapped area: none")

@@ -20,6 +20,12 @@ Modality: TypeAlias = Literal["optical", "sar"]
 Fusion: TypeAlias = Literal["concatenate", "weighted"]
 Ended: TypeAlias = Literal["stop", "length", "repetition", "empty"]
 
+_REMARKS = {
+    "length": "The answer was cut off at its greatest length.",
+    "repetition": "The model repeated itself and was stopped.",
+    "empty": "The model said nothing.",
+}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
@@ -212,10 +218,15 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     """What it cost."""
 
+    @property
+    def remark(self) -> str:
+        """What to say beside the text where the model did not end it by itself."""
+        return _REMARKS.get(self.ended, "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Queued:
-    """The ask waits; `position` asks are before it."""
+    """The ask waits: `position` answers must end before its own begins; again as that changes."""
 
     ask: str
     position: int
