@@ -19,7 +19,7 @@ QUESTION = 256
 """Prompt tokens beside the pictures that `pair_bytes` allows for."""
 NEW = 512
 """Written tokens that `pair_bytes` allows for."""
-OBJECTS = 8
+OBJECTS = 16
 """Objects drawn at once that `pair_bytes` allows for."""
 _LEVELS = 1 + 1 / 4 + 1 / 16
 """Pixels of SAM 2's three feature levels, in those of the finest."""
