@@ -257,8 +257,10 @@ def _check_revision(
         )
 
 
-def _load(key: _Key, row: PublishedModel | None, plan: Preflight) -> Backend[Any, Any]:
-    """Read model and tokenizer of a checked folder."""
+def _load(
+    key: _Key, row: PublishedModel | None = None, plan: Preflight | None = None
+) -> Backend[Any, Any]:
+    """Read model and tokenizer of a checked folder, with as many tiles as planned."""
     if is_foreign(key.folder):
         return _load_other(key)
     from earthmind_lab.engine.local import LocalBackend
@@ -270,9 +272,10 @@ def _load(key: _Key, row: PublishedModel | None, plan: Preflight) -> Backend[Any
     config = processor.config
     if row is not None:
         config.display_name, config.licence = row.alias, row.licence
-    if plan.lowered and plan.squares is not None:
-        config.max_dynamic_patch = plan.squares
-    return LocalBackend(model, processor, _capabilities(key, processor, plan))
+    fewer = plan.squares if plan is not None and plan.lowered else None
+    if fewer is not None:
+        config.max_dynamic_patch = fewer
+    return LocalBackend(model, processor, _capabilities(key, processor, lowered=fewer is not None))
 
 
 def _load_other(key: _Key) -> Backend[Any, Any]:
@@ -287,7 +290,7 @@ def _shown(folder: Path) -> str:
     return "earthmind-nano" if folder.name == EMBEDDED else folder.name
 
 
-def _capabilities(key: _Key, processor: Any, plan: Preflight) -> Capabilities:
+def _capabilities(key: _Key, processor: Any, *, lowered: bool = False) -> Capabilities:
     """What the folder says about its model."""
     config = processor.config
     side = math.isqrt(config.max_dynamic_patch) * config.image_size
@@ -302,7 +305,7 @@ def _capabilities(key: _Key, processor: Any, plan: Preflight) -> Capabilities:
         fusion=config.fusion,
         dtype=key.dtype if key.bits is None else f"{key.dtype}, language int{key.bits}",
         device=key.device,
-        max_side_px=min(stated, side) if plan.lowered and stated else stated or side,
+        max_side_px=min(stated, side) if lowered and stated else stated or side,
         classes=tuple(getattr(config, "classes", None) or ()),
         composites=tuple(config.composites),
         tile_px=config.image_size,
