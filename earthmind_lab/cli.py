@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from earthmind_lab import cli_options as options
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb: Callable[[argparse.Namespace], Outcome] = given.verb
     try:
         # Whatever a library prints belongs to the log, not to the result.
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), _told():
             outcome = verb(given)
         # All of it before the first character goes out.
         text = _text(outcome, as_json=given.json)
@@ -57,6 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if text:
         _print(text)
     return outcome.code
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What an engine says about its loading, on stderr while a verb runs."""
+    said, handler = logging.getLogger("earthmind_lab.engine"), logging.StreamHandler(sys.stderr)
+    level = said.level
+    said.addHandler(handler)
+    said.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        said.setLevel(level)
+        said.removeHandler(handler)
 
 
 def _text(outcome: Outcome, *, as_json: bool) -> str:
@@ -92,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     about = "write a checkpoint in our layout or as published"
     _verb(added, "convert", verbs.convert, about, options.convert)
     about = "check what an answer needs; exit code 1 when something lacks"
-    _verb(added, "doctor", verbs.doctor, about, options.catalogs)
+    _verb(added, "doctor", verbs.doctor, about, options.catalogs, options.fits)
     _server(
         added,
         "lab",

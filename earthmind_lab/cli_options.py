@@ -75,6 +75,12 @@ def catalogs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalogs", action="store_true", help=about)
 
 
+def fits(parser: argparse.ArgumentParser) -> None:
+    """Of ``doctor``: a model that this machine must have room for."""
+    about = "must fit here, too: EarthMind-4B, or the folder of a model; default: only told"
+    parser.add_argument("--model", metavar="M", help=about)
+
+
 def _metres(text: str) -> float:
     """A pixel size."""
     value = float(text)

@@ -195,7 +195,7 @@ def doctor(given: argparse.Namespace) -> Outcome:
     """``earthmind doctor``: what this machine lacks."""
     from earthmind_lab.checks import doctor as examine
 
-    health = examine(catalogs=given.catalogs)
+    health = examine(catalogs=given.catalogs, model=given.model)
     lines = []
     for check in health.checks:
         lines.append(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 import rasterio
 from PIL import Image
 
-from earthmind_lab import cli, settings
+from earthmind_lab import checks, cli, settings
+from earthmind_lab.engine.room import Room
 from earthmind_lab.exchange import Usage
 from tests.stand_in_engine import NOTICE, StandInEngine, square
 from tests.tiny_catalog import AOI, DATES, write_catalog
@@ -231,6 +233,49 @@ def test_doctor(run, engine, monkeypatch):
     (bad,) = (check for check in json.loads(out)["checks"] if not check["ok"])
     assert (code, bad["name"]) == (1, "home")
     assert bad["remedy"]
+
+
+def test_doctor_tells_devices_and_whether_the_large_model_would_fit(run, engine, monkeypatch):
+    def room(free: float):
+        return lambda device: Room(device=device, free=int(free * 1e9), total=32 * 10**9)
+
+    def rows(*words):
+        code, out, _ = run("doctor", "--json", *words)
+        return code, {check["name"]: check for check in json.loads(out)["checks"]}
+
+    monkeypatch.setenv("EARTHMIND_DEVICE", "cpu")
+    monkeypatch.setattr(checks, "room_of", room(24))
+    code, found = rows()
+    assert code == 0
+    assert found["device cpu"]["detail"] == "24.0 of 32.0 GB free, float32 for EarthMind"
+    assert found["EarthMind-4B"]["detail"].endswith("24.0 of 32.0 GB free: fits")
+    monkeypatch.setattr(checks, "room_of", room(7))
+    code, found = rows()
+    told = found["EarthMind-4B"]
+    assert (code, told["ok"]) == (0, True)  # information, until that model is asked for
+    assert "does not fit, 1.5 GB short" in told["detail"]
+    assert told["remedy"] == "quantize=8, or a device with 8.6 GB free"
+    code, found = rows("--model", "earthmind-4b-multi")
+    assert (code, found["earthmind-4b-multi"]["ok"]) == (1, False)
+    code, found = rows("--model", "nano")
+    assert (code, found["nano"]["ok"]) == (0, True)
+    assert "Heaviest moment" in found["nano"]["detail"]
+    code, found = rows("--model", "nowhere")
+    assert (code, found["nowhere"]["ok"]) == (1, False)
+    assert "EarthMind-4B" in found["nowhere"]["remedy"]
+
+
+def test_what_was_chosen_for_a_large_model_is_told_on_stderr(run, catalog, engine, monkeypatch):
+    def load(*_, **__):
+        logging.getLogger("earthmind_lab.engine.loading").info("a line about memory")
+        return engine
+
+    monkeypatch.setattr("earthmind_lab.engine.loading.load_engine", load)
+    code, out, err = run("ask", "Hello?", *place(catalog), "--json")
+    assert code == 0
+    assert json.loads(out)["text"]
+    assert err.count("a line about memory") == 1
+    assert not logging.getLogger("earthmind_lab.engine").handlers
 
 
 def test_doctor_asks_catalogs_only_when_told(run, engine, monkeypatch):
