@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from earthmind_lab.engine.room import Room, room_of
 from earthmind_lab.engine.preflight import preflight
+from earthmind_lab.engine.room import Room, room_of
 from earthmind_lab.engine.weights import PUBLISHED, Weights, dtypes_for, find_weights
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.settings import Settings

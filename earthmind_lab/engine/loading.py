@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from earthmind_lab.engine.base import Backend, Capabilities, StopRule
-from earthmind_lab.engine.room import room_of, unknown_room
 from earthmind_lab.engine.preflight import Preflight, check_bits, preflight
 from earthmind_lab.engine.resident import ResidentEngine
+from earthmind_lab.engine.room import room_of, unknown_room
 from earthmind_lab.engine.weights import Weights
 from earthmind_lab.errors import EngineError, EngineUnavailable, ModelNotFound
 from earthmind_lab.exchange import Fusion

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from earthmind_lab.engine import load_engine, loading
-from earthmind_lab.engine.room import Room
 from earthmind_lab.engine.preflight import Preflight, check_bits, preflight
+from earthmind_lab.engine.room import Room
 from earthmind_lab.engine.weights import PUBLISHED, Weights, find_weights
 from earthmind_lab.errors import EngineError, EngineUnavailable, ModelNotFound, OutOfDeviceMemory
 from scripts.apart import TORCHAO, folder_of, install
