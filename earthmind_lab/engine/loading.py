@@ -1,4 +1,4 @@
-"""Names and folders to resident engines: one engine per (model, revision, device, dtype)."""
+"""Names, folders and addresses to engines: one per (model, revision, device, dtype) or server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.engine.base import Backend, Capabilities, StopRule
 from earthmind_lab.engine.resident import ResidentEngine
@@ -18,6 +18,9 @@ from earthmind_lab.exchange import Fusion
 from earthmind_lab.model.files import check_folder, is_foreign, weight_files
 from earthmind_lab.model.published import EMBEDDED, PublishedModel, local_folder, row_of
 from earthmind_lab.settings import Settings
+
+if TYPE_CHECKING:
+    from earthmind_lab.engine.remote import RemoteEngine
 
 DTYPES = ("float32", "bfloat16", "float16")
 HALF_PRECISION_FROM = 1 << 30
@@ -38,7 +41,8 @@ class _Key:
 
 
 _RESIDENT: dict[_Key, ResidentEngine] = {}
-_LOADING: dict[_Key, threading.Lock] = {}
+_REMOTE: dict[tuple[str, str | None], RemoteEngine] = {}
+_LOADING: dict[_Key | tuple[str, str | None], threading.Lock] = {}
 _HASHES: dict[tuple[str, int, int], str] = {}
 _GUARD = threading.Lock()
 
@@ -50,14 +54,17 @@ def load_engine(
     dtype: str | None = None,
     revision: str | None = None,
     fusion: Fusion | None = None,
-) -> ResidentEngine:
+    token: str | None = None,
+) -> ResidentEngine | RemoteEngine:
     """The engine of a model; the first call loads it, later calls return the same object.
 
     Args:
         name: ``nano`` (comes with the package), a folder holding config.json, tokenizer.json
             and safetensors weights, or a published checkpoint: ``EarthMind-4B``,
             ``EarthMind-4B-multi``. A folder of another image-text-to-text model of transformers
-            answers too, without masks.
+            answers too, without masks. Or the address of ``earthmind serve``:
+            ``http://host:8000``, ``https://…`` or ``unix:///path/of/socket``; then nothing is
+            loaded here, no torch is needed, and the server has chosen what the rest chooses.
         device: Of torch: ``cpu``, ``cuda``, ``cuda:1``; default: ``EARTHMIND_DEVICE``, else a
             GPU where there is one.
         dtype: ``float32``, ``bfloat16`` or ``float16``; default float32, but bfloat16 for
@@ -67,14 +74,19 @@ def load_engine(
         fusion: How the checkpoint was trained to join optical and SAR: ``concatenate`` or
             ``weighted``. The weights can't tell; default: what the table or config.json says.
             Each answer records it.
+        token: What a server asks for; default: ``EARTHMIND_TOKEN``.
 
     Raises:
         ModelNotFound: Nothing under this name, an incomplete folder, or another revision.
         UnsafeCheckpoint: The weights are in a format that can run code.
-        EngineUnavailable: torch is not installed, or there is no such device.
+        EngineUnavailable: torch is not installed, there is no such device, or no server answers
+            there to this token.
         EngineError: The files in the folder do not make a model.
         OutOfDeviceMemory: The weights do not fit on the device.
     """
+    if "://" in str(name):
+        chosen = {"device": device, "dtype": dtype, "fusion": fusion}
+        return _remote(str(name), token, revision, [key for key, it in chosen.items() if it])
     folder, row = _folder(name, revision), row_of(str(name))
     if fusion not in (None, "concatenate", "weighted"):
         raise EngineError(f"There is no fusion {fusion!r}.", change="'concatenate' or 'weighted'")
@@ -124,16 +136,39 @@ def weight_hash(files: Sequence[Path]) -> str:
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
+def _remote(
+    url: str, token: str | None, revision: str | None, chosen: Sequence[str]
+) -> RemoteEngine:
+    """The engine of a server; one per address and token."""
+    from earthmind_lab.engine.remote import RemoteEngine
+
+    if chosen:
+        raise EngineError(
+            f"The server at {url} has its model loaded already.",
+            found=", ".join(f"{name}=" for name in chosen),
+            change="choose that where the server is started",
+        )
+    key = (url, token or Settings.from_env().token)
+    with _GUARD:
+        lock = _LOADING.setdefault(key, threading.Lock())
+    with lock:
+        engine = _REMOTE.get(key)
+        if engine is None or engine.closed:
+            engine = _REMOTE[key] = RemoteEngine(url, token=key[1])
+    if revision is not None and not engine.capabilities.weight_hash.startswith(revision.lower()):
+        raise ModelNotFound(
+            f"The revision {revision!r} is not what the server at {url} has.",
+            found=engine.revision,
+            change="revision=None, or the server of that revision",
+        )
+    return engine
+
+
 # --- the folder ---------------------------------------------------------------------------------
 
 
 def _folder(name: str | Path, revision: str | None) -> Path:
     """The folder that a name stands for."""
-    if "://" in str(name):
-        raise ModelNotFound(
-            f"The engine at {str(name)!r} can't be reached: this version has no remote engine.",
-            change=f"{EMBEDDED!r}, or the folder of a model",
-        )
     commit = revision if row_of(str(name)) is not None else None
     return local_folder(name, commit)
 
