@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from earthmind_lab import __version__
 from earthmind_lab.engine.base import Engine
-from earthmind_lab.server import binary
+from earthmind_lab.server import binary, chat
+from earthmind_lab.server.chat_form import UNSUPPORTED
 from earthmind_lab.server.faults import install, json_response, responses
 from earthmind_lab.server.guard import Guard, own_names
 from earthmind_lab.server.metrics import CONTENT_TYPE
@@ -57,8 +58,9 @@ def create_app(
     )  # fmt: skip
     app.state.serving = Serving(engine, limits)
     app.include_router(router)
+    app.include_router(chat.router)
     app.include_router(binary.router)
-    install(app, frozenset())
+    install(app, UNSUPPORTED)
     app.add_middleware(Guard, token=token, names=own_names(host), limits=limits)
     return app
 

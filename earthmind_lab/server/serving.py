@@ -195,6 +195,11 @@ class UnderWay:
         self._tasks: list[asyncio.Task[None]] = []
         self._outcome = "gone"
 
+    @property
+    def id(self) -> str:
+        """Of the ask."""
+        return self._handle.id
+
     async def __aenter__(self) -> UnderWay:
         threading.Thread(target=self._pump, name=f"ask-{self._handle.id}", daemon=True).start()
         self._tasks.append(asyncio.create_task(self._watch()))
