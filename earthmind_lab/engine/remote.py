@@ -9,92 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import json
+import concurrent.futures
 import threading
-import time
 import uuid
 import weakref
-from collections.abc import Coroutine, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.engine import wire
 from earthmind_lab.engine.base import Capabilities, Stats
+from earthmind_lab.engine.link import Link, Lost
 from earthmind_lab.engine.remote_ask import RemoteAsk
 from earthmind_lab.errors import Cancelled, EarthMindError, EngineError, EngineUnavailable
-from earthmind_lab.exchange import (
-    Done,
-    Event,
-    Failed,
-    Object,
-    Options,
-    Prompt,
-    Queued,
-    Reply,
-    Token,
-    View,
-)
+from earthmind_lab.exchange import Event, Failed, Options, Prompt, Reply, View
 
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 """Pauses before an ask is tried again; a server that restarts needs some of them."""
 LOADING_SECONDS = 600.0
 """How long a server may say that its model is still loading."""
-SILENCE_SECONDS = 30.0
-"""A stream that says nothing for so long is lost: the server sends a sign of life every 5 s."""
-MAX_ERROR = 1 << 20
+CLOSE_SECONDS = 10.0
 
-_EVENTS = (Queued, Token, Object, Done, Failed)
 _LIVE: weakref.WeakSet[RemoteEngine] = weakref.WeakSet()
-T = TypeVar("T")
-
-
-class _Lost(Exception):
-    """No answer came, or it broke off; to be tried again."""
-
-    def __init__(self, found: str, *, loading: bool = False) -> None:
-        self.found, self.loading = found, loading
-        super().__init__(found)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Address:
-    """Where a server is."""
-
-    url: str
-    """``http://host:port`` or ``https://…``; with a socket it only fills the Host header."""
-    socket: str | None = None
-    """Path of a unix socket."""
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """The address in ``http://gpu-box:8000``, ``https://…`` or ``unix:///run/lab.sock``.
-
-        Raises:
-            EngineUnavailable: It is none of these.
-
-        >>> Address.parse("unix:///run/lab.sock").socket
-        '/run/lab.sock'
-        """
-        try:
-            parts = urlsplit(text)
-            _ = parts.port  # raises where it is none
-        except ValueError:
-            parts = urlsplit("")
-        if parts.scheme == "unix" and parts.path and not parts.netloc:
-            return cls(url="http://localhost", socket=unquote(parts.path))
-        if parts.scheme in ("http", "https") and parts.hostname and not parts.username:
-            return cls(url=f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}")
-        raise EngineUnavailable(
-            f"{text[:200]!r} is no address of a server.",
-            change="http://host:port, https://host or unix:///path/of/socket; the token goes into "
-            "token= or EARTHMIND_TOKEN",
-        )
 
 
 class RemoteEngine:
@@ -120,21 +60,19 @@ class RemoteEngine:
         loading_seconds: float = LOADING_SECONDS,
         seat: str | None = None,
     ) -> None:
-        self.url, self._address = url, Address.parse(url)
-        self._retry_seconds, self._loading_seconds = tuple(retry_seconds), loading_seconds
+        self.url = url
+        self._link = Link(url, token, retry_seconds=retry_seconds, loading_seconds=loading_seconds)
         self._seat = uuid.uuid4().hex if seat is None else seat
-        self._closed = False
+        self._closed, self._lock = False, threading.Lock()
         self._asks: weakref.WeakSet[RemoteAsk] = weakref.WeakSet()
         self._gsd: dict[tuple[Any, ...], float | None] = {}
-        self._http = _client(self._address, token)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name=f"earthmind-{url}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._talk, name=f"earthmind-{url}", daemon=True)
         self._thread.start()
         _LIVE.add(self)
         try:
             self._capabilities: Capabilities = self._call("capabilities", Capabilities, tries=1)
+            self._link.weights = self._capabilities.weight_hash
         except BaseException:
             self.close()
             raise
@@ -170,14 +108,10 @@ class RemoteEngine:
             EngineUnavailable: This engine is closed.
             PromptError: The prompt can't be sent.
         """
-        self._check_open()
         options = options or Options()
         ask = RemoteAsk(prompt, replace(options, seat=options.seat or self._seat))
         body = wire.pack(wire.Ask(prompt=prompt, options=ask.options))
-        self._asks.add(ask)
-        ask.task = asyncio.run_coroutine_threadsafe(self._answer(ask, body), self._loop)
-        if ask.ended:  # cancelled by its owner, or by close, before the task was known
-            ask.task.cancel()
+        ask.task = self._start(lambda: self._answer(ask, body), ask)
         return ask
 
     def generate(self, prompt: Prompt, options: Options | None = None) -> Reply:
@@ -207,7 +141,7 @@ class RemoteEngine:
             said = self._call("seen_gsd", None, params=asked)
             metres = said.get("metres") if isinstance(said, dict) else said
             if not isinstance(metres, int | float | None):
-                raise self._nonsense(f"{metres!r} metres")
+                raise self._link.nonsense(f"{metres!r} metres")
             self._gsd[key] = metres
         return self._gsd[key]
 
@@ -231,103 +165,42 @@ class RemoteEngine:
 
     def close(self) -> None:
         """Cancel the asks of this engine and hang up; the server goes on. May be called twice."""
-        self._closed = True
-        for ask in list(self._asks):
+        with self._lock:
+            first, self._closed = not self._closed, True
+            asks = list(self._asks)
+        for ask in asks:
             ask.cancel()
-        if self._loop.is_closed() or threading.current_thread() is self._thread:
-            return
-        with suppress(RuntimeError):  # closed by another thread meanwhile
+        if first:
             asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop)
-            self._thread.join(10)
-            self._loop.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(CLOSE_SECONDS)
+
+    def _talk(self) -> None:
+        """The thread: the loop, until `_hang_up` stops it."""
+        self._loop.run_forever()
+        self._loop.close()
 
     async def _hang_up(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await self._http.aclose()
+        await self._link.close()
         await self._loop.shutdown_asyncgens()
         self._loop.stop()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineUnavailable(
-                f"The connection to {self.url} is closed.", change="load_engine() once more"
-            )
-
-    # --- an ask ----------------------------------------------------------------------------------
-
-    async def _answer(self, ask: RemoteAsk, body: bytes) -> None:
-        """Until the last event is out; on the loop's thread."""
-        try:
-            async with asyncio.timeout(ask.left):
-                await self._again_and_again(lambda: self._stream(ask, body), self._retry_seconds)
-        except asyncio.CancelledError:
-            ask.fail(Cancelled("The ask was stopped."))
-            raise
-        except TimeoutError:
-            ask.fail(
-                EngineError(
-                    f"No answer within the deadline of {ask.options.deadline:g} s.",
-                    change="a longer deadline, or fewer new tokens",
-                )
-            )
-        except EarthMindError as error:
-            ask.fail(error)
-        except Exception as error:  # noqa: BLE001  whoever waits must not wait for ever
-            wrapped = self._nonsense(f"{type(error).__name__}: {error}")
-            wrapped.__cause__ = error
-            ask.fail(wrapped)
-
-    async def _again_and_again(self, attempt: Any, pauses: Sequence[float]) -> Any:
-        """Try, and after each pause again where the connection was lost.
+    def _start(self, work: Any, ask: RemoteAsk | None = None) -> concurrent.futures.Future[Any]:
+        """Set work going on the loop.
 
         Raises:
-            EngineUnavailable: The last try was lost, too.
+            EngineUnavailable: This engine is closed.
         """
-        left, patience = list(pauses), time.monotonic() + self._loading_seconds
-        while True:
-            try:
-                return await attempt()
-            except _Lost as lost:
-                waiting = lost.loading and time.monotonic() < patience
-                if not left and not waiting:
-                    raise self._unavailable(lost) from lost
-                await asyncio.sleep(1.0 if waiting else left.pop(0))
-
-    async def _stream(self, ask: RemoteAsk, body: bytes) -> None:
-        """One try of an ask.
-
-        Raises:
-            _Lost: The stream ended before the answer did.
-            EarthMindError: The server refused it.
-        """
-        ask.begin()
-        if ask.left is not None and ask.tries > 1:
-            options = replace(ask.options, deadline=max(ask.left, 0.001))
-            body = wire.pack(wire.Ask(prompt=ask.prompt, options=options))
-        frames = wire.Frames()
-        try:
-            async with self._http.stream("POST", "v1/earthmind/ask", content=body) as response:
-                await self._check(response)
-                async with aclosing(response.aiter_raw()) as chunks:  # type: ignore[type-var]
-                    async for chunk in chunks:
-                        for data in filter(None, frames.feed(chunk)):
-                            event: Any = wire.unpack(data, *_EVENTS)
-                            self._take(ask, event)
-                            if ask.ended:
-                                return
-        except httpx.TransportError as error:
-            raise _Lost(_why(error)) from error
-        raise _Lost("the answer broke off")
-
-    def _take(self, ask: RemoteAsk, event: Event) -> None:
-        if isinstance(event, Failed) and isinstance(event.error, EngineUnavailable):
-            raise _Lost(str(event.error))  # it is being stopped; who comes after it may answer
-        ask.take(event)
-
-    # --- everything else -------------------------------------------------------------------------
+        with self._lock:  # so that nothing is left on a loop that has stopped
+            if self._closed:
+                raise self._hung_up()
+            if ask is not None:
+                self._asks.add(ask)
+            return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     def _call(
         self, name: str, kind: type[Any] | None, *, tries: int | None = None, **request: Any
@@ -340,110 +213,63 @@ class RemoteEngine:
             tries: How often at most; default: as often as an ask.
             request: For httpx.
         """
-        self._check_open()
-        pauses = self._retry_seconds if tries is None else self._retry_seconds[: tries - 1]
-        return self._wait(self._again_and_again(lambda: self._fetch(name, kind, **request), pauses))
-
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        link = self._link
+        future = self._start(lambda: link.trying(lambda: link.fetch(name, kind, **request), tries))
         try:
             return future.result()
-        except BaseException:
+        except concurrent.futures.CancelledError:
+            raise self._hung_up() from None
+        except BaseException:  # KeyboardInterrupt above all
             future.cancel()
             raise
 
-    async def _fetch(self, name: str, kind: type[Any] | None, **request: Any) -> Any:
-        method = request.pop("method", "GET")
+    async def _answer(self, ask: RemoteAsk, body: bytes) -> None:
+        """Until the last event is out; on the loop's thread."""
         try:
-            async with self._http.stream(method, f"v1/earthmind/{name}", **request) as response:
-                await self._check(response)
-                data = await _read(response, wire.MAX_FRAME)
-        except httpx.TransportError as error:
-            raise _Lost(_why(error)) from error
-        if kind is not None:
-            return wire.unpack(data, kind)
-        try:
-            return json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise self._nonsense("no JSON") from error
+            async with asyncio.timeout(ask.left):
+                await self._link.trying(lambda: self._once(ask, body))
+        except asyncio.CancelledError:
+            ask.fail(Cancelled("The ask was stopped."))
+            raise
+        except TimeoutError:
+            late = f"No answer within the deadline of {ask.options.deadline:g} s."
+            ask.fail(EngineError(late, change="a longer deadline, or fewer new tokens"))
+        except EarthMindError as error:
+            ask.fail(error)
+        except Exception as error:  # noqa: BLE001  whoever waits must not wait for ever
+            wrapped = self._link.nonsense(f"{type(error).__name__}: {error}")
+            wrapped.__cause__ = error
+            ask.fail(wrapped)
 
-    async def _check(self, response: httpx.Response) -> None:
-        """Raise what a reply says that is no answer."""
-        if response.status_code == httpx.codes.OK:
-            mine = getattr(self, "_capabilities", None)
-            theirs = response.headers.get(wire.WEIGHTS)
-            if theirs is None:
-                raise self._nonsense("a reply that is not earthmind's")
-            if mine is not None and theirs != mine.weight_hash:
-                raise EngineUnavailable(
-                    f"The server at {self.url} has another model now.",
-                    found=f"weights {theirs[:12]}, not {mine.revision}",
-                    change="load_engine() once more, after closing this one",
-                )
-            return
-        data, found = await _read(response, MAX_ERROR), f"HTTP {response.status_code}"
-        try:
-            said = json.loads(data)["error"]
-            error = wire.error_from_dict(said["earthmind"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            if response.status_code in (502, 503, 504):
-                raise _Lost(found) from None  # a proxy before a server that is away
-            raise self._nonsense(found) from None
-        if response.status_code == 503:
-            raise _Lost(str(error), loading=said.get("code") == "loading")
-        raise error
+    async def _once(self, ask: RemoteAsk, body: bytes) -> None:
+        """One try of an ask.
 
-    def _unavailable(self, lost: _Lost) -> EngineUnavailable:
+        Raises:
+            Lost: The stream ended before the answer did.
+            EarthMindError: The server refused it.
+        """
+        ask.begin()
+        if ask.left is not None and ask.tries > 1:
+            options = replace(ask.options, deadline=max(ask.left, 0.001))
+            body = wire.pack(wire.Ask(prompt=ask.prompt, options=options))
+        async with aclosing(self._link.events(body)) as events:
+            async for event in events:
+                _take(ask, event)
+                if ask.ended:
+                    return
+        raise Lost("the answer broke off")
+
+    def _hung_up(self) -> EngineUnavailable:
         return EngineUnavailable(
-            f"The server at {self.url} can't be reached.",
-            found=lost.found,
-            change="start it there (earthmind serve), or check address, port and network",
-        )
-
-    def _nonsense(self, found: str) -> EngineError:
-        return EngineUnavailable(
-            f"What answers at {self.url} is no earthmind server, or one of another version.",
-            found=found[:300],
-            change="the address that earthmind serve prints, the same version on both sides",
+            f"The connection to {self.url} is closed.", change="load_engine() once more"
         )
 
 
-def _client(address: Address, token: str | None) -> httpx.AsyncClient:
-    """A client that talks to this address only: no proxy, no redirect, nothing from .netrc."""
-    headers = {b"accept-encoding": b"identity", b"user-agent": b"earthmind_lab"}
-    if token and not token.isprintable():
-        raise EngineUnavailable(
-            "The token holds characters that no header takes.", change="the token alone, one line"
-        )
-    bearer = {b"authorization": f"Bearer {token}".encode()} if token else {}
-    return httpx.AsyncClient(
-        base_url=f"{address.url}/",
-        headers={**headers, **bearer},
-        timeout=httpx.Timeout(SILENCE_SECONDS, connect=10.0, write=60.0, pool=None),
-        transport=httpx.AsyncHTTPTransport(
-            uds=address.socket,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=8),
-        ),
-        trust_env=False,
-    )
-
-
-async def _read(response: httpx.Response, limit: int) -> bytes:
-    """The whole body.
-
-    Raises:
-        EngineError: It is longer than the limit.
-    """
-    held = bytearray()
-    async for chunk in response.aiter_raw():
-        held += chunk
-        if len(held) > limit:
-            raise EngineError("The server's reply is too long.", found=f"over {limit} bytes")
-    return bytes(held)
-
-
-def _why(error: httpx.TransportError) -> str:
-    return f"{type(error).__name__}{f': {error}' if str(error) else ''}"
+def _take(ask: RemoteAsk, event: Event) -> None:
+    """Hand an event on, unless it says that the server is being stopped."""
+    if isinstance(event, Failed) and isinstance(event.error, EngineUnavailable):
+        raise Lost(str(event.error))  # who comes after it may answer
+    ask.take(event)
 
 
 def _close_all() -> None:

@@ -59,6 +59,7 @@ class RemoteAsk:
     def cancel(self) -> None:
         """Stop: ends at once here, and on the server as soon as the closed stream is seen."""
         self.fail(Cancelled("The ask was stopped."))
+        # Not known yet: then the task finds that the ask has ended.
         if self.task is not None:
             self.task.cancel()
 

@@ -25,7 +25,7 @@ ABOUT = """One resident model for several notebooks, scripts and faces.
 Nothing that a request names is ever opened or fetched.
 """
 
-router = APIRouter(tags=["server"])
+router, guarded = APIRouter(tags=["server"]), APIRouter(tags=["server"])
 
 
 class Health(BaseModel):
@@ -53,13 +53,13 @@ def create_app(
     limits = limits or Limits()
     app = FastAPI(
         title="earthmind_lab", version=__version__, description=ABOUT, docs_url=None,
-        redoc_url=None, dependencies=[Depends(HTTPBearer(auto_error=False))],
-        redirect_slashes=False,
+        redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.serving = Serving(engine, limits)
     app.include_router(router)
-    app.include_router(chat.router)
-    app.include_router(binary.router)
+    for each in (guarded, chat.router, binary.router):
+        # The guard has looked already; this only says so in the description.
+        app.include_router(each, dependencies=[Depends(HTTPBearer(auto_error=False))])
     install(app, UNSUPPORTED)
     app.add_middleware(Guard, token=token, names=own_names(host), limits=limits)
     return app
@@ -75,7 +75,7 @@ async def health(request: Request) -> Response:
     return json_response({"status": state}, 200 if state == "ready" else 503)
 
 
-@router.get(
+@guarded.get(
     "/metrics", response_class=Response,
     responses={200: {"content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}, **responses()},
 )  # fmt: skip

@@ -140,7 +140,7 @@ class Ask(Form):
         default=None, ge=0, le=2, allow_inf_nan=False, description="Default 0: greedy."
     )
     seed: int | None = Field(
-        default=None, ge=-(2**63), lt=2**63, description="For sampling; default 0."
+        default=None, ge=-(2**53), le=2**53, description="For sampling; default 0."
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None

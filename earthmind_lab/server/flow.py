@@ -25,7 +25,7 @@ class Flow(Response):
     def __init__(
         self, chunks: AsyncGenerator[bytes, None], *, media_type: str, headers: Mapping[str, str]
     ) -> None:
-        super().__init__(None, 200, {**headers, "cache-control": "no-store"}, media_type)
+        super().__init__(None, 200, headers, media_type)
         self._chunks = chunks
         del self.headers["content-length"]
 

@@ -53,7 +53,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        body = bytearray()
+        body, send = bytearray(), _plainly(send)
         try:
             self._check(scope)
             await self._read(scope, receive, body)
@@ -156,6 +156,18 @@ def own_names(host: str) -> list[str]:
     if host in ("127.0.0.1", "::1", "localhost"):
         return []  # the machine's own name does not lead to loopback
     return [host, socket.gethostname()]
+
+
+def _plainly(send: Send) -> Send:
+    """The same `send`; what it sends is data to browsers, and nobody keeps it."""
+    more = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *more]
+        await send(message)
+
+    return sending
 
 
 def _again(body: bytearray, receive: Receive) -> Receive:

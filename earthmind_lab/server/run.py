@@ -130,10 +130,9 @@ def serve(
     finally:
         listening.close()
         loader.close()
-        if made:
-            note.unlink(missing_ok=True)
-        if uds:
-            Path(uds).unlink(missing_ok=True)
+        for left in ([note] if made else []) + ([Path(uds)] if uds else []):
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
     if loader.error is not None:
         raise loader.error
 
@@ -192,14 +191,24 @@ def _listen(host: str, port: int, uds: str | Path | None) -> socket.socket:
     try:
         if uds is not None:
             return _listen_on_socket(Path(uds))
+        _check_port(port)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+        listening = socket.create_server((host, port), family=family)
+        # Taken over by each connection: head and body of a reply are two writes, and the second
+        # would wait 40 ms for the receipt of the first.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+    except OSError as error:
         raise EarthMindError(
             f"The model can't be served at {uds or f'{host}:{port}'}.",
             found=str(error),
             change="another --uds" if uds else "another --port, or --host of this machine",
         ) from error
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port < 65_536:  # Python leaves a socket behind when it finds out itself
+        raise OSError("ports go from 0 to 65535")
 
 
 def _listen_on_socket(path: Path) -> socket.socket:

@@ -15,7 +15,13 @@ from typing import Literal
 from starlette.types import Receive
 
 from earthmind_lab.engine.base import Engine, Handle
-from earthmind_lab.errors import Cancelled, EngineBusy, EngineUnavailable, PromptError
+from earthmind_lab.errors import (
+    Cancelled,
+    EarthMindError,
+    EngineBusy,
+    EngineUnavailable,
+    PromptError,
+)
 from earthmind_lab.exchange import Done, Event, Failed, Options, Prompt, Reply, Token, View
 from earthmind_lab.server.faults import Refusal
 from earthmind_lab.server.metrics import Metrics
@@ -109,6 +115,18 @@ class Serving:
             EngineBusy: The seat has too many asks under way, or the queue is full.
             EngineUnavailable: The engine is closed.
         """
+        try:
+            handle, deadline = self._submit(prompt, options, seat)
+        except EarthMindError:
+            self.metrics.refused(route)
+            raise
+        self._seats[seat] += 1
+        under = UnderWay(self, handle, seat, receive, route, deadline)
+        self._under_way.add(under)
+        return under
+
+    def _submit(self, prompt: Prompt, options: Options, seat: str) -> tuple[Handle, float]:
+        """Hand it to the engine; also the seconds that it may take."""
         engine, limits = self.engine, self.limits
         self._check(prompt, options)
         if self._seats[seat] >= limits.asks_per_seat:
@@ -118,11 +136,7 @@ class Serving:
                 change="wait for one of them, or cancel some",
             )
         deadline = min(options.deadline or math.inf, limits.ask_seconds)
-        handle = engine.submit(prompt, replace(options, seat=seat, deadline=deadline))
-        self._seats[seat] += 1
-        under = UnderWay(self, handle, seat, receive, route, deadline)
-        self._under_way.add(under)
-        return under
+        return engine.submit(prompt, replace(options, seat=seat, deadline=deadline)), deadline
 
     def ended(self, under: UnderWay) -> None:
         """An ask has ended, or was given up."""

@@ -18,7 +18,8 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.engine import load_engine
-from earthmind_lab.engine.remote import Address, RemoteEngine
+from earthmind_lab.engine.link import Address
+from earthmind_lab.engine.remote import RemoteEngine
 from earthmind_lab.errors import (
     Cancelled,
     EngineBusy,
