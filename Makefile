@@ -11,8 +11,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-# The parts that exist; serve brings libraries that nothing uses yet.
-EXTRAS := model,lab,parquet,demo,finetune,eval,dev
+EXTRAS := model,lab,parquet,demo,serve,finetune,eval,dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
 

@@ -3,7 +3,7 @@
 Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
 logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
 explains, stdout empty; 130 stopped with Ctrl-C; ``doctor`` gives 1 when a check fails.
-``lab`` and ``demo`` serve until they are stopped and have no ``--json``.
+``lab``, ``demo`` and ``serve`` serve until they are stopped and have no ``--json``.
 """
 
 from __future__ import annotations
@@ -108,14 +108,11 @@ def build_parser() -> argparse.ArgumentParser:
     _verb(added, "convert", verbs.convert, about, options.convert)
     about = "check what an answer needs; exit code 1 when something lacks"
     _verb(added, "doctor", verbs.doctor, about, options.catalogs, options.fits)
-    _server(
-        added,
-        "lab",
-        verbs.lab,
-        "JupyterLab on the map notebook, on this machine only",
-        options.folder,
-    )
-    _server(added, "demo", verbs.demo, "the demo page, on this machine only")
+    about = "JupyterLab on the map notebook, on this machine only"
+    _server(added, "lab", verbs.lab, about, options.folder, options.page)
+    _server(added, "demo", verbs.demo, "the demo page, on this machine only", options.page)
+    about = "keep a model loaded and answer over HTTP; OpenAI's clients can ask it, too"
+    _server(added, "serve", verbs.serve, about, options.serve)
     return parser
 
 
@@ -127,8 +124,6 @@ def _server(
     parser = added.add_parser(name, help=about, description=about, allow_abbrev=False)
     for add in groups:
         add(parser)
-    parser.add_argument("--port", type=int, help="on 127.0.0.1")
-    parser.add_argument("--no-browser", action="store_true", help="only serve")
     parser.set_defaults(verb=run, json=False)
 
 

@@ -1,4 +1,4 @@
-"""Names and folders to resident engines: one engine per (model, revision, device, dtype)."""
+"""Names, folders and addresses to engines: one per (model, revision, device, dtype) or server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from earthmind_lab.engine.base import Backend, Capabilities, StopRule
 from earthmind_lab.engine.preflight import Preflight, check_bits, preflight
@@ -24,6 +24,9 @@ from earthmind_lab.model.published import EMBEDDED, PublishedModel, local_folder
 from earthmind_lab.settings import Settings
 
 LOG = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from earthmind_lab.engine.remote import RemoteEngine
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -56,7 +59,8 @@ class _Key:
 _RESIDENT: dict[_Key, ResidentEngine] = {}
 _CHOSEN: dict[_Asked, _Key] = {}
 """What was loaded when something was last asked for."""
-_LOADING: dict[Path, threading.Lock] = {}
+_REMOTE: dict[tuple[str, str | None], RemoteEngine] = {}
+_LOADING: dict[Path | tuple[str, str | None], threading.Lock] = {}
 _HASHES: dict[tuple[str, int, int], str] = {}
 _GUARD = threading.Lock()
 
@@ -69,7 +73,8 @@ def load_engine(
     revision: str | None = None,
     fusion: Fusion | None = None,
     quantize: Literal[8] | None = None,
-) -> ResidentEngine:
+    token: str | None = None,
+) -> ResidentEngine | RemoteEngine:
     """The engine of a model; the first call loads it, later calls return the same object.
 
     A model of more than 1 GiB is first compared with the free memory of the device. Where its
@@ -80,7 +85,9 @@ def load_engine(
         name: ``nano`` (comes with the package), a folder holding config.json, tokenizer.json
             and safetensors weights, or a published checkpoint: ``EarthMind-4B``,
             ``EarthMind-4B-multi``. A folder of another image-text-to-text model of transformers
-            answers too, without masks.
+            answers too, without masks. Or the address of ``earthmind serve``:
+            ``http://host:8000``, ``https://…`` or ``unix:///path/of/socket``; then nothing is
+            loaded here, no torch is needed, and the server has chosen what the rest chooses.
         device: Of torch: ``cpu``, ``cuda``, ``cuda:1``; default: ``EARTHMIND_DEVICE``, else a
             GPU where there is one.
         dtype: ``float32``, ``bfloat16`` or ``float16``; default float32, but bfloat16 for
@@ -92,15 +99,19 @@ def load_engine(
             Each answer records it.
         quantize: 8 = the language part in 8 bits, through torchao: two thirds of the memory of
             bfloat16 for the 4B model. It changes answers, so it's never chosen unasked.
+        token: What a server asks for; default: ``EARTHMIND_TOKEN``.
 
     Raises:
         ModelNotFound: Nothing under this name, an incomplete folder, or another revision.
         UnsafeCheckpoint: The weights are in a format that can run code.
-        EngineUnavailable: torch (or torchao, to quantize) is not installed, or there is no such
-            device.
+        EngineUnavailable: torch (or torchao, to quantize) is not installed, there is no such
+            device, or no server answers there to this token.
         EngineError: The files in the folder do not make a model.
         OutOfDeviceMemory: Weights and one pair do not fit on the device; no weight was read.
     """
+    if "://" in str(name):
+        chosen = {"device": device, "dtype": dtype, "fusion": fusion}
+        return _remote(str(name), token, revision, [key for key, it in chosen.items() if it])
     folder, row = _folder(name, revision), row_of(str(name))
     if fusion not in (None, "concatenate", "weighted"):
         raise EngineError(f"There is no fusion {fusion!r}.", change="'concatenate' or 'weighted'")
@@ -197,16 +208,39 @@ def weight_hash(files: Sequence[Path]) -> str:
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
+def _remote(
+    url: str, token: str | None, revision: str | None, chosen: Sequence[str]
+) -> RemoteEngine:
+    """The engine of a server; one per address and token."""
+    from earthmind_lab.engine.remote import RemoteEngine
+
+    if chosen:
+        raise EngineError(
+            f"The server at {url} has its model loaded already.",
+            found=", ".join(f"{name}=" for name in chosen),
+            change="choose that where the server is started",
+        )
+    key = (url, token or Settings.from_env().token)
+    with _GUARD:
+        lock = _LOADING.setdefault(key, threading.Lock())
+    with lock:
+        engine = _REMOTE.get(key)
+        if engine is None or engine.closed:
+            engine = _REMOTE[key] = RemoteEngine(url, token=key[1])
+    if revision is not None and not engine.capabilities.weight_hash.startswith(revision.lower()):
+        raise ModelNotFound(
+            f"The revision {revision!r} is not what the server at {url} has.",
+            found=engine.revision,
+            change="revision=None, or the server of that revision",
+        )
+    return engine
+
+
 # --- the folder ---------------------------------------------------------------------------------
 
 
 def _folder(name: str | Path, revision: str | None) -> Path:
     """The folder that a name stands for."""
-    if "://" in str(name):
-        raise ModelNotFound(
-            f"The engine at {str(name)!r} can't be reached: this version has no remote engine.",
-            change=f"{EMBEDDED!r}, or the folder of a model",
-        )
     commit = revision if row_of(str(name)) is not None else None
     return local_folder(name, commit)
 
