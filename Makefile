@@ -67,6 +67,7 @@ soak: .venv
 	EARTHMIND_FUZZ=2000 $(BIN)/python -m pytest --quiet -s tests/model/test_fuzz.py
 	EARTHMIND_FUZZ_ITEMS=1000 $(BIN)/python -m pytest --quiet tests/data/test_fuzz_items.py
 	EARTHMIND_FAULTY_LOADS=500 $(BIN)/python -m pytest --quiet tests/data/test_remote.py -k fifty
+	EARTHMIND_REQUESTS=1000 $(BIN)/python -m pytest --quiet tests/server/test_schema.py -k nothing
 	EARTHMIND_KILLS=50 $(BIN)/python -m pytest --quiet tests/data/test_cache.py -k kill
 
 bench: .venv

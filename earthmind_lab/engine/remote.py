@@ -22,10 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.engine import wire
+from earthmind_lab.engine.asks import cancelled, late
 from earthmind_lab.engine.base import Capabilities, Stats
 from earthmind_lab.engine.link import Link, Lost
 from earthmind_lab.engine.remote_ask import RemoteAsk
-from earthmind_lab.errors import Cancelled, EarthMindError, EngineError, EngineUnavailable
+from earthmind_lab.errors import EarthMindError, EngineUnavailable
 from earthmind_lab.exchange import Event, Failed, Options, Prompt, Reply, View
 
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
@@ -229,11 +230,10 @@ class RemoteEngine:
             async with asyncio.timeout(ask.left):
                 await self._link.trying(lambda: self._once(ask, body))
         except asyncio.CancelledError:
-            ask.fail(Cancelled("The ask was stopped."))
+            ask.fail(cancelled())
             raise
         except TimeoutError:
-            late = f"No answer within the deadline of {ask.options.deadline:g} s."
-            ask.fail(EngineError(late, change="a longer deadline, or fewer new tokens"))
+            ask.fail(late(ask.options))
         except EarthMindError as error:
             ask.fail(error)
         except Exception as error:  # noqa: BLE001  whoever waits must not wait for ever

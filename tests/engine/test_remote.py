@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from earthmind_lab.aoi import AOI
+from earthmind_lab.conversation import ask as ask_about
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.engine import load_engine
@@ -108,10 +109,14 @@ def test_what_the_engine_is_is_asked_for_once_and_the_rest_when_wanted(monkeypat
         assert "at http://127.0.0.1" in repr(client)
 
 
-def test_nano_answers_over_the_wire_as_it_does_here():
-    local = load_engine("nano")
+@pytest.fixture(scope="module")
+def chip():
     aoi = AOI.from_bbox(-0.775, 38.09, -0.745, 38.12)
-    chip = load_chip(search_pairs(aoi, "2019-09-15/2019-09-20", catalog="sample")[0], aoi)
+    return load_chip(search_pairs(aoi, "2019-09-15/2019-09-20", catalog="sample")[0], aoi)
+
+
+def test_nano_answers_over_the_wire_as_it_does_here(chip):
+    local = load_engine("nano")
     pictures = render(chip, preferred=local.capabilities.composites)
     prompts = [
         Prompt(text="Segment the water.", views=pictures),
@@ -138,6 +143,39 @@ def test_nano_answers_over_the_wire_as_it_does_here():
             for a, b in zip(one, other, strict=True)
         )
         assert [*map(client.seen_gsd, pictures)] == [*map(local.seen_gsd, pictures)]
+
+
+def test_an_answer_about_the_earth_is_the_same_behind_a_wire(chip):
+    """Geography, evidence and record are made here, of what came over the wire."""
+    local = load_engine("nano")
+    with both(local) as (_, client):
+        far = ask_about(chip, "Segment the water.", engine=client)
+        near = ask_about(chip, "Segment the water.", engine=local)
+    assert far.detections and far.text == near.text
+    assert far.to_geojson() == near.to_geojson()
+    assert [claim.sentence() for claim in far.evidence] == [
+        claim.sentence() for claim in near.evidence
+    ]
+    assert far.seen_gsd_m == near.seen_gsd_m
+    assert far.record.model == near.record.model
+
+
+def test_nano_answers_many_at_once_as_it_answers_each_alone(chip):
+    local = load_engine("nano")
+    pictures = render(chip, preferred=local.capabilities.composites)
+    kinds = ("water", "trees", "crops", "built-up areas", "bare ground")
+    prompts = [
+        Prompt(text=f"Segment the {kind}.", views=views)
+        for kind in kinds
+        for views in (pictures, pictures[:1], pictures[1:], pictures[::-1])
+    ]
+    alone = [local.generate(prompt) for prompt in prompts]
+    with both(local) as (_, client):
+        before = client.stats().done
+        asks = [client.submit(prompt, Options(seat=str(i % 5))) for i, prompt in enumerate(prompts)]
+        for one, other in zip(alone, asks, strict=True):
+            assert other.result(60).token_ids == one.token_ids
+        assert client.stats().done == before + 20 == local.stats().done
 
 
 def test_a_socket_of_this_user_alone(tmp_path):
