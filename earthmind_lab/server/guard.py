@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from earthmind_lab.errors import EarthMindError, EngineBusy, EngineUnavailable, PromptError
+from earthmind_lab.errors import EngineBusy, EngineUnavailable, PromptError
 from earthmind_lab.server.faults import Refusal
 from earthmind_lab.server.serving import Limits
 
@@ -53,10 +53,10 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        body, send = bytearray(), _plainly(send)
+        body, send = b"", _plainly(send)
         try:
             self._check(scope)
-            await self._read(scope, receive, body)
+            body = await self._read(scope, receive)
             await self._app(scope, _again(body, receive), send)
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
@@ -95,8 +95,8 @@ class Guard:
             raise Refusal(401, error, code="invalid_token")
         scope["state"]["domain"] = hashlib.sha256(self._token).hexdigest()[:12]
 
-    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
-        """The whole body, as far as it may be.
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body, as far as it may be; it counts as held.
 
         Raises:
             Refusal: It is too large or too slow.
@@ -106,30 +106,32 @@ class Guard:
         told = Headers(scope=scope).get("content-length", "")
         if told.isdigit() and (len(told) > 15 or int(told) > limits.body_bytes):
             raise _too_large(limits)
+        body = bytearray()
         try:
             async with asyncio.timeout(limits.body_seconds):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _HungUp
-                    part, more = message.get("body", b""), message.get("more_body", False)
-                    if len(body) + len(part) > limits.body_bytes:
-                        raise _too_large(limits)
-                    if self._held + len(part) > limits.bodies_bytes:
-                        error: EarthMindError = EngineBusy(
-                            "The server reads too many questions at once.", change="ask again"
-                        )
-                        raise Refusal(429, error, code="busy")
-                    body += part
-                    self._held += len(part)
-        except TimeoutError:
-            error = PromptError(
-                "The question came too slowly.",
-                found=f"{len(body)} bytes in {limits.body_seconds:g} s",
-                change="a faster connection, or smaller pictures",
-            )
-            raise Refusal(408, error, code="slow") from None
+                while await self._part(receive, body):
+                    pass
+        except BaseException as error:
+            self._held -= len(body)
+            if isinstance(error, TimeoutError):
+                raise _too_slow(len(body), limits) from None
+            raise
+        return bytes(body)
+
+    async def _part(self, receive: Receive, body: bytearray) -> bool:
+        """One more part of a body; whether there is another."""
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _HungUp
+        part = message.get("body", b"")
+        if len(body) + len(part) > self._limits.body_bytes:
+            raise _too_large(self._limits)
+        if self._held + len(part) > self._limits.bodies_bytes:
+            error = EngineBusy("The server reads too many questions at once.", change="ask again")
+            raise Refusal(429, error, code="busy")
+        body += part
+        self._held += len(part)
+        return bool(message.get("more_body", False))
 
 
 class _HungUp(Exception):
@@ -170,9 +172,9 @@ def _plainly(send: Send) -> Send:
     return sending
 
 
-def _again(body: bytearray, receive: Receive) -> Receive:
+def _again(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body that was read, then what comes after it."""
-    left: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
         return left.pop() if left else await receive()
@@ -198,6 +200,15 @@ def _is_address(name: str) -> bool:
 def _foreign(asked: str, found: str) -> Refusal:
     error = PromptError(asked, found=found[:100], change="the address that earthmind serve prints")
     return Refusal(403, error, code="foreign")
+
+
+def _too_slow(came: int, limits: Limits) -> Refusal:
+    error = PromptError(
+        "The question came too slowly.",
+        found=f"{came} bytes in {limits.body_seconds:g} s",
+        change="a faster connection, or smaller pictures",
+    )
+    return Refusal(408, error, code="slow")
 
 
 def _too_large(limits: Limits) -> Refusal:

@@ -45,11 +45,19 @@ def as_bytes(_ctx, value):
 
 @schemathesis.hook
 def map_body(_context, body):
-    """Mostly a model that is there, and a picture that is one: what comes after is tried, too."""
-    if isinstance(body, dict) and "model" in body and len(str(body)) % 8:
-        body["model"] = MODEL
-        for message in body.get("messages") or ():
-            for part in message.get("content") or () if isinstance(message, dict) else ():
-                if isinstance(part, dict) and isinstance(part.get("image_url"), dict):
-                    part["image_url"]["url"] = picture()
+    """Mostly a model that is there, and a picture that is one: what comes after is tried, too.
+
+    Only valid values are exchanged: what is meant to be refused stays as it is.
+    """
+    if isinstance(body, dict) and len(str(body)) % 8:
+        model = body.get("model")
+        if isinstance(model, str) and len(model) <= 200:
+            body["model"] = MODEL
+        messages = body.get("messages")
+        for message in messages if isinstance(messages, list) else ():
+            parts = message.get("content") if isinstance(message, dict) else ()
+            for part in parts if isinstance(parts, list) else ():
+                given = part.get("image_url") if isinstance(part, dict) else None
+                if isinstance(given, dict) and isinstance(given.get("url"), str):
+                    given["url"] = picture()
     return body
