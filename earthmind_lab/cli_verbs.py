@@ -17,7 +17,7 @@ from earthmind_lab.cli_given import (
     pairs_of,
     subject_of,
 )
-from earthmind_lab.errors import PromptError
+from earthmind_lab.errors import EarthMindError, PromptError
 
 if TYPE_CHECKING:
     from earthmind_lab.scene import ScenePair
@@ -195,7 +195,7 @@ def doctor(given: argparse.Namespace) -> Outcome:
     """``earthmind doctor``: what this machine lacks."""
     from earthmind_lab.checks import doctor as examine
 
-    health = examine(catalogs=given.catalogs)
+    health = examine(catalogs=given.catalogs, model=given.model)
     lines = []
     for check in health.checks:
         lines.append(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
@@ -217,6 +217,26 @@ def demo(given: argparse.Namespace) -> Outcome:
     from earthmind_lab.demo import serve
 
     serve(port=given.port or 7860, browser=not given.no_browser)
+    return Outcome(data={}, lines=[])
+
+
+def serve(given: argparse.Namespace) -> Outcome:
+    """``earthmind serve``: a model behind HTTP."""
+    from importlib.util import find_spec
+
+    lacking = [each for each in ("fastapi", "uvicorn", "prometheus_client") if not find_spec(each)]
+    if lacking:
+        raise EarthMindError(
+            "A server needs libraries that are not installed.",
+            found=f"no {', '.join(lacking)}",
+            change="pip install 'earthmind_lab[serve]'",
+        )
+    from earthmind_lab.server.run import serve as answer
+
+    answer(
+        model=given.model, host=given.host, port=given.port, token=given.token, uds=given.uds,
+        open_to_all=given.no_token,
+    )  # fmt: skip
     return Outcome(data={}, lines=[])
 
 

@@ -166,7 +166,12 @@ class Backend(Protocol[EncodedT, StateT]):
         ...
 
     def prefill(self, prompt: Prompt, options: Options, encoded: EncodedT) -> StateT:
-        """Begin an answer: read the pictures of the prompt. The first `step` reads its text."""
+        """Begin an answer: read the pictures of the prompt. The first `step` reads its text.
+
+        Raises:
+            PromptError: The prompt can't be put to this model.
+            OutOfDeviceMemory: There is no room, perhaps only beside the answers under way.
+        """
         ...
 
     def step(self, states: Sequence[StateT]) -> list[Step]:
@@ -206,7 +211,12 @@ class Backend(Protocol[EncodedT, StateT]):
         ...
 
     def needs(self, prompt: Prompt, options: Options) -> int:
-        """Bytes of device memory that an ask takes at most while it is under way."""
+        """Bytes of device memory that an ask takes at most while it is under way.
+
+        Raises:
+            PromptError: The prompt can't be put to this model.
+            OutOfDeviceMemory: It can't fit even alone; the message says what would.
+        """
         ...
 
     def capacity(self) -> int:
