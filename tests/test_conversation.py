@@ -200,11 +200,12 @@ def test_options_are_recorded():
 def test_each_conversation_is_a_seat_and_its_follow_ups_sit_there_too():
     engine = StandInEngine({"water": WATER}, {"Is there water?": "Yes.", "And trees?": "No."})
     talk, other = Conversation(CHIP, engine), Conversation(CHIP, engine, seat="session 1")
-    answers = [talk.ask("Is there water?"), talk.ask("And trees?"), other.ask("And trees?")]
-    of_talk, of_other = set(engine.seats[:-2]), set(engine.seats[-2:])
-    assert len(engine.seats) > 3, "the answer was checked by further questions"
+    answers = [talk.ask("Is there water?"), talk.ask("And trees?")]
+    of_talk = set(engine.seats)
+    assert len(engine.seats) > 2, "the answer was checked by further questions"
     assert len(of_talk) == 1 and of_talk != {""}
-    assert of_other == {"session 1"}
+    answers.append(other.ask("Is there water?"))
+    assert engine.seats[-2:] == ["session 1"] * 2 and set(engine.seats[:-2]) == of_talk
     assert not [a for a in answers if "seat" in a.record.options or "seat" in str(a.record)]
     Conversation(CHIP, engine).ask("Hello?", options=Options(seat="mine"))
     assert engine.seats[-1] == "mine"

@@ -52,8 +52,6 @@ class Answering:
         self.stage = "encode"
         """What is done for it now: ``encode``, ``prefill``, ``decode``, ``segment``."""
         self.seconds: dict[str, float] = {}
-        self.costly = False
-        """Whether its pictures had to be read: they were not kept from an earlier ask."""
         self._backend, self._clock, self._flush_seconds = backend, clock, flush_seconds
         self._stop = backend.capabilities.stop
         self._transcript = Transcript(backend.decode, self._stop, handed_out=ask.said)
@@ -89,8 +87,6 @@ class Answering:
         ask.check(self._since)
         self.state = backend.prefill(ask.prompt, ask.options, encoded)
         self._views_encoded = encoded.views_encoded
-        pictures_read = bool(ask.prompt.views) and self.state.tokens_prefilled > 0
-        self.costly = encoded.views_encoded > 0 or pictures_read
         self._enter("segment" if self.complete else "decode")
 
     def note(self, step: Step) -> None:

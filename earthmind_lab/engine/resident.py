@@ -178,28 +178,15 @@ class ResidentEngine:
             )
             failure.__cause__ = error
             return 0, failure
-        if needs > self._capacity:
-            return needs, _too_large(needs, self._capacity, prompt, options, self._capabilities)
-        return needs, None
+        return needs, None if needs <= self._capacity else _too_large(needs, self._capacity)
 
 
-def _too_large(
-    needs: int, capacity: int, prompt: Prompt, options: Options, about: Capabilities
-) -> OutOfDeviceMemory:
-    """Why an ask can never be answered here, and what would make it smaller."""
-    plan = [f"fewer new tokens than {options.max_new_tokens}"]
-    if prompt.views:
-        sides = max(max(view.shape) for view in prompt.views)
-        smaller = f"smaller views than {sides} px (each is read in squares of {about.tile_px} px)"
-        plan = [smaller, *plan]
-    if len(prompt.views) > 1:
-        plan = [f"fewer views than {len(prompt.views)}", *plan]
-    if about.dtype == "float32":
-        plan.append("load_engine(dtype='bfloat16')")
+def _too_large(needs: int, capacity: int) -> OutOfDeviceMemory:
+    """Where the backend has not said it by itself."""
     return OutOfDeviceMemory(
-        f"The ask can't fit on {about.device} beside {about.name}.",
-        found=f"it takes up to {needs / 1e6:.0f} MB of the {capacity / 1e6:.0f} MB there for asks",
-        change=", ".join(plan[:-1]) + f", or {plan[-1]}" if len(plan) > 1 else plan[0],
+        "The ask does not fit into the device's memory, even alone.",
+        found=f"{needs >> 20} MiB needed, {capacity >> 20} MiB for all asks",
+        change="fewer or smaller views, fewer new tokens, or load_engine(dtype='bfloat16')",
     )
 
 

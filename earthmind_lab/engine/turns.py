@@ -2,8 +2,9 @@
 
 Nothing in here waits, and no failure of one ask reaches another:
 
-- A turn lets in at most one ask whose pictures have to be read; those whose pictures are kept cost
-  little and come in together. So whoever is being answered waits for one picture at most.
+- A turn lets in asks until that has taken 40 ms: one whose pictures have to be read by a large
+  model, or several whose pictures are kept. So whoever is being answered waits for the pictures of
+  one ask at most, beside a pause that nobody sees.
 - A step that fails is repeated for each answer alone; only those fail that fail alone.
 - Where the device is full, the newest of the answers that shared the call go back into the line
   and start anew later; an ask fails for want of memory only where it had the device to itself.
@@ -26,6 +27,9 @@ from earthmind_lab.errors import EarthMindError, EngineError, OutOfDeviceMemory
 from earthmind_lab.exchange import Event, Failed, Found
 
 logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 0.04
+"""A turn lets in no more asks once that has taken so long; batches of text are as far apart."""
 
 
 class Turns:
@@ -90,15 +94,13 @@ class Turns:
     # --- letting in ------------------------------------------------------------------------------
 
     def _let_in(self) -> list[Answering]:
-        """The asks for whom there is room, up to the first whose pictures had to be read."""
+        """The asks for whom there is room, as far as a turn goes."""
         new: list[Answering] = []
-        while (ask := self._line.take()) is not None:
+        end = self._clock() + PAUSE_SECONDS
+        while (not new or self._clock() < end) and (ask := self._line.take()) is not None:
             answer = self._begin(ask)
-            if answer is None:
-                continue
-            new.append(answer)
-            if answer.costly:
-                break
+            if answer is not None:
+                new.append(answer)
         return new
 
     def _begin(self, ask: Ask) -> Answering | None:

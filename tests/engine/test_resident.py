@@ -190,7 +190,7 @@ def test_a_failing_ask_leaves_the_next_one_unharmed(run, error, expected):
         bad.result(WAIT)
     assert isinstance(list(bad.events())[-1], Failed)
     assert good.result(WAIT).text == "You asked: good"
-    assert backend.released == 2, "the broken ask holds nothing"
+    assert backend.released == len(backend.answered), "the broken ask holds nothing"
 
 
 def test_a_failed_ask_keeps_no_hold_on_what_the_model_computed(run):
