@@ -66,11 +66,11 @@ class Turns:
 
     def turn(self) -> None:
         """One round: let in, write, end."""
-        self._in_hand = ()
         self._line.expire(self._clock())
         self._step(self._let_in())
         self._step(self._writing())
         self._end([answer for answer in self._running.values() if answer.complete])
+        self._in_hand = ()
 
     def give_up(self) -> None:
         """The engine closes: every answer ends here."""
