@@ -169,7 +169,10 @@ def cache(given: argparse.Namespace) -> Outcome:
     size = sum(entry.bytes for entry in entries)
     data |= {"folder": str(kept.folder), "entries": len(entries), "bytes": size}
     held = [size for _, size, _ in arrays.entries()]
-    data["arrays"] = {"folder": str(arrays.folder), "entries": len(held), "bytes": sum(held)}
+    gone = {"removed": removed} if given.clear else {}
+    data["arrays"] = {
+        **gone, "folder": str(arrays.folder), "entries": len(held), "bytes": sum(held),
+    }  # fmt: skip
     lines = [f"Removed {data['removed']} chips, {removed} arrays"] if given.clear else []
     lines += [f"Damaged, removed: {key}" for key in data.get("damaged", ())]
     lines.append(f"{len(entries)} chips in {kept.folder}")

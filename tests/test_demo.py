@@ -228,13 +228,23 @@ def test_a_taken_port_is_told():
 
 def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path):
     env = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-m", "earthmind_lab.demo", "--port", str(free_port())]
+    # A shell starts what it puts into the background deaf to Ctrl-C, and its children with it.
+    script = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from earthmind_lab import demo
+sys.exit(demo.main())
+"""
+    command = [sys.executable, "-c", script, "--port", str(free_port())]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=env, **pipes) as server:
         assert "http://127.0.0.1:" in server.stdout.readline()
         assert list(tmp_path.glob("earthmind-demo-*"))
         server.send_signal(signal.SIGINT)
-        _, errors = server.communicate(timeout=60)
+        try:
+            _, errors = server.communicate(timeout=60)
+        finally:
+            server.kill()  # no effect on one that has ended
     assert server.returncode == 0 and "Traceback" not in errors
     assert not list(tmp_path.glob("earthmind-demo-*"))
 

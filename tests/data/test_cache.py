@@ -32,6 +32,7 @@ from earthmind_lab.data.cache import DRAFT, PLANS_KEPT, ChipCache
 from earthmind_lab.data.cache_key import chip_key, plan_key
 from earthmind_lab.data.chip_files import Folder, read_chip
 from earthmind_lab.data.files import Files, Reader
+from earthmind_lab.data.kept_arrays import KeptArrays
 from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.samples import place
 from earthmind_lab.data.search import search_pairs
@@ -746,8 +747,12 @@ def test_the_command_counts_verifies_and_clears(pair, kept, capsys):
     assert code == 0
     assert f"2 chips in {kept.folder}" in text
     assert "1.00 GB" in text
+    array = KeptArrays.from_settings().path("sar", "0" * 64)
+    array.parent.mkdir()
+    array.write_bytes(b"pixels")
     code, data = run(capsys, "cache", "--clear", "--json")
     assert (code, data["removed"], data["entries"], data["bytes"]) == (0, 2, 0, 0)
+    assert (data["arrays"]["removed"], data["arrays"]["entries"], array.exists()) == (1, 0, False)
     assert list(kept.folder.rglob("*.npy")) == []
 
 
