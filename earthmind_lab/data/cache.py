@@ -1,7 +1,7 @@
 """Chips on disk: a chip that was loaded once needs neither network nor files again.
 
 chips/<key>/        one chip, as `chip_files` writes it; the key is what it depends on, `cache_key`
-chips/plans/<key>   grid and bytes of a plan, so that finding a chip opens no file
+chips/plans/<key>   grid, reads and bytes of a plan, so that finding a chip opens no file
 chips/.draft-…      what is being written, or was when its process was killed
 
 Any number of processes may use one folder, without locks: an entry is written as a draft and
@@ -134,8 +134,8 @@ class ChipCache:
         self._drafted(write)
         self._sweep()
 
-    def get_plan(self, key: str | None) -> tuple[GeoBox, int] | None:
-        """Grid and bytes of a plan that was made before.
+    def get_plan(self, key: str | None) -> tuple[GeoBox, int, int] | None:
+        """Grid, number of reads and bytes of a plan that was made before.
 
         Args:
             key: `plan_key` of what is asked for.
@@ -145,7 +145,7 @@ class ChipCache:
         path = self.folder / PLANS / key
         try:
             data = unsealed(path.read_bytes(), "the plan")
-            return grid_of(data["grid"]), int(data["bytes"])
+            return grid_of(data["grid"]), int(data["reads"]), int(data["bytes"])
         except OSError:
             return None
         except (ValueError, LookupError, TypeError, RuntimeError) as error:  # the last: pyproj's
@@ -154,19 +154,21 @@ class ChipCache:
                 path.unlink()
             return None
 
-    def put_plan(self, key: str | None, grid: GeoBox, size: int) -> None:
+    def put_plan(self, key: str | None, grid: GeoBox, reads: int, size: int) -> None:
         """Keep a plan.
 
         Args:
             key: `plan_key` of what was asked for.
             grid: Of the chip.
+            reads: Assets that a load reads.
             size: Bytes that a load reads.
         """
         if key is None or not self.limit:
             return
 
         def write(draft: Path) -> None:
-            write_sealed({"grid": grid_data(grid), "bytes": size}, key, _writer(draft))
+            about = {"grid": grid_data(grid), "reads": reads, "bytes": size}
+            write_sealed(about, key, _writer(draft))
             (self.folder / PLANS).mkdir(exist_ok=True)
             (draft / key).replace(self.folder / PLANS / key)
 

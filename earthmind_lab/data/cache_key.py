@@ -37,6 +37,8 @@ PROCESSING = 2
 """To be raised with every change of `data/`, `grid.py` or `sensors.py` that may change a pixel, a
 mask, the radiometry or the provenance of any chip. Chips of other numbers are never found again and
 are evicted in time; nothing has to be converted."""
+_PLAN = 2
+"""Of what is kept of a plan, to be raised when that changes."""
 _APART = ("pair", "aoi", "reads", "bytes")
 """Fields of a plan that its key takes in another form, or that follow from the others."""
 
@@ -59,7 +61,7 @@ def plan_key(
         names: The optical bands and the polarisations that will be loaded.
     """
     grid = float(asked) if isinstance(asked, int | float) else asked
-    return _digest({"grid": grid, "names": names, **_inputs(pair, aoi)})
+    return _digest({"form": _PLAN, "grid": grid, "names": names, **_inputs(pair, aoi)})
 
 
 def as_plain(value: Any) -> Any:

@@ -43,6 +43,8 @@ FORMAT = 1
 _SEALED = re.compile(rb'\{"sha256": "([0-9a-f]{64})", "data": (.*)\}', flags=re.DOTALL)
 _KINDS = ("float32", "bool", "uint8")
 """Types of numbers that a chip may hold."""
+_BLOCK = 2**20
+"""Bytes that are read at a time; whole 64-bit words."""
 _APART = ("grid", "pair", "aoi", "radiometry")
 """Fields of a chip that are no plain data."""
 
@@ -205,8 +207,7 @@ def _read_array(source: Source, name: str, facts: Mapping[str, Any]) -> NDArray[
     with source.open(f"{name}.npy") as stream:
         start = stream.read(skipped)
         array = np.empty(shape, dtype)
-        _fill(stream, _bytes_of(array))
-    total = (_sum(np.frombuffer(start, np.uint8)) + _sum(_bytes_of(array))) % 2**64
+        total = (_sum(np.frombuffer(start, np.uint8)) + _fill(stream, _bytes_of(array))) % 2**64
     if f"{total:016x}" != facts["sum"]:
         raise ValueError(f"{name}.npy is not as it was written")
     return array
@@ -216,13 +217,19 @@ def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
     return array.reshape(-1).view(np.uint8)
 
 
-def _fill(stream: BinaryIO, target: NDArray[np.uint8]) -> None:
-    view, done = target.data, 0
-    while done < len(view):
-        count = stream.readinto(view[done:])  # type: ignore[attr-defined]  # of every binary file
-        if not count:
-            raise ValueError(f"the file ends after {done} of {len(view)} bytes")
-        done += count
+def _fill(stream: BinaryIO, target: NDArray[np.uint8]) -> int:
+    """Read an array's bytes; their sum, taken while each block is still in the processor."""
+    total = 0
+    for start in range(0, len(target), _BLOCK):
+        block = target[start : start + _BLOCK]
+        done = 0
+        while done < len(block):
+            count = stream.readinto(block.data[done:])  # type: ignore[attr-defined]  # of every binary file
+            if not count:
+                raise ValueError(f"the file ends after {start + done} of {len(target)} bytes")
+            done += count
+        total += _sum(block)
+    return total
 
 
 def _sum(data: NDArray[np.uint8]) -> int:

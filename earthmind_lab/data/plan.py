@@ -64,27 +64,27 @@ def plan_chip(
     names = _bands(pair.optical, bands)
     polarisations = _polarisations(pair.sar)
     _check_reach(pair, aoi)
-    refs = [(scene, ref) for scene, band in wanted(pair, names, polarisations)
-            for ref in assets_of(scene, band)]  # fmt: skip
     kept = ChipCache.from_settings() if cache else None
     asked = gsd if grid is None else grid
     key = plan_key(pair, aoi, asked=asked, names=(names, polarisations)) if kept else None
     held = kept.get_plan(key) if kept else None
     if held is None:
+        refs = _refs(pair, names, polarisations)
         reader.start(ref for _, ref in refs)
         grid = grid or chip_grid(pair, aoi, gsd, reader)
         check_size(grid, aoi)
-        held = grid, _bytes(refs, lattice_of(pair, grid, reader), grid, reader)
+        (size,) = _sizes(refs, lattice_of(pair, grid, reader), [grid], reader)
+        held = grid, len(refs), size
         if kept:
             kept.put_plan(key, *held)
-    grid, size = held
+    grid, reads, size = held
     return LoadPlan(
         pair=pair,
         aoi=aoi,
         grid=grid,
         bands=names,
         polarisations=polarisations,
-        reads=len(refs),
+        reads=reads,
         bytes=size,
     )
 
@@ -104,8 +104,7 @@ def check_pair(pair: ScenePair) -> None:
 
 def plan_files(plan: LoadPlan) -> list[AssetRef]:
     """Every file that a plan reads."""
-    asked = wanted(plan.pair, plan.bands, plan.polarisations)
-    return [ref for scene, band in asked for ref in assets_of(scene, band)]
+    return [ref for _, ref in _refs(plan.pair, plan.bands, plan.polarisations)]
 
 
 def plan_on_grids(
@@ -133,8 +132,7 @@ def plan_on_grids(
     _check_reach(pair, aoi)
     for grid in grids:
         check_size(grid, aoi)
-    refs = [(scene, ref) for scene, band in wanted(pair, names, polarisations)
-            for ref in assets_of(scene, band)]  # fmt: skip
+    refs = _refs(pair, names, polarisations)
     reader.start(ref for _, ref in refs)
     sizes = _sizes(refs, lattice_of(pair, grids[0], reader), grids, reader)
     return [
@@ -179,6 +177,14 @@ def wanted(
     return [(scene, name) for scene, names in both if scene is not None for name in names]
 
 
+def _refs(
+    pair: ScenePair, bands: Iterable[str], polarisations: Iterable[str]
+) -> list[tuple[Scene, AssetRef]]:
+    """The assets of every band to read, with their scenes."""
+    asked = wanted(pair, bands, polarisations)
+    return [(scene, ref) for scene, band in asked for ref in assets_of(scene, band)]
+
+
 def _check_reach(pair: ScenePair, aoi: AOI) -> None:
     for scene in pair.scenes:
         if not scene.footprint.intersects(aoi.geometry):
@@ -204,13 +210,6 @@ def check_size(grid: GeoBox, aoi: AOI) -> None:
             found=f"{size} of {grid.affine.a:g} m around it",
             change="a larger AOI, or a finer gsd",
         )
-
-
-def _bytes(
-    refs: Iterable[tuple[Scene, AssetRef]], lattice: Lattice, grid: GeoBox, reader: Reader
-) -> int:
-    """What `load_chip` reads of these files, at most."""
-    return _sizes(refs, lattice, [grid], reader)[0]
 
 
 def _sizes(
