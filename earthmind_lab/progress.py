@@ -37,6 +37,11 @@ def looked_at() -> bool:
     )
 
 
+def ipython() -> Any:
+    """IPython's shell that this runs in; None outside."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+
+
 def _in_notebook() -> bool:
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    shell = ipython()
     return shell is not None and "IPKernelApp" in shell.config

@@ -20,6 +20,7 @@ import traitlets
 
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.session.subject import Note
+from earthmind_lab.widgets.kernel import remind_kernel
 from earthmind_lab.widgets.protocol import BadMessage, FromBrowser, clean, from_browser
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class SessionWidget(anywidget.AnyWidget):
         self._due: float | None = None
         self._thread: threading.Thread | None = None
         super().__init__(_esm=static(f"{part}.js"), _css=static(f"{part}.css"))
+        remind_kernel()
         self.session = session
         self.on_msg(_Inbox(self._inbox))
         # Nobody closes a panel whose cell ran again: the session must not keep it for ever.

@@ -26,19 +26,31 @@ from scripts.apart import folder_of, install
 from tests.browser.conftest import PAGE_SECONDS, ROOT, START_SECONDS, Server, Visitor, free_port
 
 STATE = "__import__('tests.browser.lab_kernel', fromlist=['state']).state(m.session)"
-EXECUTE = """async ([code, expression]) => {
-  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-  const wanted = expression === null ? {} : {it: expression};
-  const future = kernel.requestExecute(
-    {code, silent: code === '', store_history: false, user_expressions: wanted});
-  return (await future.done).content;
+ENDS = """async (work, session, seconds) => {
+  let late, again;
+  const state = () => `${session.kernel?.connectionStatus}, ${session.kernel?.status}`;
+  const limit = new Promise((_, no) => {
+    late = setTimeout(() => no(new Error(`no end; the kernel is ${state()}`)), 1000 * seconds);
+  });
+  again = setInterval(() => {
+    const other = session.kernel?.clone();
+    setTimeout(() => other?.dispose(), 2000);
+  }, 10000);
+  return Promise.race([work, limit]).finally(() => { clearTimeout(late); clearInterval(again); });
 }"""
-RUN = """([seconds]) => {
-  const late = new Promise((_, no) => setTimeout(() => no(new Error('the cell did not end')),
-                                                 1000 * seconds));
-  return Promise.race([window.jupyterapp.commands.execute('notebook:run-cell'), late])
-    .then(() => null);
-}"""
+"""Wait for work of the kernel, within a limit. Until our widgets remind it (`widgets.kernel`), a
+kernel of ipykernel 7.3 may overlook a request; a further connection lets it look again."""
+EXECUTE = f"""async ([code, expression, seconds]) => {{
+  const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
+  const wanted = expression === null ? {{}} : {{it: expression}};
+  const future = session.kernel.requestExecute(
+    {{code, silent: code === '', store_history: false, user_expressions: wanted}});
+  return (await ({ENDS})(future.done, session, seconds)).content;
+}}"""
+RUN = f"""async ([seconds]) => {{
+  const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
+  await ({ENDS})(window.jupyterapp.commands.execute('notebook:run-cell'), session, seconds);
+}}"""
 ACTIVATE = """(index) => {
   const notebook = window.jupyterapp.shell.currentWidget.content;
   notebook.activeCellIndex = index;
@@ -129,13 +141,13 @@ class Notebook:
 
     def execute(self, code: str) -> None:
         """Run code beside the cells and wait for it."""
-        content = self.page.evaluate(EXECUTE, [code, None])
+        content = self.page.evaluate(EXECUTE, [code, None, START_SECONDS])
         assert content["status"] == "ok", content
 
     def value(self, expression: str) -> Any:
         """What an expression gives in the kernel, as JSON; waits for the cell that runs."""
         dumped = f"__import__('json').dumps({expression})"
-        content = self.page.evaluate(EXECUTE, ["", dumped])
+        content = self.page.evaluate(EXECUTE, ["", dumped, START_SECONDS])
         found = content["user_expressions"]["it"]
         assert found["status"] == "ok", found
         return json.loads(ast.literal_eval(found["data"]["text/plain"]))
@@ -153,10 +165,10 @@ class Notebook:
         found: dict[str, Any] = self.value(STATE)
         return found
 
-    def until(self, holds: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        """The state, once something holds of it."""
+    def until(self, holds: Callable[[Any], Any], expression: str = STATE) -> Any:
+        """The state, or what an expression gives in the kernel, once something holds of it."""
         for _ in range(int(PAGE_SECONDS / 0.1)):
-            found = self.state()
+            found = self.value(expression)
             if holds(found):
                 return found
             self.page.wait_for_timeout(100)  # lets the page's own events through
