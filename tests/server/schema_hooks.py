@@ -1,4 +1,5 @@
-"""What schemathesis has to know: a model that exists, our own content type, pictures that open."""
+"""What schemathesis has to know: a model that exists, messages by turns, our own content type,
+pictures that open."""
 
 from __future__ import annotations
 
@@ -43,6 +44,22 @@ def as_bytes(_ctx, value):
     return value if isinstance(value, bytes) else str(value).encode(errors="replace")
 
 
+def by_turns(messages):
+    """Instructions, then questions and answers in turn, pictures in the first question only."""
+    by_role = {}
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            return messages
+        by_role.setdefault(message["role"], []).append(message)
+    questions, answers = by_role.get("user", []), by_role.get("assistant", [])
+    if not questions:
+        return messages
+    turns = [part for both in zip(questions[:-1], answers, strict=False) for part in both]
+    for question in questions[1:]:
+        question["content"] = "And now?"
+    return [*by_role.get("system", []), *by_role.get("developer", []), *turns, questions[-1]]
+
+
 @schemathesis.hook
 def map_body(_context, body):
     """Mostly a model that is there, and a picture that is one: what comes after is tried, too.
@@ -54,6 +71,8 @@ def map_body(_context, body):
         if isinstance(model, str) and len(model) <= 200:
             body["model"] = MODEL
         messages = body.get("messages")
+        if isinstance(messages, list):
+            body["messages"] = by_turns(messages)
         for message in messages if isinstance(messages, list) else ():
             parts = message.get("content") if isinstance(message, dict) else ()
             for part in parts if isinstance(parts, list) else ():
