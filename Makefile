@@ -11,8 +11,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-# The parts that exist; serve brings libraries that nothing uses yet.
-EXTRAS := model,lab,parquet,demo,finetune,eval,dev
+EXTRAS := model,lab,parquet,demo,serve,finetune,eval,dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
 
@@ -68,6 +67,7 @@ soak: .venv
 	EARTHMIND_FUZZ=2000 $(BIN)/python -m pytest --quiet -s tests/model/test_fuzz.py
 	EARTHMIND_FUZZ_ITEMS=1000 $(BIN)/python -m pytest --quiet tests/data/test_fuzz_items.py
 	EARTHMIND_FAULTY_LOADS=500 $(BIN)/python -m pytest --quiet tests/data/test_remote.py -k fifty
+	EARTHMIND_REQUESTS=1000 $(BIN)/python -m pytest --quiet tests/server/test_schema.py -k nothing
 	EARTHMIND_KILLS=50 $(BIN)/python -m pytest --quiet tests/data/test_cache.py -k kill
 
 bench: .venv

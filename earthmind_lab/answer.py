@@ -204,8 +204,13 @@ class Answer:
         return path
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: the part of the command line's JSON that is the answer's own."""
+        """Plain data: the part of the command line's JSON that is the answer's own.
+
+        ``ended`` is in it only where the model did not end the answer by itself.
+        """
+        ended = self.reply.ended
         return {
+            **({} if ended == "stop" else {"ended": ended}),
             "text": self.text,
             "notice": self.notice,
             "detections": self.to_geojson(),
@@ -225,13 +230,14 @@ class Answer:
 
     def _repr_html_(self) -> str:
         # Text of models and catalogs is data: escaped, never HTML.
+        remark = f"<p><i>{escape(self.reply.remark)}</i></p>" if self.reply.remark else ""
         area = "" if self.grid is None else f"{format_area(self.area_m2 or 0.0)} mapped"
         claims = "".join(
             f"<li>{escape(claim.text)}: <b>{escape(claim.verdict)}</b></li>"
             for claim in self.evidence
         )
         return (
-            f"<p>{escape(self.text)}</p><p>{len(self.detections)} objects {area}</p>"
+            f"<p>{escape(self.text)}</p>{remark}<p>{len(self.detections)} objects {area}</p>"
             f"<ul>{claims}</ul><p><small>{escape(self.notice)}</small></p>"
         )
 

@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from earthmind_lab.engine.preflight import preflight
+from earthmind_lab.engine.room import Room, room_of
+from earthmind_lab.engine.weights import PUBLISHED, Weights, dtypes_for, find_weights
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.settings import Settings
 
@@ -47,14 +50,24 @@ class Health:
         return {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
 
 
-def doctor(settings: Settings | None = None, *, catalogs: bool = False) -> Health:
-    """Check Python, libraries, the embedded catalog and model, and the home folder.
+def doctor(
+    settings: Settings | None = None,
+    *,
+    catalogs: bool = False,
+    model: str | Path | None = None,
+    look: Callable[[str], Room] | None = None,
+) -> Health:
+    """Check Python, libraries, the embedded catalog and model, the home folder and the devices.
 
     Args:
         settings: What to check against; the environment's by default.
         catalogs: Also ask every catalog that has a name of its own; nothing else of this needs
             the network.
+        model: Must fit here, too: a published name (which needs no files for that), or the folder
+            of a model. None: whether EarthMind-4B would fit is told, but fails no check.
+        look: Tells the memory of a device; default: what is there.
     """
+    look = look or room_of
     settings = settings or Settings.from_env()
     checks: tuple[tuple[str, Callable[[], str], str], ...] = (
         ("python", _python, "Python 3.11 or later"),
@@ -66,7 +79,9 @@ def doctor(settings: Settings | None = None, *, catalogs: bool = False) -> Healt
         ("home", lambda: _home(settings.home), "EARTHMIND_HOME=a folder that can be written"),
     )
     here = tuple(_run(*check) for check in checks)
-    return Health(checks=(*here, *_catalogs()) if catalogs else here)
+    devices = tuple(_device(name, look) for name in _device_names())
+    fits = _fits(model, settings, look)
+    return Health(checks=(*here, *devices, fits, *(_catalogs() if catalogs else ())))
 
 
 def _run(name: str, look: Callable[[], str], remedy: str) -> Check:
@@ -125,6 +140,55 @@ def _model() -> str:
 
     engine = load_engine("nano")
     return f"{engine.name} {engine.revision} on {engine.capabilities.device}"
+
+
+def _device_names() -> tuple[str, ...]:
+    """Main memory, and every GPU that torch can use."""
+    try:
+        from earthmind_lab.model.opening import gpus
+
+        return ("cpu", *gpus())
+    except (ImportError, OSError, RuntimeError):  # the rows of the libraries say why
+        return ("cpu",)
+
+
+def _device(name: str, look: Callable[[str], Room]) -> Check:
+    """What a device is and has; information, never a failure."""
+
+    def seen() -> str:
+        room = look(name)
+        words = [room.name] if room.name else []
+        return ", ".join([*words, str(room), f"{dtypes_for(PUBLISHED[0], name)[0]} for EarthMind"])
+
+    check = _run(f"device {name}", seen, "")
+    return Check(name=check.name, ok=True, detail=check.detail, remedy=None)
+
+
+def _fits(model: str | Path | None, settings: Settings, look: Callable[[str], Room]) -> Check:
+    """Whether a model would fit on the device that engines take."""
+
+    def weights() -> Weights:
+        return PUBLISHED[0] if model is None else find_weights(model)
+
+    name = PUBLISHED[0].name if model is None else str(model)
+    try:
+        plan = preflight(weights(), _chosen(settings), look=look)
+    except (EarthMindError, OSError, RuntimeError) as error:
+        remedy = getattr(error, "change", None)
+        return Check(name=name, ok=model is None, detail=str(error), remedy=remedy)
+    # Who only wants to know whether their machine is well needs no account of the numbers.
+    detail = str(plan) if plan.fits and model is None else f"{plan}. {' '.join(plan.explain())}"
+    remedy = None if plan.fits else ", or ".join(plan.remedies)
+    return Check(name=name, ok=plan.fits or model is None, detail=detail, remedy=remedy)
+
+
+def _chosen(settings: Settings) -> str:
+    """The device that engines take."""
+    try:
+        from earthmind_lab.model.opening import choose_device
+    except ImportError:
+        return "cpu"
+    return choose_device(settings.device)
 
 
 def _home(home: Path) -> str:

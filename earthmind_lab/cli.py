@@ -3,7 +3,7 @@
 Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
 logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
 explains, stdout empty; 130 stopped with Ctrl-C; ``doctor`` gives 1 when a check fails.
-``lab`` and ``demo`` serve until they are stopped and have no ``--json``.
+``lab``, ``demo`` and ``serve`` serve until they are stopped and have no ``--json``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from earthmind_lab import cli_options as options
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb: Callable[[argparse.Namespace], Outcome] = given.verb
     try:
         # Whatever a library prints belongs to the log, not to the result.
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), _told():
             outcome = verb(given)
         # All of it before the first character goes out.
         text = _text(outcome, as_json=given.json)
@@ -57,6 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if text:
         _print(text)
     return outcome.code
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What an engine says about its loading, on stderr while a verb runs."""
+    said, handler = logging.getLogger("earthmind_lab.engine"), logging.StreamHandler(sys.stderr)
+    level = said.level
+    said.addHandler(handler)
+    said.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        said.setLevel(level)
+        said.removeHandler(handler)
 
 
 def _text(outcome: Outcome, *, as_json: bool) -> str:
@@ -92,15 +107,12 @@ def build_parser() -> argparse.ArgumentParser:
     about = "write a checkpoint in our layout or as published"
     _verb(added, "convert", verbs.convert, about, options.convert)
     about = "check what an answer needs; exit code 1 when something lacks"
-    _verb(added, "doctor", verbs.doctor, about, options.catalogs)
-    _server(
-        added,
-        "lab",
-        verbs.lab,
-        "JupyterLab on the map notebook, on this machine only",
-        options.folder,
-    )
-    _server(added, "demo", verbs.demo, "the demo page, on this machine only")
+    _verb(added, "doctor", verbs.doctor, about, options.catalogs, options.fits)
+    about = "JupyterLab on the map notebook, on this machine only"
+    _server(added, "lab", verbs.lab, about, options.folder, options.page)
+    _server(added, "demo", verbs.demo, "the demo page, on this machine only", options.page)
+    about = "keep a model loaded and answer over HTTP; OpenAI's clients can ask it, too"
+    _server(added, "serve", verbs.serve, about, options.serve)
     return parser
 
 
@@ -112,8 +124,6 @@ def _server(
     parser = added.add_parser(name, help=about, description=about, allow_abbrev=False)
     for add in groups:
         add(parser)
-    parser.add_argument("--port", type=int, help="on 127.0.0.1")
-    parser.add_argument("--no-browser", action="store_true", help="only serve")
     parser.set_defaults(verb=run, json=False)
 
 

@@ -16,6 +16,32 @@ def folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", metavar="DIR", help="where to work; gets the notebook")
 
 
+def page(parser: argparse.ArgumentParser) -> None:
+    """Of what a browser opens."""
+    parser.add_argument("--port", type=int, help="on 127.0.0.1")
+    parser.add_argument("--no-browser", action="store_true", help="only serve")
+
+
+def serve(parser: argparse.ArgumentParser) -> None:
+    """Of ``serve``."""
+    parser.add_argument(
+        "--model", default="nano", metavar="M", help="what is served; default %(default)s"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="H",
+        help="address to listen on; another than loopback lets other machines in, who need the "
+        "token; default %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=8000, help="default %(default)s; 0 = any")
+    parser.add_argument("--uds", metavar="PATH", help="a unix socket for this user instead")
+    parser.add_argument(
+        "--token", metavar="T",
+        help="what clients must bring; better in EARTHMIND_TOKEN, which other users can't read; "
+        "default: a new one in a file",
+    )  # fmt: skip
+    parser.add_argument("--no-token", action="store_true", help="answer every user of this machine")
+
+
 def place(parser: argparse.ArgumentParser) -> None:
     """What finds a pair."""
     group = parser.add_argument_group("place and time")
@@ -75,6 +101,12 @@ def catalogs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalogs", action="store_true", help=about)
 
 
+def fits(parser: argparse.ArgumentParser) -> None:
+    """Of ``doctor``: a model that this machine must have room for."""
+    about = "must fit here, too: EarthMind-4B, or the folder of a model; default: only told"
+    parser.add_argument("--model", metavar="M", help=about)
+
+
 def _metres(text: str) -> float:
     """A pixel size."""
     value = float(text)
@@ -132,7 +164,8 @@ def ask(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="nano",
         metavar="M",
-        help="nano, EarthMind-4B, EarthMind-4B-multi, or the folder of a model",
+        help="nano, EarthMind-4B, EarthMind-4B-multi, the folder of a model, or the address of "
+        "a server (http://host:8000)",
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="for sampling")
     parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
@@ -169,5 +202,7 @@ def convert(parser: argparse.ArgumentParser) -> None:
 def replay(parser: argparse.ArgumentParser) -> None:
     """Of ``replay``."""
     parser.add_argument("record", metavar="RECORD", help="path of a record.json")
-    parser.add_argument("--model", help="folder of the model; default: the one in the record")
+    parser.add_argument(
+        "--model", help="folder of the model, or a server; default: the one in the record"
+    )
     parser.add_argument("--bundle", metavar="FILE", help="where its chip is, without a network")

@@ -17,7 +17,7 @@ from earthmind_lab.cli_given import (
     pairs_of,
     subject_of,
 )
-from earthmind_lab.errors import PromptError
+from earthmind_lab.errors import EarthMindError, PromptError
 
 if TYPE_CHECKING:
     from earthmind_lab.scene import ScenePair
@@ -206,7 +206,7 @@ def doctor(given: argparse.Namespace) -> Outcome:
     """``earthmind doctor``: what this machine lacks."""
     from earthmind_lab.checks import doctor as examine
 
-    health = examine(catalogs=given.catalogs)
+    health = examine(catalogs=given.catalogs, model=given.model)
     lines = []
     for check in health.checks:
         lines.append(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
@@ -231,6 +231,26 @@ def demo(given: argparse.Namespace) -> Outcome:
     return Outcome(data={}, lines=[])
 
 
+def serve(given: argparse.Namespace) -> Outcome:
+    """``earthmind serve``: a model behind HTTP."""
+    from importlib.util import find_spec
+
+    lacking = [each for each in ("fastapi", "uvicorn", "prometheus_client") if not find_spec(each)]
+    if lacking:
+        raise EarthMindError(
+            "A server needs libraries that are not installed.",
+            found=f"no {', '.join(lacking)}",
+            change="pip install 'earthmind_lab[serve]'",
+        )
+    from earthmind_lab.server.run import serve as answer
+
+    answer(
+        model=given.model, host=given.host, port=given.port, token=given.token, uds=given.uds,
+        open_to_all=given.no_token,
+    )  # fmt: skip
+    return Outcome(data={}, lines=[])
+
+
 def _about(pair: ScenePair, number: int | None = None) -> list[str]:
     head = "Pair" if number is None else f"{number}."
     lines = [f"{head} score {pair.score:.1f}, gap {pair.gap_words}"]
@@ -244,6 +264,7 @@ def _told(answer: Any, pair: ScenePair | None, path: str | None) -> list[str]:
 
     lines = _about(pair) if pair else []
     lines.append(f"Answer: {answer.text}")
+    lines += [f"Ended: {answer.reply.remark}"] if answer.reply.remark else []
     lines += [f"Notice: {answer.notice}"] if answer.notice else []
     if answer.grid is not None and not answer.detections:
         lines.append("Mapped area: none")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -114,6 +115,8 @@ class Conversation:
         turns: Earlier turns to go on from.
         evidence: Whether claims may cost follow-up questions.
         search: How the pair was found (dates, limits), for the record.
+        seat: Whose turn a question takes at an engine that others ask, too; default: a seat of
+            its own.
 
     Raises:
         PromptError: The picture can't be read, or the chip is larger than the model sees.
@@ -127,6 +130,7 @@ class Conversation:
         turns: Sequence[Turn] = (),
         evidence: bool = True,
         search: Mapping[str, Any] | None = None,
+        seat: str = "",
     ) -> None:
         self.chip, self.views, self._picture = _seen(subject)
         self.engine: Engine = _default_engine() if engine is None else engine
@@ -135,6 +139,7 @@ class Conversation:
             self.views = render(self.chip, preferred=self.engine.capabilities.composites)
         self._turns = list(turns)
         self._evidence, self._search = evidence, search
+        self._seat = seat or uuid.uuid4().hex
         self._pending: PendingAnswer | None = None
 
     @property
@@ -163,6 +168,7 @@ class Conversation:
             )
         marked = tuple(self._region(region, i) for i, region in enumerate(regions, start=1))
         prompt = Prompt(text=question, views=self.views, regions=marked, history=self.turns)
+        options = options if options.seat else replace(options, seat=self._seat)
         finish = partial(self._answer, prompt, options)
         self._pending = PendingAnswer(self.engine, prompt, options, finish)
         return self._pending

@@ -215,7 +215,8 @@ def said(turns: Sequence[SaidTurn]) -> list[tuple[str, str]]:
     lines = []
     for turn in turns:
         lines += [("asked", turn.question), ("said", turn.text)]
-        lines += [("note", f"{turn.state}: {turn.message}")] if turn.message else []
+        head = "" if turn.state == "done" else f"{turn.state}: "
+        lines += [("note", head + turn.message)] if turn.message else []
     return [line for line in lines if line[1]]
 
 

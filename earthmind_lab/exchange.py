@@ -18,6 +18,13 @@ from earthmind_lab.errors import PromptError
 
 Modality: TypeAlias = Literal["optical", "sar"]
 Fusion: TypeAlias = Literal["concatenate", "weighted"]
+Ended: TypeAlias = Literal["stop", "length", "repetition", "empty"]
+
+_REMARKS = {
+    "length": "The answer was cut off at its greatest length.",
+    "repetition": "The model repeated itself and was stopped.",
+    "empty": "The model said nothing.",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +100,8 @@ class Options:
     """Seconds after which the ask fails instead of going on; None = no limit."""
     priority: int = 0
     """Higher goes first; 0 = interactive, negative = batch."""
+    seat: str = ""
+    """Who asks: an engine takes turns between seats, so that none waits behind another's pile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,13 +212,21 @@ class Reply:
     """The tokens written, control tokens included."""
     logprobs: tuple[float, ...] = ()
     """Log-probability of each of `token_ids`."""
+    ended: Ended = "stop"
+    """Why it ended: the model ended it, the longest length was reached, the model went round in a
+    circle (the repetition stays in the text), or it said nothing."""
     usage: Usage = field(default_factory=Usage)
     """What it cost."""
+
+    @property
+    def remark(self) -> str:
+        """What to say beside the text where the model did not end it by itself."""
+        return _REMARKS.get(self.ended, "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queued:
-    """The ask waits; `position` asks are before it."""
+    """The ask waits: `position` answers must end before its own begins; again as that changes."""
 
     ask: str
     position: int

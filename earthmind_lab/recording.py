@@ -89,7 +89,7 @@ def make_record(
         inputs=tuple(plain(inputs)),
         chip=plain(_chip(chip)) if chip else {},
         prompt=plain(_prompt(prompt)),
-        options=plain(asdict(options)),
+        options=plain({k: v for k, v in asdict(options).items() if k != "seat"}),  # how, not who
         model=plain({**_model(capabilities, options), **_reply(reply, masks)}),
         versions=versions(),
         evidence=tuple(plain([claim.to_dict() for claim in claims])),

@@ -294,9 +294,9 @@ def _turns(record: Record) -> list[Turn]:
 
 
 def _options(record: Record) -> Options:
-    known = {field.name for field in fields(Options)}
-    # A deadline is about the machine of then, not about the answer.
-    kept = {k: v for k, v in record.options.items() if k in known and k != "deadline"}
+    # Deadline and seat are about the machine and the asker of then, not about the answer.
+    known = {field.name for field in fields(Options)} - {"deadline", "seat"}
+    kept = {k: v for k, v in record.options.items() if k in known}
     return Options(**kept)
 
 

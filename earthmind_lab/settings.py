@@ -7,6 +7,7 @@
 | ``EARTHMIND_CATALOG`` | catalog used when none is named; default ``sample`` |
 | ``EARTHMIND_HOSTS`` | the only hosts to fetch from, ``*.org,10.0.0.7:80``; default: all public |
 | ``EARTHMIND_CACHE_BYTES`` | most bytes of kept chips, and of own arrays; default ``10GB`` |
+| ``EARTHMIND_TOKEN`` | token of engine servers, asked or asking; default: none is known |
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from earthmind_lab.errors import EarthMindError
@@ -38,6 +39,8 @@ class Settings:
     cache_bytes: int = _CACHE_BYTES
     """Most bytes of chips kept under `home`, and as many of own arrays; 0 = keep no chip, and an
     array for an hour."""
+    token: str | None = field(default=None, repr=False)
+    """What engine servers ask for; None = none is known."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -60,6 +63,7 @@ class Settings:
             catalog=env.get("EARTHMIND_CATALOG") or "sample",
             hosts=tuple(filter(None, re.split(r"[\s,]+", env.get("EARTHMIND_HOSTS", "")))),
             cache_bytes=_bytes(env.get("EARTHMIND_CACHE_BYTES", "")),
+            token=env.get("EARTHMIND_TOKEN") or None,
         )
 
 

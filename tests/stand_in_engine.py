@@ -20,7 +20,7 @@ from shapely.geometry import box
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, Radiometry
-from earthmind_lab.engine.base import Capabilities
+from earthmind_lab.engine.base import Capabilities, Stats
 from earthmind_lab.errors import Cancelled, EarthMindError
 from earthmind_lab.exchange import (
     Done,
@@ -110,9 +110,11 @@ class StandInEngine:
         if gate is None:
             self._gate.set()
         self.prompts: list[Prompt] = []
+        self.seats: list[str] = []
 
     def submit(self, prompt: Prompt, options: Options | None = None) -> StandInHandle:
         self.prompts.append(prompt)
+        self.seats.append(options.seat if options else "")
         return StandInHandle(len(self.prompts), lambda: self._reply(prompt), self._gate)
 
     def generate(self, prompt: Prompt, options: Options | None = None) -> Reply:
@@ -120,6 +122,9 @@ class StandInEngine:
 
     def seen_gsd(self, view: View) -> float | None:
         return None if view.gsd is None else view.gsd * max(1.0, max(view.shape) / self._tile)
+
+    def stats(self) -> Stats:
+        return Stats(done=len(self.prompts))
 
     def close(self) -> None:
         pass

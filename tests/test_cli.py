@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 import rasterio
 from PIL import Image
 
-from earthmind_lab import cli, settings
+from earthmind_lab import checks, cli, settings
+from earthmind_lab.engine.room import Room
 from earthmind_lab.exchange import Usage
 from tests.stand_in_engine import NOTICE, StandInEngine, square
 from tests.tiny_catalog import AOI, DATES, write_catalog
@@ -233,6 +235,49 @@ def test_doctor(run, engine, monkeypatch):
     assert bad["remedy"]
 
 
+def test_doctor_tells_devices_and_whether_the_large_model_would_fit(run, engine, monkeypatch):
+    def room(free: float):
+        return lambda device: Room(device=device, free=int(free * 1e9), total=32 * 10**9)
+
+    def rows(*words):
+        code, out, _ = run("doctor", "--json", *words)
+        return code, {check["name"]: check for check in json.loads(out)["checks"]}
+
+    monkeypatch.setenv("EARTHMIND_DEVICE", "cpu")
+    monkeypatch.setattr(checks, "room_of", room(24))
+    code, found = rows()
+    assert code == 0
+    assert found["device cpu"]["detail"] == "24.0 of 32.0 GB free, float32 for EarthMind"
+    assert found["EarthMind-4B"]["detail"].endswith("24.0 of 32.0 GB free: fits")
+    monkeypatch.setattr(checks, "room_of", room(7))
+    code, found = rows()
+    told = found["EarthMind-4B"]
+    assert (code, told["ok"]) == (0, True)  # information, until that model is asked for
+    assert "does not fit, 1.5 GB short" in told["detail"]
+    assert told["remedy"] == "quantize=8, or a device with 8.6 GB free"
+    code, found = rows("--model", "earthmind-4b-multi")
+    assert (code, found["earthmind-4b-multi"]["ok"]) == (1, False)
+    code, found = rows("--model", "nano")
+    assert (code, found["nano"]["ok"]) == (0, True)
+    assert "Heaviest moment" in found["nano"]["detail"]
+    code, found = rows("--model", "nowhere")
+    assert (code, found["nowhere"]["ok"]) == (1, False)
+    assert "EarthMind-4B" in found["nowhere"]["remedy"]
+
+
+def test_what_was_chosen_for_a_large_model_is_told_on_stderr(run, catalog, engine, monkeypatch):
+    def load(*_, **__):
+        logging.getLogger("earthmind_lab.engine.loading").info("a line about memory")
+        return engine
+
+    monkeypatch.setattr("earthmind_lab.engine.loading.load_engine", load)
+    code, out, err = run("ask", "Hello?", *place(catalog), "--json")
+    assert code == 0
+    assert json.loads(out)["text"]
+    assert err.count("a line about memory") == 1
+    assert not logging.getLogger("earthmind_lab.engine").handlers
+
+
 def test_doctor_asks_catalogs_only_when_told(run, engine, monkeypatch):
     monkeypatch.setattr("earthmind_lab.data.probe.probe", lambda known: f"{known.access}: asked")
     _, out, _ = run("doctor", "--json")
@@ -390,7 +435,7 @@ def test_undeclared_radiometry(fails, tmp_path, engine):
 
 
 @pytest.mark.parametrize(
-    "model", ["gpt-9", "http://gpu-box:8000", "weights.bin", "~no-such-user/x", "x" * 5000]
+    "model", ["gpt-9", "http://127.0.0.1:9", "weights.bin", "~no-such-user/x", "x" * 5000]
 )
 def test_unknown_model(fails, catalog, model, tmp_path):
     words = ["ask", "Hello?", *place(catalog), "--model", model]
@@ -610,5 +655,5 @@ def test_every_variable_is_in_the_readme():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     read = re.findall(r"^\| ``(EARTHMIND_\w+)``", settings.__doc__, flags=re.M)
     told = re.findall(r"^\| `(EARTHMIND_\w+)` \|", readme, flags=re.M)
-    assert len(read) == 5
+    assert len(read) == 6
     assert told == read

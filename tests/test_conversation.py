@@ -10,14 +10,20 @@ import pytest
 from PIL import Image
 from shapely.geometry import box
 
+from earthmind_lab.cli_verbs import _told
 from earthmind_lab.conversation import Conversation, ask
+from earthmind_lab.demo_visit import said as said_by_demo
 from earthmind_lab.errors import Cancelled, EngineBusy, PromptError
 from earthmind_lab.exchange import Done, Options, Region, Token, Turn
+from earthmind_lab.session.shelf import turn_of
+from earthmind_lab.session.subject import SaidTurn
+from earthmind_lab.widgets.rows import turn_row
 from tests.stand_in_engine import NOTICE, StandInEngine, make_chip, square
 
 SIDE = (40, 40)
 WATER = square(SIDE, (0, 10, 0, 20))
 CHIP = make_chip(water=WATER)
+REMARKS = ("cut off", "repeated itself", "said nothing")
 
 
 def test_an_answer_is_complete():
@@ -189,3 +195,47 @@ def test_options_are_recorded():
     answer = ask(CHIP, "Hello?", engine=StandInEngine(), options=options)
     assert answer.record.options["seed"] == 7
     assert answer.record.options["max_new_tokens"] == 9
+
+
+def test_each_conversation_is_a_seat_and_its_follow_ups_sit_there_too():
+    engine = StandInEngine({"water": WATER}, {"Is there water?": "Yes.", "And trees?": "No."})
+    talk, other = Conversation(CHIP, engine), Conversation(CHIP, engine, seat="session 1")
+    answers = [talk.ask("Is there water?"), talk.ask("And trees?")]
+    of_talk = set(engine.seats)
+    assert len(engine.seats) > 2, "the answer was checked by further questions"
+    assert len(of_talk) == 1 and of_talk != {""}
+    answers.append(other.ask("Is there water?"))
+    assert engine.seats[-2:] == ["session 1"] * 2 and set(engine.seats[:-2]) == of_talk
+    assert not [a for a in answers if "seat" in a.record.options or "seat" in str(a.record)]
+    Conversation(CHIP, engine).ask("Hello?", options=Options(seat="mine"))
+    assert engine.seats[-1] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        ("stop", ""),
+        ("length", "cut off at its greatest length"),
+        ("repetition", "repeated itself and was stopped"),
+        ("empty", "said nothing"),
+    ],
+)
+def test_how_an_answer_ended_is_said_beside_it(ended, said):
+    class Ending(StandInEngine):
+        def _reply(self, prompt):
+            return replace(super()._reply(prompt), ended=ended)
+
+    answer = ask(CHIP, "Hello?", engine=Ending(texts={"Hello?": "Hello."}))
+    assert answer.to_dict().get("ended", "stop") == ended
+    turn = turn_of("ask-1", "Hello?", answer)
+    assert SaidTurn.from_dict(turn.to_dict()) == turn
+    faces = [
+        answer._repr_html_(),
+        "\n".join(_told(answer, None, None)),
+        turn_row(turn)["notice"],
+        " ".join(text for _, text in said_by_demo([turn])),
+    ]
+    for face in faces:
+        assert said in face
+        assert bool(said) == any(remark in face for remark in REMARKS)
+    assert answer.text == turn.text == "Hello.", "never inside what the model said"

@@ -394,6 +394,24 @@ def test_options_and_regions_reach_the_engine(session, engine):
     json.dumps([command.to_dict() for command in session.log])
 
 
+def test_a_session_is_one_seat_whatever_is_asked_about(session, engine):
+    ready(session)
+    session.ask("Segment the water.").result(WAIT)
+    ready(session, OTHER)
+    session.ask("Is it dry?").result(WAIT)
+    (seat,) = set(engine.seats)
+    assert seat
+    with Session(engine=engine) as another:
+        ready(another)
+        another.ask("Is it dry?", options=Options(seat="mine", seed=4)).result(WAIT)
+        assert engine.seats[-1] == "mine"
+        assert another.log[-1].args["options"] == {"seed": 4}, "who asked is not kept"
+        another.ask("Is it dry?").result(WAIT)
+    assert engine.seats[-1] not in ("", "mine", seat)
+    kept = [subject.to_dict() for subject in session.subjects.values()]
+    assert seat not in json.dumps([kept, [command.to_dict() for command in session.log]])
+
+
 # --- notes ---------------------------------------------------------------------------------------
 
 

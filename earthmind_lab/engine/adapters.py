@@ -3,13 +3,16 @@
 The model brings its own processor, chat template and way of putting pictures into a prompt. What
 it can't do is said and never imitated: it draws no masks, takes no regions, and knows nothing of
 sensors; a pair is two pictures with their names. Pictures go through it again with every question,
-because each architecture places them in its own way; what an ask reads stays until it ends.
+because each architecture places them in its own way; what an ask reads stays until it ends. For
+the same reason answers under way are written one after the other, step by step.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +24,15 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCache
 
-from earthmind_lab.engine.base import Capabilities, Step, StopRule
-from earthmind_lab.errors import EngineError, PromptError
+from earthmind_lab.engine.base import Capabilities, Kept, Step, StopRule
+from earthmind_lab.engine.device import device_memory, free_memory
+from earthmind_lab.engine.memory import divided
+from earthmind_lab.errors import EngineError, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
+
+PICTURES = 24
+"""What a vision tower holds at its peak in multiples of its input, about. By the widths of CLIP's
+ViT-L it is 22, of Qwen2-VL 14, summed as in `memory.Footprint.encoding`."""
 
 _SENSORS = {"optical": "Optical picture", "sar": "SAR picture"}
 
@@ -48,8 +57,10 @@ class AdapterState:
     temperature: float
     generator: torch.Generator
     tokens_prefilled: int
-    pending: bool = False
-    """Whether the last of `ids` has not been read yet."""
+    read: int = 0
+    """Positions of `ids` that have been read; 0 = the prompt has to be read, or read anew."""
+    turned: list[Any] = field(default_factory=list)
+    """Where the model counts on from, for models that keep that in themselves."""
     sam_encodes: int = 0
     sensor_weights: NDArray[np.float32] | None = None
     written: list[int] = field(default_factory=list)
@@ -62,10 +73,19 @@ class TransformersBackend:
         model: From `AutoModelForImageTextToText`, on its device.
         processor: Of the same folder, with a chat template.
         capabilities: What to tell about it.
+        free: Bytes of the device's memory beside the weights; default: what is free now.
     """
 
-    def __init__(self, model: Any, processor: Any, capabilities: Capabilities) -> None:
+    def __init__(
+        self, model: Any, processor: Any, capabilities: Capabilities, *, free: int | None = None
+    ) -> None:
         self.model, self.processor, self._capabilities = model, processor, capabilities
+        self._device: torch.device = model.device
+        budget = divided(free_memory(self._device) if free is None else free, cache=0, workspace=0)
+        self._capacity = budget.asks
+        self._processing = threading.Lock()  # a tokenizer is not safe for several threads
+        # Qwen's models keep where an answer counts on from in themselves, as if there were one.
+        self._counters = [part for part in model.modules() if hasattr(part, "rope_deltas")]
 
     @property
     def capabilities(self) -> Capabilities:
@@ -84,21 +104,14 @@ class TransformersBackend:
             PromptError: The prompt needs what such a model has not: regions or weighted fusion.
         """
         _check(prompt, options, self._capabilities.name)
-        views = [view for view in prompt.views if view.modality != options.sensor_off]
-        inputs = dict(
-            self.processor.apply_chat_template(
-                _messages(prompt, views),
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-            ).to(self.model.device)
-        )
+        inputs = {
+            name: value.to(self._device) if isinstance(value, Tensor) else value
+            for name, value in self._inputs(prompt, options).items()
+        }
         ids = inputs.pop("input_ids")
         for name, value in inputs.items():
             if isinstance(value, Tensor) and value.is_floating_point():
                 inputs[name] = value.to(self.model.dtype)
-        inputs["past_key_values"] = DynamicCache(config=self.model.config.get_text_config())
         state = AdapterState(
             inputs=inputs,
             ids=ids,
@@ -106,14 +119,19 @@ class TransformersBackend:
             temperature=options.temperature,
             generator=torch.Generator().manual_seed(options.seed),
             tokens_prefilled=ids.shape[1],
+            turned=[None] * len(self._counters),
         )
-        self._read(state, first=True)
+        with self._device_memory():
+            self._read(state)
         return state
 
     @torch.inference_mode()
     def step(self, states: Sequence[AdapterState]) -> list[Step]:
         """One more token of each answer."""
-        return [self._step(state) for state in states]
+        with self._device_memory():
+            for state in states:
+                self._read(state)
+        return [self._pick(state) for state in states]
 
     def extend(self, state: AdapterState, embeddings: Any) -> None:  # noqa: ARG002 - as above
         """Not possible: where a foreign model counts positions is its own affair.
@@ -126,9 +144,9 @@ class TransformersBackend:
             change="an EarthMind model",
         )
 
-    def segment(self, state: AdapterState) -> tuple[Found, ...]:  # noqa: ARG002 - the protocol's form
+    def segment(self, states: Sequence[AdapterState]) -> list[tuple[Found, ...]]:
         """No masks."""
-        return ()
+        return [()] * len(states)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of tokens, control tokens included."""
@@ -147,17 +165,73 @@ class TransformersBackend:
         """Drop what was read."""
         state.inputs.clear()
 
+    def needs(self, prompt: Prompt, options: Options) -> int:
+        """Bytes that an ask takes at most while it is under way; any thread may ask.
+
+        Keys and values of prompt and answer, and an estimate of what reading it takes beside: that
+        of `memory.Footprint.reading`, and `PICTURES` times the pictures. Stages share no space
+        here.
+
+        Raises:
+            PromptError: The prompt needs what such a model has not.
+            OutOfDeviceMemory: It can't fit even alone.
+        """
+        _check(prompt, options, self._capabilities.name)
+        inputs = self._inputs(prompt, options)
+        text = self.model.config.get_text_config()
+        length = inputs["input_ids"].shape[1]
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        kept = 2 * text.num_hidden_layers * heads * width * (length + options.max_new_tokens)
+        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        read = length * (6 * text.hidden_size + 3 * inner + length) + 4 * text.vocab_size
+        shown = sum(
+            value.numel()
+            for name, value in inputs.items()
+            if isinstance(value, Tensor) and name.startswith("pixel_values")
+        )
+        nbytes = int((kept + max(read, PICTURES * shown)) * self.model.dtype.itemsize)
+        if nbytes > self._capacity:
+            raise OutOfDeviceMemory(
+                f"The ask does not fit into the memory of {self._device}, even alone.",
+                found=f"{nbytes >> 20} MiB needed, {self._capacity >> 20} MiB for all asks",
+                change="fewer or smaller views, a shorter prompt, fewer new tokens",
+            )
+        return nbytes
+
+    def capacity(self) -> int:
+        """Bytes for all asks under way, as they were free when the model was loaded."""
+        return self._capacity
+
+    def kept(self) -> Mapping[str, Kept]:
+        """Nothing is kept from one question to the next."""
+        return {}
+
     def close(self) -> None:
         """Free the device."""
-        del self.model
+        del self.model, self._counters
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @property
     def _tokenizer(self) -> Any:
         return getattr(self.processor, "tokenizer", self.processor)
 
-    def _step(self, state: AdapterState) -> Step:
-        if state.pending:
-            self._read(state, first=False)
+    def _inputs(self, prompt: Prompt, options: Options) -> dict[str, Any]:
+        """What the model's processor makes of a prompt, on the CPU."""
+        views = [view for view in prompt.views if view.modality != options.sensor_off]
+        with self._processing:
+            return dict(
+                self.processor.apply_chat_template(
+                    _messages(prompt, views),
+                    add_generation_prompt=True,
+                    tokenize=True,
+                    return_dict=True,
+                    return_tensors="pt",
+                )
+            )
+
+    def _pick(self, state: AdapterState) -> Step:
         logprobs = torch.log_softmax(state.logits, dim=-1)
         if state.temperature > 0:
             # Drawn on the CPU: the same seed gives the same draws on every device.
@@ -167,26 +241,41 @@ class TransformersBackend:
             token = int(state.logits.argmax())
         state.ids = torch.cat([state.ids, state.ids.new_tensor([[token]])], dim=1)
         state.written.append(token)
-        state.pending = True
         return Step(token_id=token, logprob=float(logprobs[token]))
 
-    def _read(self, state: AdapterState, *, first: bool) -> None:
+    def _read(self, state: AdapterState) -> None:
+        """Whatever has not been read: the prompt, and after it what was written."""
+        if not state.read:
+            config = self.model.config.get_text_config()
+            state.inputs["past_key_values"] = DynamicCache(config=config)
+            self._pass(state, state.tokens_prefilled)
+        if state.read < state.ids.shape[1]:
+            self._pass(state, state.ids.shape[1])
+
+    def _pass(self, state: AdapterState, until: int) -> None:
         """One pass, prepared by the model itself as its `generate` would."""
-        mask = state.inputs.get("attention_mask")
-        if mask is not None and mask.shape[1] < state.ids.shape[1]:
-            grown = mask.new_ones((1, state.ids.shape[1] - mask.shape[1]))
-            state.inputs["attention_mask"] = torch.cat([mask, grown], dim=1)
+        # Should it fail, some layers have read more than others, and everything is read anew.
+        read, state.read = state.read, 0
+        inputs = dict(state.inputs)
+        if (mask := inputs.get("attention_mask")) is not None:
+            grown = mask.new_ones((1, until - mask.shape[1]))
+            inputs["attention_mask"] = torch.cat([mask, grown], dim=1)
+        for part, turned in zip(self._counters, state.turned, strict=True):
+            part.rope_deltas = turned if read else None
         prepared = self.model.prepare_inputs_for_generation(
-            state.ids,
-            next_sequence_length=None if first else 1,
-            is_first_iteration=first,
+            state.ids[:, :until],
+            next_sequence_length=until - read if read else None,
+            is_first_iteration=not read,
             use_cache=True,
-            **state.inputs,
+            **inputs,
         )
         output = self.model(**prepared, return_dict=True)
         state.logits = output.logits[0, -1].float()
-        state.inputs["past_key_values"] = output.past_key_values
-        state.pending = False
+        state.turned = [part.rope_deltas for part in self._counters]
+        state.read = until
+
+    def _device_memory(self) -> AbstractContextManager[None]:
+        return device_memory(self._device, lambda: None)
 
 
 def open_adapter(

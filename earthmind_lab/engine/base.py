@@ -6,8 +6,8 @@ This file knows no torch. Callers hold an `Engine`; the in-process engine drives
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -116,6 +116,35 @@ class Step:
     """Natural logarithm, of the model's own distribution (before temperature)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """One kind of thing that a backend keeps on its device."""
+
+    entries: int = 0
+    nbytes: int = 0
+    hits: int = 0
+    """How often it was found since the model was loaded."""
+    misses: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """What an engine is doing, and what it has done since its model was loaded."""
+
+    running: int = 0
+    """Answers being written."""
+    waiting: int = 0
+    done: int = 0
+    failed: int = 0
+    """Asks that ended without a reply, cancelled ones left out."""
+    cancelled: int = 0
+    tokens_prefilled: int = 0
+    tokens_new: int = 0
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    """By kind: ``tokens`` (visual tokens of a view), ``sam`` (mask features of a view), ``read``
+    (keys and values of what the language model has read)."""
+
+
 EncodedT = TypeVar("EncodedT", bound=Encoded)
 StateT = TypeVar("StateT", bound=State)
 
@@ -123,7 +152,8 @@ StateT = TypeVar("StateT", bound=State)
 class Backend(Protocol[EncodedT, StateT]):
     """What a model offers the engine.
 
-    Every call comes from one thread, but for `capabilities`, `seen_gsd` and `pictures`.
+    Every call comes from one thread, but for `capabilities`, `seen_gsd`, `pictures`, `needs`,
+    `capacity` and `kept`.
     """
 
     @property
@@ -136,19 +166,32 @@ class Backend(Protocol[EncodedT, StateT]):
         ...
 
     def prefill(self, prompt: Prompt, options: Options, encoded: EncodedT) -> StateT:
-        """Read the prompt."""
+        """Begin an answer: read the pictures of the prompt. The first `step` reads its text.
+
+        Raises:
+            PromptError: The prompt can't be put to this model.
+            OutOfDeviceMemory: There is no room, perhaps only beside the answers under way.
+        """
         ...
 
     def step(self, states: Sequence[StateT]) -> list[Step]:
-        """Write one more token of each answer."""
+        """Write one more token of each answer.
+
+        What an answer hasn't read yet (the text of its prompt, or its last token) is read first,
+        that of all answers together. Which answers share a step may change at each step. A step
+        that fails leaves every state as it was, so that each may be tried alone.
+        """
         ...
 
     def extend(self, state: StateT, embeddings: Any) -> None:
         """Let the model read further embeddings (1, T, D) in the middle of its answer."""
         ...
 
-    def segment(self, state: StateT) -> tuple[Found, ...]:
-        """The objects marked so far, in order; label and span are filled by the engine."""
+    def segment(self, states: Sequence[StateT]) -> list[tuple[Found, ...]]:
+        """Of each answer the objects marked so far, in order, drawn together.
+
+        Label and span are filled by the engine.
+        """
         ...
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -165,6 +208,23 @@ class Backend(Protocol[EncodedT, StateT]):
 
     def release(self, state: StateT) -> None:
         """The answer ended or was given up; keep what serves the next question."""
+        ...
+
+    def needs(self, prompt: Prompt, options: Options) -> int:
+        """Bytes of device memory that an ask takes at most while it is under way.
+
+        Raises:
+            PromptError: The prompt can't be put to this model.
+            OutOfDeviceMemory: It can't fit even alone; the message says what would.
+        """
+        ...
+
+    def capacity(self) -> int:
+        """Bytes of device memory for all asks under way; does not change while the model lives."""
+        ...
+
+    def kept(self) -> Mapping[str, Kept]:
+        """What is kept on the device for further questions, by kind."""
         ...
 
     def close(self) -> None:
@@ -234,6 +294,10 @@ class Engine(Protocol):
 
     def seen_gsd(self, view: View) -> float | None:
         """Metres per pixel that the model really sees of a view; None for a plain picture."""
+        ...
+
+    def stats(self) -> Stats:
+        """What it is doing and what it keeps."""
         ...
 
     def close(self) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
+
+from earthmind_lab.engine.base import Kept
 
 
 class ByteCache:
     """Values under keys (kind, key), with one byte limit for all kinds.
 
-    Not safe for use by several threads: its owner is the worker of one engine.
+    Not safe for use by several threads, but for `kept`: its owner is the worker of one engine.
 
     Args:
         limit: Bytes to hold at most; 0 keeps nothing.
@@ -25,15 +28,18 @@ class ByteCache:
         self.limit = limit
         self.nbytes = 0
         self._entries: OrderedDict[tuple[str, Hashable], tuple[Any, int]] = OrderedDict()
+        self._kept: dict[str, Kept] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, kind: str, key: Hashable) -> Any | None:
-        """The value, now the most recently used; None when absent."""
+        """The value, now the most recently used; None when absent. Counted as hit or miss."""
         entry = self._entries.get((kind, key))
         if entry is None:
+            self._count(kind, misses=1)
             return None
+        self._count(kind, hits=1)
         self._entries.move_to_end((kind, key))
         return entry[0]
 
@@ -43,16 +49,16 @@ class ByteCache:
         if nbytes > self.limit:
             return
         while self._entries and self.nbytes + nbytes > self.limit:
-            _, (_, freed) = self._entries.popitem(last=False)
-            self.nbytes -= freed
+            (its_kind, _), (_, freed) = self._entries.popitem(last=False)
+            self._resize(its_kind, -1, -freed)
         self._entries[(kind, key)] = (value, nbytes)
-        self.nbytes += nbytes
+        self._resize(kind, 1, nbytes)
 
     def drop(self, kind: str, key: Hashable) -> None:
         """Forget a value; nothing happens when it is absent."""
         entry = self._entries.pop((kind, key), None)
         if entry is not None:
-            self.nbytes -= entry[1]
+            self._resize(kind, -1, -entry[1])
 
     def items(self, kind: str) -> Iterator[tuple[Hashable, Any]]:
         """Keys and values of one kind, oldest first; the order of use stays as it is."""
@@ -61,6 +67,21 @@ class ByteCache:
                 yield key, value
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything but the counts of hits and misses."""
         self._entries.clear()
         self.nbytes = 0
+        self._kept = {kind: replace(kept, entries=0, nbytes=0) for kind, kept in self._kept.items()}
+
+    def kept(self) -> Mapping[str, Kept]:
+        """By kind what is held, and how often it was found; may be called by any thread."""
+        return dict(self._kept)
+
+    def _resize(self, kind: str, entries: int, nbytes: int) -> None:
+        self.nbytes += nbytes
+        self._count(kind, entries=entries, nbytes=nbytes)
+
+    def _count(self, kind: str, **more: int) -> None:
+        """A new record each time, so that other threads never see half of one."""
+        old = self._kept.get(kind, Kept())
+        changed = {name: getattr(old, name) + number for name, number in more.items()}
+        self._kept[kind] = replace(old, **changed)

@@ -1,28 +1,45 @@
-"""Names and folders to resident engines: one engine per (model, revision, device, dtype)."""
+"""Names, folders and addresses to engines: one per (model, revision, device, dtype) or server."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from earthmind_lab.engine.base import Backend, Capabilities, StopRule
+from earthmind_lab.engine.preflight import Preflight, check_bits, preflight
 from earthmind_lab.engine.resident import ResidentEngine
+from earthmind_lab.engine.room import room_of, unknown_room
+from earthmind_lab.engine.weights import Weights
 from earthmind_lab.errors import EngineError, EngineUnavailable, ModelNotFound
 from earthmind_lab.exchange import Fusion
 from earthmind_lab.model.files import check_folder, is_foreign, weight_files
 from earthmind_lab.model.published import EMBEDDED, PublishedModel, local_folder, row_of
 from earthmind_lab.settings import Settings
 
+LOG = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from earthmind_lab.engine.remote import RemoteEngine
+
 DTYPES = ("float32", "bfloat16", "float16")
-HALF_PRECISION_FROM = 1 << 30
-"""Bytes of weights from which a GPU takes bfloat16 unless asked; below, exact repetition is
-worth more than the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A model as it was asked for, its files as they are now."""
+
+    files: tuple[tuple[Path, int, int], ...]
+    """(path, bytes, time of the last change)."""
+    device: str
+    dtype: str | None
+    bits: int | None
+    fusion: Fusion | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +50,17 @@ class _Key:
     weight_hash: str
     device: str
     dtype: str
+    bits: int | None = None
+    """Of the numbers in the language part; None = as the dtype has."""
     fusion: Fusion | None = None
     """As asked for; None = as the folder says."""
 
 
 _RESIDENT: dict[_Key, ResidentEngine] = {}
-_LOADING: dict[_Key, threading.Lock] = {}
+_CHOSEN: dict[_Asked, _Key] = {}
+"""What was loaded when something was last asked for."""
+_REMOTE: dict[tuple[str, str | None], RemoteEngine] = {}
+_LOADING: dict[Path | tuple[str, str | None], threading.Lock] = {}
 _HASHES: dict[tuple[str, int, int], str] = {}
 _GUARD = threading.Lock()
 
@@ -50,65 +72,127 @@ def load_engine(
     dtype: str | None = None,
     revision: str | None = None,
     fusion: Fusion | None = None,
-) -> ResidentEngine:
+    quantize: Literal[8] | None = None,
+    token: str | None = None,
+) -> ResidentEngine | RemoteEngine:
     """The engine of a model; the first call loads it, later calls return the same object.
+
+    A model of more than 1 GiB is first compared with the free memory of the device. Where its
+    default dtype doesn't fit, a smaller one is taken, then pictures are cut into fewer tiles
+    (`capabilities.max_side_px` says what is left), and what was chosen is logged in one line.
 
     Args:
         name: ``nano`` (comes with the package), a folder holding config.json, tokenizer.json
             and safetensors weights, or a published checkpoint: ``EarthMind-4B``,
             ``EarthMind-4B-multi``. A folder of another image-text-to-text model of transformers
-            answers too, without masks.
+            answers too, without masks. Or the address of ``earthmind serve``:
+            ``http://host:8000``, ``https://…`` or ``unix:///path/of/socket``; then nothing is
+            loaded here, no torch is needed, and the server has chosen what the rest chooses.
         device: Of torch: ``cpu``, ``cuda``, ``cuda:1``; default: ``EARTHMIND_DEVICE``, else a
             GPU where there is one.
         dtype: ``float32``, ``bfloat16`` or ``float16``; default float32, but bfloat16 for
-            weights over 1 GiB on a GPU.
+            weights over 1 GiB on a GPU, and on the CPU where float32 doesn't fit.
         revision: Of a folder: first digits of the weight hash that must be found there; of a
             published checkpoint: the commit to take. Default: any, and the table's.
         fusion: How the checkpoint was trained to join optical and SAR: ``concatenate`` or
             ``weighted``. The weights can't tell; default: what the table or config.json says.
             Each answer records it.
+        quantize: 8 = the language part in 8 bits, through torchao: two thirds of the memory of
+            bfloat16 for the 4B model. It changes answers, so it's never chosen unasked.
+        token: What a server asks for; default: ``EARTHMIND_TOKEN``.
 
     Raises:
         ModelNotFound: Nothing under this name, an incomplete folder, or another revision.
         UnsafeCheckpoint: The weights are in a format that can run code.
-        EngineUnavailable: torch is not installed, or there is no such device.
+        EngineUnavailable: torch (or torchao, to quantize) is not installed, there is no such
+            device, or no server answers there to this token.
         EngineError: The files in the folder do not make a model.
-        OutOfDeviceMemory: The weights do not fit on the device.
+        OutOfDeviceMemory: Weights and one pair do not fit on the device; no weight was read.
     """
+    if "://" in str(name):
+        chosen = {"device": device, "dtype": dtype, "fusion": fusion}
+        return _remote(str(name), token, revision, [key for key, it in chosen.items() if it])
     folder, row = _folder(name, revision), row_of(str(name))
     if fusion not in (None, "concatenate", "weighted"):
         raise EngineError(f"There is no fusion {fusion!r}.", change="'concatenate' or 'weighted'")
+    check_bits(quantize, folder)
     try:
         files = _files(folder)
-        digest = weight_hash(files)
+        asked = _Asked(
+            files=tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files),
+            device=_device(device),
+            dtype=_dtype(dtype),
+            bits=quantize,
+            fusion=fusion or (row.fusion if row else None),
+        )
+        with _GUARD:
+            lock = _LOADING.setdefault(folder, threading.Lock())
+        with lock:  # the same model waits for the first caller; other models load meanwhile
+            return _resident(asked, folder, row, revision)
     except OSError as error:
         raise ModelNotFound(
             f"The folder {folder} can't be read.",
             found=str(error),
             change="the rights of its files, or copy the whole folder once more",
         ) from error
-    if row is None and revision is not None and not digest.startswith(revision.lower()):
-        raise ModelNotFound(
-            f"The revision {revision!r} of {str(name)!r} is not in this folder.",
-            found=digest[:12],
-            change="revision=None, or the folder of that revision",
-        )
-    device = _device(device)
+
+
+def _resident(
+    asked: _Asked, folder: Path, row: PublishedModel | None, revision: str | None
+) -> ResidentEngine:
+    """The engine that was asked for: one that is there, else a fresh one if it fits.
+
+    Raises:
+        ModelNotFound: The folder holds another revision.
+        OutOfDeviceMemory: It doesn't fit.
+    """
+    engine = _standing(asked)
+    if engine is not None:
+        _check_revision(revision, row, folder, engine.capabilities.weight_hash)
+        return engine
+    plan = _plan(asked, folder, row)
+    asked_so = replace(asked, dtype=plan.dtype)
+    engine = _standing(asked_so)
+    if engine is None and not plan.fits:
+        raise plan.refused()  # before the first weight is read
+    digest = weight_hash([file for file, *_ in asked.files])
+    _check_revision(revision, row, folder, digest)
     key = _Key(
         folder=folder,
         weight_hash=digest,
-        device=device,
-        dtype=_dtype(dtype, device, sum(file.stat().st_size for file in files)),
-        fusion=fusion or (row.fusion if row else None),
+        device=asked.device,
+        dtype=plan.dtype,
+        bits=asked.bits,
+        fusion=asked.fusion,
     )
-    with _GUARD:
-        lock = _LOADING.setdefault(key, threading.Lock())
-    with lock:  # the same model waits for the first caller; other models load meanwhile
-        engine = _RESIDENT.get(key)
-        if engine is None or engine.closed:
-            engine = ResidentEngine(_load(key, row))
-            _RESIDENT[key] = engine
+    engine = _RESIDENT.get(key)
+    if engine is None or engine.closed:
+        LOG.log(_level(plan), "%s", plan)
+        engine = _RESIDENT[key] = ResidentEngine(_load(key, row, plan))
+    _CHOSEN[asked] = _CHOSEN[asked_so] = key
     return engine
+
+
+def _standing(asked: _Asked) -> ResidentEngine | None:
+    """The engine that was loaded when this was asked for before, while it lives."""
+    key = _CHOSEN.get(asked)
+    engine = None if key is None else _RESIDENT.get(key)
+    return None if engine is None or engine.closed else engine
+
+
+def _plan(asked: _Asked, folder: Path, row: PublishedModel | None) -> Preflight:
+    """What to load; a small model costs no look at the device."""
+    name = row.alias if row else _shown(folder)
+    weights = Weights.of(folder, [file for file, *_ in asked.files], name)
+    look = unknown_room if weights.small else room_of
+    return preflight(weights, asked.device, dtype=asked.dtype, bits=asked.bits, look=look)
+
+
+def _level(plan: Preflight) -> int:
+    """How loud to say what was chosen: not at all of small models."""
+    if plan.weights.small:
+        return logging.DEBUG
+    return logging.WARNING if plan.compromised else logging.INFO
 
 
 def weight_hash(files: Sequence[Path]) -> str:
@@ -124,16 +208,39 @@ def weight_hash(files: Sequence[Path]) -> str:
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
+def _remote(
+    url: str, token: str | None, revision: str | None, chosen: Sequence[str]
+) -> RemoteEngine:
+    """The engine of a server; one per address and token."""
+    from earthmind_lab.engine.remote import RemoteEngine
+
+    if chosen:
+        raise EngineError(
+            f"The server at {url} has its model loaded already.",
+            found=", ".join(f"{name}=" for name in chosen),
+            change="choose that where the server is started",
+        )
+    key = (url, token or Settings.from_env().token)
+    with _GUARD:
+        lock = _LOADING.setdefault(key, threading.Lock())
+    with lock:
+        engine = _REMOTE.get(key)
+        if engine is None or engine.closed:
+            engine = _REMOTE[key] = RemoteEngine(url, token=key[1])
+    if revision is not None and not engine.capabilities.weight_hash.startswith(revision.lower()):
+        raise ModelNotFound(
+            f"The revision {revision!r} is not what the server at {url} has.",
+            found=engine.revision,
+            change="revision=None, or the server of that revision",
+        )
+    return engine
+
+
 # --- the folder ---------------------------------------------------------------------------------
 
 
 def _folder(name: str | Path, revision: str | None) -> Path:
     """The folder that a name stands for."""
-    if "://" in str(name):
-        raise ModelNotFound(
-            f"The engine at {str(name)!r} can't be reached: this version has no remote engine.",
-            change=f"{EMBEDDED!r}, or the folder of a model",
-        )
     commit = revision if row_of(str(name)) is not None else None
     return local_folder(name, commit)
 
@@ -165,26 +272,44 @@ def _device(asked: str | None) -> str:
     return choose_device(asked or Settings.from_env().device)
 
 
-def _dtype(asked: str | None, device: str, nbytes: int) -> str:
-    if asked is None:
-        return "bfloat16" if device != "cpu" and nbytes > HALF_PRECISION_FROM else "float32"
-    name = str(asked).removeprefix("torch.")
-    if name not in DTYPES:
+def _dtype(asked: str | None) -> str | None:
+    name = None if asked is None else str(asked).removeprefix("torch.")
+    if name not in (None, *DTYPES):
         raise EngineError(f"There is no dtype {asked!r}.", change=", ".join(DTYPES))
     return name
 
 
-def _load(key: _Key, row: PublishedModel | None = None) -> Backend[Any, Any]:
-    """Read model and tokenizer of a checked folder."""
+def _check_revision(
+    revision: str | None, row: PublishedModel | None, folder: Path, digest: str
+) -> None:
+    """The revision of a folder is the start of its weight hash."""
+    if row is None and revision is not None and not digest.startswith(revision.lower()):
+        raise ModelNotFound(
+            f"The revision {revision!r} of {str(folder)!r} is not in this folder.",
+            found=digest[:12],
+            change="revision=None, or the folder of that revision",
+        )
+
+
+def _load(
+    key: _Key, row: PublishedModel | None = None, plan: Preflight | None = None
+) -> Backend[Any, Any]:
+    """Read model and tokenizer of a checked folder, with as many tiles as planned."""
     if is_foreign(key.folder):
         return _load_other(key)
     from earthmind_lab.engine.local import LocalBackend
     from earthmind_lab.model.opening import open_model
 
-    model, processor = open_model(key.folder, device=key.device, dtype=key.dtype, fusion=key.fusion)
+    model, processor = open_model(
+        key.folder, device=key.device, dtype=key.dtype, bits=key.bits, fusion=key.fusion
+    )
+    config = processor.config
     if row is not None:
-        processor.config.display_name, processor.config.licence = row.alias, row.licence
-    return LocalBackend(model, processor, _capabilities(key, processor))
+        config.display_name, config.licence = row.alias, row.licence
+    fewer = plan.squares if plan is not None and plan.lowered else None
+    if fewer is not None:
+        config.max_dynamic_patch = fewer
+    return LocalBackend(model, processor, _capabilities(key, processor, lowered=fewer is not None))
 
 
 def _load_other(key: _Key) -> Backend[Any, Any]:
@@ -194,22 +319,27 @@ def _load_other(key: _Key) -> Backend[Any, Any]:
     return open_adapter(key.folder, device=key.device, dtype=key.dtype, weight_hash=key.weight_hash)
 
 
-def _capabilities(key: _Key, processor: Any) -> Capabilities:
+def _shown(folder: Path) -> str:
+    """What to call a model that says no name of its own."""
+    return "earthmind-nano" if folder.name == EMBEDDED else folder.name
+
+
+def _capabilities(key: _Key, processor: Any, *, lowered: bool = False) -> Capabilities:
     """What the folder says about its model."""
     config = processor.config
-    most = config.max_dynamic_patch
-    named = "earthmind-nano" if key.folder.name == EMBEDDED else key.folder.name
+    side = math.isqrt(config.max_dynamic_patch) * config.image_size
+    stated = getattr(config, "max_side_px", None)
     eos = processor.eos_token_id
     return Capabilities(
-        name=getattr(config, "display_name", None) or named,
+        name=getattr(config, "display_name", None) or _shown(key.folder),
         revision=key.weight_hash[:12],
         weight_hash=key.weight_hash,
         licence=config.licence,
         notice=config.notice,
         fusion=config.fusion,
-        dtype=key.dtype,
+        dtype=key.dtype if key.bits is None else f"{key.dtype}, language int{key.bits}",
         device=key.device,
-        max_side_px=getattr(config, "max_side_px", None) or math.isqrt(most) * config.image_size,
+        max_side_px=min(stated, side) if lowered and stated else stated or side,
         classes=tuple(getattr(config, "classes", None) or ()),
         composites=tuple(config.composites),
         tile_px=config.image_size,

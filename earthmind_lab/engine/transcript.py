@@ -38,15 +38,19 @@ class Transcript:
     Args:
         decode: Text of token ids, control tokens included.
         stop: When the answer ends and what is hidden.
+        handed_out: Text of an earlier attempt at the same answer; only what follows it is
+            handed out.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stop: StopRule) -> None:
+    def __init__(
+        self, decode: Callable[[Sequence[int]], str], stop: StopRule, *, handed_out: str = ""
+    ) -> None:
         self.ids: list[int] = []
         self._decode, self._stop = decode, stop
         self._raw = ""
         self._context = 0  # first id of the window that is decoded anew
         self._read = 0  # ids before this one are in `_raw`
-        self._emitted = ""
+        self._emitted = handed_out
 
     def append(self, token_id: int) -> bool:
         """Add a token.

@@ -18,6 +18,9 @@ from earthmind_lab.exchange import Fusion
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
 from earthmind_lab.model.processing import EarthMindProcessor
 
+WHOLE = ("vision", "projector", "text_head", "sam", "lm_head", "local_query")
+"""Parts that keep their own dtype when the language model gets fewer bits."""
+
 
 def choose_device(asked: str | None) -> str:
     """The torch device to use, with its index, so that ``cuda`` and ``cuda:0`` are one.
@@ -47,8 +50,28 @@ def choose_device(asked: str | None) -> str:
     return f"cuda:{index}"
 
 
+def gpus() -> list[str]:
+    """The CUDA devices of this machine."""
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+def cuda_memory(device: str) -> tuple[str, int, int]:
+    """Name, free bytes and all bytes of a CUDA device.
+
+    What torch has taken from the driver and uses no more is free to this process.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.get_device_name(device), free + idle, total
+
+
 def open_model(
-    folder: Path, *, device: str, dtype: str, fusion: Fusion | None = None
+    folder: Path,
+    *,
+    device: str,
+    dtype: str,
+    bits: int | None = None,
+    fusion: Fusion | None = None,
 ) -> tuple[EarthMindForConditionalGeneration, EarthMindProcessor]:
     """Read model and processor.
 
@@ -56,6 +79,7 @@ def open_model(
         folder: config.json, tokenizer.json and safetensors weights.
         device: From `choose_device`.
         dtype: Name of a torch dtype.
+        bits: 8 = the language part in so many, through torchao; None = all in `dtype`.
         fusion: Replaces what the folder says.
 
     Raises:
@@ -63,7 +87,10 @@ def open_model(
         OutOfDeviceMemory: The weights do not fit on the device.
     """
     try:
-        model = _complete(folder, dtype, {"fusion": fusion} if fusion else {})
+        settings: dict[str, Any] = {"fusion": fusion} if fusion else {}
+        if bits is not None:
+            settings["quantization_config"] = _fewer_bits()
+        model = _complete(folder, dtype, settings)
         processor = EarthMindProcessor.from_pretrained(folder, model.config)
         model.to(device)
     except EarthMindError:
@@ -80,6 +107,14 @@ def open_model(
             change="the whole, unchanged folder of one model",
         ) from error
     return model, processor
+
+
+def _fewer_bits() -> Any:
+    """How transformers is told to keep the language model's layers in 8 bits."""
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig(version=2), modules_to_not_convert=list(WHOLE))
 
 
 def _complete(folder: Path, dtype: str, settings: dict[str, Any]) -> Any:

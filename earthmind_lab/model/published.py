@@ -11,12 +11,35 @@ from pathlib import Path
 from earthmind_lab.errors import EngineError, ModelNotFound
 from earthmind_lab.exchange import Fusion
 from earthmind_lab.model.files import not_a_folder
+from earthmind_lab.model.memory import Sizes
 
 LOG = logging.getLogger(__name__)
 EMBEDDED = "nano"
 """The model that comes with the package."""
 PARAMETERS = 3_941_813_810
 """Numbers in the 4B checkpoint; the multi-sensor one has 4096 fewer."""
+LANGUAGE = 2_774_532_096
+"""Those of them in the matrices of the language model's layers."""
+SIZES = Sizes(
+    layers=36,
+    width=2048,
+    inner=11008,
+    query_width=2048,
+    key_width=256,
+    vocabulary=151679,
+    tile_px=448,
+    tile_positions=1025,
+    tile_tokens=256,
+    vision_width=1024,
+    vision_inner=4096,
+    most_tiles=12,
+    thumbnail=True,
+    mask_px=1024,
+    mask_cells=65536,
+    mask_embed=144,
+    mask_width=256,
+)
+"""Of both published checkpoints."""
 PATTERNS = ("*.json", "*.txt", "*.safetensors")
 """What is downloaded: never code, never pickles."""
 

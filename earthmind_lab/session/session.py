@@ -15,6 +15,7 @@ a task that was stopped, or whose subject went away meanwhile, is dropped.
 from __future__ import annotations
 
 import threading
+import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -73,6 +74,7 @@ class Session:
         self._settings, self._path = settings or Settings.from_env(), path
         self._shelf, self._keeper = Shelf(), Keeper(path)
         self._pictures: dict[str, View] = {}
+        self._seat = uuid.uuid4().hex
 
     @classmethod
     def open(
@@ -382,7 +384,8 @@ class Session:
         """
         if not question.strip():
             raise PromptError("The question is empty.", change="ask something")
-        changed = {k: v for k, v in asdict(options).items() if v != getattr(DEFAULT, k)}
+        unlike = {k: v for k, v in asdict(options).items() if v != getattr(DEFAULT, k)}
+        changed = {k: v for k, v in unlike.items() if k != "seat"}  # how, not who
         args = {"question": question, "regions": len(regions), "options": changed}
 
         def work(task: Task, now: Subject) -> tuple[Any, Change]:
@@ -488,7 +491,9 @@ class Session:
             for turn in subject.turns
             if turn.state == "done" and not turn.stale
         ]
-        talk = Conversation(about, self.engine, turns=history, search=how_found(subject))
+        talk = Conversation(
+            about, self.engine, turns=history, search=how_found(subject), seat=self._seat
+        )
         pending = talk.submit(question, regions=regions, options=options)
         task.on_stop(pending.cancel)
         self._progress(task, "reading the question")

@@ -140,6 +140,7 @@ def turn_of(ident: str, question: str, answer: Answer) -> SaidTurn:
         state="done",
         text=answer.text,
         notice=answer.notice,
+        message=answer.reply.remark,
         features=plain(answer.to_geojson()),
         evidence=tuple(
             plain({**claim.to_dict(), "sentence": claim.sentence()}) for claim in answer.evidence

@@ -67,7 +67,7 @@ class SaidTurn:
     notice: str = ""
     """What to know about the model that spoke."""
     message: str = ""
-    """For ``stopped`` and ``failed``: what happened, what to do."""
+    """For ``stopped`` and ``failed``: what happened, what to do. For ``done``: `Reply.remark`."""
     features: Mapping[str, Any] = field(default_factory=no_features)
     """FeatureCollection in EPSG:4326: ``label``, ``score``, ``area_m2``, ``source``,
     ``observed``."""

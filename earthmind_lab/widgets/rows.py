@@ -25,12 +25,13 @@ WHOLE_DAY = dt.timedelta(hours=23, minutes=59)
 
 def turn_row(turn: SaidTurn) -> dict[str, Any]:
     """A turn for the chat panel: texts, one row per label of its features, evidence."""
+    done = turn.state == "done"
     return {
         "id": clean(turn.id),
         "question": clean(turn.question),
         "state": turn.state,
         "text": clean(turn.text),
-        "notice": clean(turn.notice),
+        "notice": clean(f"{turn.message} {turn.notice}".strip() if done else turn.notice),
         "message": clean(turn.message),
         "stale": turn.stale,
         "features": feature_rows(turn),

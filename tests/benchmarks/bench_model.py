@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from transformers.utils import logging
 
 from earthmind_lab.engine.base import Capabilities
@@ -50,10 +49,9 @@ def ask(backend: LocalBackend, prompt: Prompt, options: Options, *, masks: int) 
         backend.step([state])
     decode = time.perf_counter() - start
     start = time.perf_counter()
-    if masks:  # random weights write no [SEG]: the state at the last token stands for one
-        state.marks = [torch.zeros(backend.model.config.text_config.hidden_size)] * masks
-        state.marks = [mark.to(backend.model.dtype) for mark in state.marks]
-        backend.segment(state)
+    if masks:  # random weights write no [SEG]: the last tokens stand for some
+        state.said[-masks:] = [backend.processor.seg_token_id] * masks
+        backend.segment([state])
     mask = time.perf_counter() - start
     backend.release(state)
     return {"first": first, "decode": decode, "mask": mask}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from earthmind_lab.engine.base import Capabilities, Step, StopRule, seen_gsd
+from earthmind_lab.engine.base import Capabilities, Kept, Step, StopRule, seen_gsd
 from earthmind_lab.exchange import Found, Options, Prompt, View
 
 CAPABILITIES = Capabilities(
@@ -28,7 +28,7 @@ class StandInEncoded:
     views_encoded: int
 
 
-@dataclass
+@dataclass(eq=False)
 class StandInState:
     prompt: Prompt
     script: bytes
@@ -36,6 +36,7 @@ class StandInState:
     written: int = 0
     sam_encodes: int = 0
     sensor_weights: Any = None
+    released: bool = False
 
 
 @dataclass
@@ -44,7 +45,12 @@ class StandIn:
 
     Args:
         reply: Raw text of the answer, marks and stop string included.
-        on_step: Called before each token with the state: to wait, to fail, to count.
+        on_step: Called before each token of each state: to wait, to fail, to count. A step that
+            fails leaves all its states as they were.
+        on_batch: Called before each step with all its states.
+        on_encode, on_prefill, on_segment: Called before, with the views, the prompt, the states.
+        needs_bytes: What an ask takes, by prompt.
+        room: Bytes for all asks.
     """
 
     reply: Callable[[Prompt], str] = lambda prompt: f"You asked: {prompt.text}<|end|>"
@@ -53,8 +59,20 @@ class StandIn:
     closed: bool = False
     released: int = 0
     answered: list[str] = field(default_factory=list)
+    """Text of each prompt that was prefilled, in order."""
     threads: set[int] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
+    on_batch: Callable[[Sequence[StandInState]], None] = lambda states: None
+    on_encode: Callable[[Sequence[View]], None] = lambda views: None
+    on_prefill: Callable[[Prompt], None] = lambda prompt: None
+    on_segment: Callable[[Sequence[StandInState]], None] = lambda states: None
+    needs_bytes: Callable[[Prompt], int] = lambda prompt: 1
+    room: int = 1_000_000
+    batches: list[int] = field(default_factory=list)
+    """How many states each step had that went well."""
+    segmented: list[int] = field(default_factory=list)
+    alive: set[StandInState] = field(default_factory=set)
+    """Prefilled, not released."""
 
     def seen_gsd(self, view: View) -> float | None:
         return seen_gsd(view, tile_px=self.capabilities.tile_px)
@@ -64,28 +82,45 @@ class StandIn:
 
     def encode(self, views: Sequence[View]) -> StandInEncoded:
         self.threads.add(threading.get_ident())
+        self.on_encode(views)
         fresh = {view.hash for view in views} - self.seen
         self.seen |= fresh
         return StandInEncoded(views_encoded=len(fresh))
 
     def prefill(self, prompt: Prompt, options: Options, encoded: StandInEncoded) -> StandInState:
+        self.on_prefill(prompt)
         self.answered.append(prompt.text)
-        return StandInState(prompt, self.reply(prompt).encode(), len(prompt.text))
+        state = StandInState(prompt, self.reply(prompt).encode(), tokens_prefilled=0)
+        self.alive.add(state)
+        return state
 
     def step(self, states: Sequence[StandInState]) -> list[Step]:
-        steps = []
+        assert len(set(states)) == len(states) > 0
+        assert self.alive.issuperset(states)
+        self.threads.add(threading.get_ident())
+        self.on_batch(states)
         for state in states:
             self.on_step(state)
-            self.threads.add(threading.get_ident())
-            byte = state.script[state.written] if state.written < len(state.script) else 0
-            state.written += 1
-            steps.append(Step(token_id=byte, logprob=-0.5))
-        return steps
+        self.batches.append(len(states))
+        return [self._one(state) for state in states]
+
+    def _one(self, state: StandInState) -> Step:
+        if state.written == 0:
+            state.tokens_prefilled += len(state.prompt.text)
+        byte = state.script[state.written] if state.written < len(state.script) else 0
+        state.written += 1
+        return Step(token_id=byte, logprob=-0.5)
 
     def extend(self, state: StandInState, embeddings: Any) -> None:
         raise NotImplementedError
 
-    def segment(self, state: StandInState) -> tuple[Found, ...]:
+    def segment(self, states: Sequence[StandInState]) -> list[tuple[Found, ...]]:
+        assert self.alive.issuperset(states)
+        self.on_segment(states)
+        self.segmented.append(len(states))
+        return [self._drawn(state) for state in states]
+
+    def _drawn(self, state: StandInState) -> tuple[Found, ...]:
         marks = state.script[: state.written].decode(errors="ignore").count("[SEG]")
         state.sam_encodes = int(marks > 0)
         found = Found(label="", score=0.5, mask_logits=np.ones((4, 4), np.float32))
@@ -95,7 +130,20 @@ class StandIn:
         return bytes(token_ids).replace(b"\x00", b"<eos>").decode(errors="replace")
 
     def release(self, state: StandInState) -> None:
+        assert not state.released
+        state.released = True
+        self.alive.remove(state)
         self.released += 1
 
+    def needs(self, prompt: Prompt, options: Options) -> int:
+        return self.needs_bytes(prompt)
+
+    def capacity(self) -> int:
+        return self.room
+
+    def kept(self) -> Mapping[str, Kept]:
+        return {"tokens": Kept(entries=len(self.seen), misses=len(self.seen))}
+
     def close(self) -> None:
+        assert not self.alive
         self.closed = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from earthmind_lab.engine.adapters import TransformersBackend, open_adapter
 from earthmind_lab.engine.resident import ResidentEngine
-from earthmind_lab.errors import EngineError, PromptError
+from earthmind_lab.errors import EngineError, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Options, Prompt, Region, Turn, View
+from tests.engine.meter import Meter
 
 WORDS = Path(__file__).parents[1] / "golden" / "parity" / "tiny_a.tokenizer.json"
 TEMPLATE = (
@@ -134,7 +137,86 @@ def test_what_it_cannot_do_is_said(backend: TransformersBackend) -> None:
     state = backend.prefill(Prompt(text="Q"), Options(), backend.encode(()))
     with pytest.raises(EngineError, match="in the middle of its answer"):
         backend.extend(state, torch.zeros(1, 1, 32))
-    assert backend.segment(state) == ()
+    assert backend.segment([state, state]) == [(), ()]
+
+
+def test_answers_in_company_equal_each_alone(backend: TransformersBackend) -> None:
+    prompts = [Prompt(text=text, views=(view(seed=i),)) for i, text in enumerate(("Q", "R?", "S"))]
+    alone = [steps(backend, prompt, temperature=0.5, seed=7) for prompt in prompts]
+    options = Options(temperature=0.5, seed=7)
+    states = [backend.prefill(prompt, options, backend.encode(prompt.views)) for prompt in prompts]
+    written = [[step.token_id for step in backend.step(states)] for _ in range(8)]
+    assert [list(ids) for ids in zip(*written, strict=True)] == alone
+
+
+def test_a_step_that_fails_leaves_every_answer_as_it_was(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [Prompt(text=text, views=(view(seed=i),)) for i, text in enumerate(("Q", "R?"))]
+    alone = [steps(backend, prompt) for prompt in prompts]
+    states = [
+        backend.prefill(prompt, Options(), backend.encode(prompt.views)) for prompt in prompts
+    ]
+    layer = backend.model.model.language_model.layers[1].mlp
+    forward, calls = layer.forward, itertools.count()
+
+    def full(hidden: torch.Tensor) -> torch.Tensor:
+        if next(calls) % 3 == 1:  # in turn each of the two, and none
+            raise torch.OutOfMemoryError("full")
+        return forward(hidden)
+
+    monkeypatch.setattr(layer, "forward", full)
+    written, failed = [], 0
+    while len(written) < 8:
+        try:
+            written.append([step.token_id for step in backend.step(states)])
+        except OutOfDeviceMemory:
+            failed += 1
+    assert failed >= 4
+    assert [list(ids) for ids in zip(*written, strict=True)] == alone
+
+
+def test_a_model_that_counts_in_itself_counts_for_each_answer(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Qwen's do: what a pass leaves in the model must be there at the next of that answer."""
+    inner = backend.model.model
+    monkeypatch.setattr(inner, "rope_deltas", None, raising=False)
+    counting = TransformersBackend(backend.model, backend.processor, backend.capabilities)
+    forward = backend.model.forward
+
+    def marking(*args: object, **kwargs: object) -> object:
+        ids = kwargs["input_ids"]
+        if inner.rope_deltas is None:
+            inner.rope_deltas = int(ids.sum())
+        found.append(inner.rope_deltas)
+        return forward(*args, **kwargs)
+
+    found: list[int] = []
+    monkeypatch.setattr(backend.model, "forward", marking)
+    states = [
+        counting.prefill(Prompt(text=text), Options(), counting.encode(())) for text in ("Q", "R?")
+    ]
+    counting.step(states)
+    counting.step(states)
+    assert found == found[:2] * 2
+    assert found[0] != found[1]
+
+
+def test_what_it_needs_is_more_than_what_it_holds(backend: TransformersBackend) -> None:
+    prompt, options = Prompt(text="What is it?", views=(view(),)), Options(max_new_tokens=8)
+    needed = backend.needs(prompt, options)
+    with Meter() as meter:
+        state = backend.prefill(prompt, options, backend.encode(prompt.views))
+        for _ in range(8):
+            backend.step([state])
+    assert 0 < meter.peak <= needed
+    assert needed < backend.capacity()
+    assert backend.needs(replace(prompt, text="What? " * 99), options) > needed
+    full = TransformersBackend(backend.model, backend.processor, backend.capabilities, free=needed)
+    with pytest.raises(OutOfDeviceMemory, match="even alone"):
+        full.needs(prompt, options)
+    assert backend.kept() == {}
 
 
 def test_it_answers_inside_the_engine(folder: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from earthmind_lab.engine.base import Kept
 from earthmind_lab.engine.cache import ByteCache
 
 
@@ -32,3 +33,20 @@ def test_replacing_counts_once_and_kinds_are_apart():
     assert cache.nbytes == 5
     cache.clear()
     assert (len(cache), cache.nbytes) == (0, 0)
+
+
+def test_what_is_kept_and_how_often_it_was_found():
+    cache = ByteCache(limit=10)
+    cache.put("tokens", "a", 1, nbytes=4)
+    cache.put("sam", "a", 2, nbytes=5)
+    for key in ("a", "b", "a"):
+        cache.get("tokens", key)
+    before = cache.kept()
+    assert before["tokens"] == Kept(entries=1, nbytes=4, hits=2, misses=1)
+    cache.put("sam", "b", 3, nbytes=5)  # drops the older one of its kind
+    assert cache.get("sam", "a") is None
+    assert cache.kept()["sam"] == Kept(entries=1, nbytes=5, hits=0, misses=1)
+    cache.clear()
+    assert cache.kept()["tokens"] == Kept(entries=0, nbytes=0, hits=2, misses=1)
+    assert before["tokens"].entries == 1, "what was handed out stays"
+    assert sum(kept.nbytes for kept in cache.kept().values()) == cache.nbytes == 0

@@ -86,7 +86,6 @@ def test_changed_weights_are_another_engine(folder):
 @pytest.mark.parametrize(
     "name",
     [
-        "http://gpu-box:8000",
         "/no/such/folder",
         "nano2",
         "~no-such-user/x",

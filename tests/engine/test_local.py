@@ -125,9 +125,8 @@ def test_a_reply_that_is_plain_text_is_not_read_again(make, tiny_folder):
     engine = make()
     raw = engine._backend
     first = raw.prefill(prompt, Options(), raw.encode(prompt.views))
-    for token in raw.processor.encode_plain("Yes, some."):
-        first.pending = token  # as if the model had written it
-        raw._feed_pending(first)
+    first.said += raw.processor.encode_plain("Yes, some.")  # as if the model had written it
+    raw.step([first])  # reads it, and the next token is unread
     raw.release(first)
     follow = replace(prompt, text="How?", history=(Turn(question=prompt.text, reply="Yes, some."),))
     state = raw.prefill(follow, Options(), raw.encode(prompt.views))
@@ -169,21 +168,19 @@ def test_a_follow_up_about_another_region_of_the_same_size_is_read_anew(make):
 
 def test_pictures_and_question_are_read_apart_even_without_a_cache(make, monkeypatch):
     """Two reads of other lengths round otherwise, and a mask at its threshold would differ."""
-    engine = make()
-    raw, prompt, lengths = engine._backend, PROMPTS["pair"], []
-    forward = raw.model.forward
+    raw, prompt, lengths = make()._backend, PROMPTS["pair"], []
+    forward = raw.model.language.model.forward
 
     def counting(*args, **kwargs):
         lengths.append(kwargs["inputs_embeds"].shape[1])
         return forward(*args, **kwargs)
 
-    monkeypatch.setattr(raw.model, "forward", counting)
+    monkeypatch.setattr(raw.model.language.model, "forward", counting)
     layout = raw.processor.layout(prompt, [1, 1, 1])
     start, total = layout.question_start, layout.input_ids.shape[1]
     for _ in range(2):
-        engine.generate(prompt, Options(max_new_tokens=1))
-    prefills = [length for length in lengths if length > 1]  # a mark may be fed on its own
-    assert prefills == [start, total - start, total - start]
+        raw.step([raw.prefill(prompt, SHORT, raw.encode(prompt.views))])
+    assert lengths == [start, total - start, total - start]
 
 
 def test_weighted_fusion_returns_weights_and_depends_on_the_question(make):
@@ -266,11 +263,7 @@ def test_extended_answers_go_on_and_are_not_mistaken_for_others(make):
     before = raw.step([state])[0]
     raw.extend(state, torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(0)))
     raw.step([state])
-    assert (
-        state.cache.get_seq_length()
-        == len(state.content)
-        == len(raw.processor.layout(prompt, [1]).input_ids[0]) + 1 + 3
-    )
+    assert state.row.length == len(raw.processor.layout(prompt, [1]).input_ids[0]) + 1 + 3
     raw.release(state)
     assert engine.generate(prompt, SHORT).token_ids[0] == before.token_id
 

@@ -86,10 +86,11 @@ def test_usage_counts_what_was_done(run):
 
 
 def test_text_goes_out_in_batches(run):
-    slow = StandIn(reply=lambda p: "word " * 20, on_step=lambda s: time.sleep(0.002))
+    words = " ".join(f"word{number}" for number in range(14))
+    slow = StandIn(reply=lambda p: words, on_step=lambda s: time.sleep(0.002))
     events = list(run(slow, flush_seconds=0.05).submit(ask()).events())
     tokens = [event for event in events if isinstance(event, Token)]
-    assert 2 <= len(tokens) <= 15  # of 101 steps
+    assert 2 <= len(tokens) <= 15  # of 94 steps
 
 
 def test_one_worker_serves_many_threads(run):
@@ -116,7 +117,7 @@ def test_one_worker_serves_many_threads(run):
 def test_asks_are_answered_by_priority_then_arrival(run):
     gate = Gate(only="first")
     backend = StandIn(on_step=gate)
-    engine = run(backend)
+    engine = run(backend, places=1)
     handles = [engine.submit(ask("first"))]
     assert gate.reached.wait(WAIT)
     handles += [engine.submit(ask("batch"), Options(priority=-1))]
@@ -189,7 +190,7 @@ def test_a_failing_ask_leaves_the_next_one_unharmed(run, error, expected):
         bad.result(WAIT)
     assert isinstance(list(bad.events())[-1], Failed)
     assert good.result(WAIT).text == "You asked: good"
-    assert backend.released == 2, "the broken ask holds nothing"
+    assert backend.released == len(backend.answered), "the broken ask holds nothing"
 
 
 def test_a_failed_ask_keeps_no_hold_on_what_the_model_computed(run):
@@ -206,8 +207,9 @@ def test_a_failed_ask_keeps_no_hold_on_what_the_model_computed(run):
 
 
 def test_deadline_ends_the_running_and_the_waiting_ask(run):
-    backend = StandIn(reply=lambda p: "x" * 2000, on_step=lambda s: time.sleep(0.005))
-    engine = run(backend)
+    words = " ".join(map(str, range(1000)))
+    backend = StandIn(reply=lambda p: words, on_step=lambda s: time.sleep(0.005))
+    engine = run(backend, places=1)
     running = engine.submit(ask("a"), Options(max_new_tokens=2000, deadline=0.3))
     waiting = engine.submit(ask("b"), Options(deadline=0.05))
     with pytest.raises(EngineError, match=r"deadline of 0\.05 s"):

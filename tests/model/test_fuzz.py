@@ -183,10 +183,11 @@ def answer(backend: LocalBackend, prompt: Prompt, options: Options) -> None:
         (step,) = backend.step([state])
         assert np.isfinite(step.logprob)
         assert 0 <= step.token_id < backend.processor.config.text_config.vocab_size
-    found = backend.segment(state)
+    found = backend.segment([state])[0]
     every = (*prompt.views, *prompt.follow)
     assert not found or prompt.views
-    assert len(found) % max(1, len(state.marks)) == 0
+    marks = sum(token == backend.processor.seg_token_id for token in state.said)
+    assert len(found) % max(1, marks) == 0
     for one in found:
         assert one.mask_logits is not None
         assert one.mask_logits.shape == every[one.view].shape

@@ -1,0 +1,52 @@
+"""A device's memory as torch sees it: how much is free, and what to do when it ends."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from earthmind_lab.engine.memory import main_memory
+from earthmind_lab.errors import OutOfDeviceMemory
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be taken on a device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
+    return main_memory()
+
+
+def is_memory(error: BaseException) -> bool:
+    """A full GPU has a class of its own in torch, full main memory only a sentence."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def device_memory(device: torch.device, make_room: Callable[[], None]) -> Iterator[None]:
+    """Turn a full device into our error, and make room for the next ask.
+
+    Args:
+        device: Where the work is done.
+        make_room: Drops what can be made again.
+
+    Raises:
+        OutOfDeviceMemory: The memory has ended.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold what was made on the way
+        make_room()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfDeviceMemory(
+            f"The ask does not fit into the memory of {device}.",
+            found=str(error).splitlines()[0],
+            change="fewer or smaller views, or a device with more memory",
+        ) from error

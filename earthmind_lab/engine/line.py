@@ -1,0 +1,246 @@
+"""The line of asks: who waits, who is under way, and whether there is room for the next.
+
+Room: `places` answers at a time, batch (priority below 0) in all but a few of them; and the memory
+that the asks under way may take, together, is at most the backend's. The first in order that does
+not fit waits, and nobody slips past it: else a large ask would wait for ever.
+
+Every method may be called by any thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from earthmind_lab.engine.asks import Ask, late
+from earthmind_lab.engine.order import order
+from earthmind_lab.errors import EngineBusy, EngineUnavailable
+from earthmind_lab.exchange import Event
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """How the asks ended so far."""
+
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class Line:
+    """The asks that wait and those under way.
+
+    Args:
+        name: Of the engine, for messages.
+        limit: Asks that may wait; a seat that has none waiting finds as many places again, so
+            that nobody's pile shuts the others out.
+        places: Answers that may be under way at a time.
+        capacity: Bytes of device memory for all of them.
+    """
+
+    def __init__(self, name: str, *, limit: int, places: int, capacity: int) -> None:
+        self._name, self._limit, self._places, self._capacity = name, limit, places, capacity
+        self._for_batch = places - max(1, places // 8) if places > 1 else 1
+        self._most = places  # fewer after the device was full; see `crowded`
+        self._waiting: dict[str, Ask] = {}
+        self._under_way: dict[str, Ask] = {}
+        self._ticks = itertools.count(1)
+        self._served: dict[str, int] = {}  # when each seat that is here was served last
+        self._passed = 0  # asks let in since one of a lower priority waits
+        self.counts = Counts()
+        self.closed = False
+        self._lock = threading.Lock()  # entered as the bare lock: see `Ask`
+        self._changed = threading.Condition(self._lock)
+
+    # --- coming and going ------------------------------------------------------------------------
+
+    def add(self, ask: Ask) -> None:
+        """Queue an ask.
+
+        Raises:
+            EngineUnavailable: The line is closed.
+            EngineBusy: It is full.
+        """
+        with self._lock:
+            if self.closed:
+                raise EngineUnavailable(
+                    f"The engine {self._name!r} is closed.", change="load_engine() once more"
+                )
+            self._drop_ended()
+            new = all(other.seat != ask.seat for other in self._waiting.values())
+            if len(self._waiting) >= (2 * self._limit if new else self._limit):
+                raise EngineBusy(
+                    f"The queue of {self._name!r} is full.",
+                    found=f"{len(self._waiting)} asks waiting",
+                    change="wait for one of them, or cancel some",
+                )
+            ask.arrival = next(self._ticks)
+            self._waiting[ask.id] = ask
+            self._announce()
+            self._changed.notify_all()
+
+    def refuse(self, ask: Ask, error: Exception) -> None:
+        """End an ask that need not wait: it can't be answered."""
+        with self._lock:
+            ask.fail(error)
+            self._count(ask)
+
+    def take(self) -> Ask | None:
+        """The next ask, now under way; None while there is none, or no room for it."""
+        with self._lock:
+            for ask, passed in self._in_order():
+                if ask.priority < 0 and self._batch_full():
+                    continue
+                if not self._fits(ask):
+                    return None
+                self._under_way[ask.id] = ask  # before it leaves the other: see `take_back`
+                del self._waiting[ask.id]
+                if not ask.start():
+                    self._left(ask)
+                    continue
+                self._passed, self._served[ask.seat] = passed, next(self._ticks)
+                self._announce()
+                return ask
+            return None
+
+    def left(self, ask: Ask, *last: Event) -> None:
+        """An ask under way ends, with its last events."""
+        with self._lock:
+            ask.emit(*last)
+            self._left(ask)
+            self._most = min(self._places, self._most + 1)
+            self._announce()
+
+    def put_back(self, ask: Ask) -> None:
+        """An ask under way waits again, where it stood."""
+        with self._lock:
+            self._put_back(ask)
+            self._announce()
+
+    def take_back(self) -> None:
+        """All that is under way waits again: whoever answered them is gone."""
+        with self._lock:
+            for ask in list(self._under_way.values()):
+                self._put_back(ask)
+            self._announce()
+
+    def fail_all(self, error: Exception) -> None:
+        """End every ask: the model can't be kept alive."""
+        with self._lock:
+            for ask in [*self._waiting.values(), *self._under_way.values()]:
+                ask.fail(error)
+            for ask in list(self._under_way.values()):
+                self._left(ask)
+            self._drop_ended()
+
+    def crowded(self, running: int) -> None:
+        """The device was full: let in no more than now run; with each that ends, one more."""
+        with self._lock:
+            self._most = max(1, running)
+
+    def expire(self, now: float) -> None:
+        """Fail the waiting asks whose deadline has passed: they need not wait for their turn."""
+        with self._lock:
+            for ask in self._waiting.values():
+                if ask.overdue(now):
+                    ask.fail(late(ask.options))
+            if self._drop_ended():
+                self._announce()
+
+    # --- the worker and the owner ----------------------------------------------------------------
+
+    def wait(self, *, busy: bool) -> bool:
+        """Until there is something to do.
+
+        Args:
+            busy: Answers are being written, so there is.
+
+        Returns:
+            False when the line is closed.
+        """
+        with self._lock:
+            if not busy:
+                self._changed.wait_for(lambda: self._waiting or self.closed)
+            return not self.closed
+
+    def close(self) -> None:
+        """Cancel all asks and take no more."""
+        with self._lock:
+            self.closed = True
+            asks = [*self._waiting.values(), *self._under_way.values()]
+            self._changed.notify_all()
+        for ask in asks:
+            ask.cancel()
+
+    def sizes(self) -> tuple[int, int, Counts]:
+        """Asks under way, asks waiting, and how the others ended."""
+        with self._lock:
+            self._drop_ended()
+            counts = self.counts
+            now = Counts(done=counts.done, failed=counts.failed, cancelled=counts.cancelled)
+            return len(self._under_way), len(self._waiting), now
+
+    # --- inside, with the lock held --------------------------------------------------------------
+
+    def _in_order(self) -> Iterator[tuple[Ask, int]]:
+        return order(
+            self._waiting.values(),
+            running=Counter(ask.seat for ask in self._under_way.values()),
+            served=self._served,
+            passed=self._passed,
+        )
+
+    def _fits(self, ask: Ask) -> bool:
+        taken = sum(other.needs for other in self._under_way.values())
+        return len(self._under_way) < self._most and taken + ask.needs <= self._capacity
+
+    def _batch_full(self) -> bool:
+        batch = sum(ask.priority < 0 for ask in self._under_way.values())
+        return batch >= self._for_batch
+
+    def _announce(self) -> None:
+        """Tell every waiting ask how many answers must end before its own begins."""
+        free = self._most - len(self._under_way)
+        for index, (ask, _) in enumerate(self._in_order()):
+            ask.tell(max(0, index - free + 1))
+
+    def _put_back(self, ask: Ask) -> None:
+        if ask.park():
+            self._waiting[ask.id] = ask
+            self._under_way.pop(ask.id, None)
+            self._served[ask.seat] = ask.arrival  # as if its seat had not been served
+        else:
+            self._left(ask)
+        self._changed.notify_all()
+
+    def _left(self, ask: Ask) -> None:
+        if self._under_way.pop(ask.id, None) is not None:
+            self._count(ask)
+        self._forget(ask.seat)
+
+    def _drop_ended(self) -> bool:
+        """Forget those that ended while waiting; whether there were any."""
+        gone = [ask for ask in self._waiting.values() if ask.ended]
+        for ask in gone:
+            del self._waiting[ask.id]
+            if ask.id not in self._under_way:
+                self._count(ask)
+            self._forget(ask.seat)
+        return bool(gone)
+
+    def _forget(self, seat: str) -> None:
+        """Seats come and go; one with nothing here is a newcomer the next time."""
+        here = itertools.chain(self._waiting.values(), self._under_way.values())
+        if all(ask.seat != seat for ask in here):
+            self._served.pop(seat, None)
+
+    def _count(self, ask: Ask) -> None:
+        if ask.cancelled:
+            self.counts.cancelled += 1
+        elif ask.failed:
+            self.counts.failed += 1
+        elif ask.ended:
+            self.counts.done += 1

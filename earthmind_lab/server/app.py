@@ -1,0 +1,84 @@
+"""The app: guard, routes and what says how it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from earthmind_lab import __version__
+from earthmind_lab.engine.base import Engine
+from earthmind_lab.server import binary, chat
+from earthmind_lab.server.chat_form import UNSUPPORTED
+from earthmind_lab.server.faults import install, json_response, responses
+from earthmind_lab.server.guard import Guard, own_names
+from earthmind_lab.server.metrics import CONTENT_TYPE
+from earthmind_lab.server.serving import Limits, Serving
+
+ABOUT = """One resident model for several notebooks, scripts and faces.
+
+`/v1/chat/completions` speaks as OpenAI's API does; what it adds stands under `earthmind`.
+`/v1/earthmind/…` takes prompts and gives replies as raw arrays: `earthmind_lab.engine.wire`.
+Nothing that a request names is ever opened or fetched.
+"""
+
+router, guarded = APIRouter(tags=["server"]), APIRouter(tags=["server"])
+
+
+class Health(BaseModel):
+    """Whether the server answers questions."""
+
+    model_config = ConfigDict(extra="forbid")
+    status: Literal["loading", "ready", "closing"]
+
+
+def create_app(
+    engine: Engine | None,
+    *,
+    token: str | None,
+    host: str = "127.0.0.1",
+    limits: Limits | None = None,
+) -> FastAPI:
+    """The server's app over one engine.
+
+    Args:
+        engine: Who answers; None = it comes later, by ``app.state.serving.ready(engine)``.
+        token: What every request but ``/health`` must bring; None = nothing.
+        host: Where the app is served: other names of this machine are refused.
+        limits: What requests and seats may take.
+    """
+    limits = limits or Limits()
+    app = FastAPI(
+        title="earthmind_lab", version=__version__, description=ABOUT, docs_url=None,
+        redoc_url=None, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.serving = Serving(engine, limits)
+    app.include_router(router)
+    for each in (guarded, chat.router, binary.router):
+        # The guard has looked already; this only says so in the description.
+        app.include_router(each, dependencies=[Depends(HTTPBearer(auto_error=False))])
+    install(app, UNSUPPORTED)
+    app.add_middleware(Guard, token=token, names=own_names(host), limits=limits)
+    return app
+
+
+@router.get(
+    "/health", response_model=Health,
+    responses={**responses(), 503: {"model": Health, "description": "Not ready"}},
+)  # fmt: skip
+async def health(request: Request) -> Response:
+    """Whether questions are answered; needs no token."""
+    state = request.app.state.serving.state
+    return json_response({"status": state}, 200 if state == "ready" else 503)
+
+
+@guarded.get(
+    "/metrics", response_class=Response,
+    responses={200: {"content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}, **responses()},
+)  # fmt: skip
+async def metrics(request: Request) -> Response:
+    """What Prometheus reads."""
+    return Response(request.app.state.serving.metrics.text(), media_type=CONTENT_TYPE)

@@ -1,0 +1,265 @@
+"""OpenAI's chat completions over the engine: anything that speaks that protocol can ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from itertools import takewhile
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from earthmind_lab.engine.base import Capabilities, Engine
+from earthmind_lab.errors import ModelNotFound, PromptError
+from earthmind_lab.exchange import (
+    Done,
+    Failed,
+    Found,
+    Options,
+    Prompt,
+    Queued,
+    Reply,
+    Token,
+    Turn,
+    View,
+)
+from earthmind_lab.server import chat_form as form
+from earthmind_lab.server.faults import ASKING, Failure, Refusal, json_response, responses
+from earthmind_lab.server.flow import Flow
+from earthmind_lab.server.guard import seat_of
+from earthmind_lab.server.pictures import picture_of, run_lengths
+from earthmind_lab.server.serving import Gone, Limits, Serving, UnderWay
+
+_STREAM = {
+    "schema": {"type": "string"},
+    "example": 'data: {"choices": [{"delta": {"content": "Yes"}}]}\n\ndata: [DONE]\n\n',
+}
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+
+@router.get("/models", response_model=form.Models, responses=responses())
+async def models(request: Request) -> Response:
+    """The model that answers here."""
+    return json_response({"object": "list", "data": [_model(_serving(request).engine)]})
+
+
+@router.get("/models/{name}", response_model=form.Model, responses=responses(404, 422))
+async def model(request: Request, name: str) -> Response:
+    """The same by its name."""
+    engine = _serving(request).engine
+    _check_name(name, engine)
+    return json_response(_model(engine))
+
+
+@router.post(
+    "/chat/completions", response_model=form.Completion,
+    responses={
+        200: {"content": {"text/event-stream": _STREAM}, "description": "An answer, or a stream"},
+        404: {"model": Failure, "description": "No such model"},
+        **responses(*ASKING),
+    },
+)  # fmt: skip
+async def complete(request: Request, asked: form.Ask) -> Response:
+    """Ask a question, with pictures as data URLs in the first one."""
+    serving = _serving(request)
+    engine = serving.engine
+    _check_name(asked.model, engine)
+    options = _options(asked)
+    # Decoding pictures takes a while, and others are waiting for their tokens.
+    prompt = await asyncio.to_thread(_prompt, asked.messages, serving.limits)
+    engine.capabilities.check(prompt)
+    seat = seat_of(request.scope, asked.user or asked.safety_identifier)
+    under = serving.ask(prompt, options, seat, request.receive, "chat")
+    about = {"id": f"chatcmpl-{under.id}", "created": int(time.time()), "model": engine.name}
+    if asked.stream:
+        usage = asked.stream_options is not None and asked.stream_options.include_usage
+        chunks = _chunks(under, about, engine.capabilities, usage=usage)
+        return Flow(chunks, media_type="text/event-stream", headers={})
+    try:
+        reply = await under.reply()
+    except Gone:
+        return Response(status_code=499)  # nobody reads it
+    extension = await asyncio.to_thread(_extension, reply, engine.capabilities)
+    message = {"role": "assistant", "content": reply.text, "refusal": None, "earthmind": extension}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(reply)}
+    body = {**about, "object": "chat.completion", "choices": [choice], "usage": _tokens(reply)}
+    return json_response(body)
+
+
+# --- from the request to the prompt ---------------------------------------------------------------
+
+
+def _options(asked: form.Ask) -> Options:
+    most = asked.max_completion_tokens or asked.max_tokens or Options().max_new_tokens
+    return Options(max_new_tokens=most, temperature=asked.temperature or 0.0, seed=asked.seed or 0)
+
+
+def _prompt(messages: Sequence[form.Message], limits: Limits) -> Prompt:
+    """Instructions before the first question; earlier turns are history; the last one is asked.
+
+    Raises:
+        PromptError: Other orders, or pictures after the first question.
+    """
+    lead = [*takewhile(lambda each: isinstance(each, form.Instruction), messages)]
+    said = messages[len(lead) :]
+    questions = [each for each in said[::2] if isinstance(each, form.Question)]
+    answers = [each for each in said[1::2] if isinstance(each, form.Earlier)]
+    if len(questions) != len(answers) + 1 or len(questions) + len(answers) != len(said):
+        raise PromptError(
+            "The messages aren't questions and answers by turns, with a question at the end.",
+            found=", ".join(each.role for each in messages)[:200],
+            change="system first where there is one, then user, assistant, user, …, user",
+        )
+    texts = [_text(each.content) for each in questions]
+    texts[0] = "\n\n".join(filter(None, [*(_text(each.content) for each in lead), texts[0]]))
+    history = tuple(
+        Turn(question=text, reply=(answer.earthmind and answer.earthmind.raw) or _text(
+            answer.content))
+        for text, answer in zip(texts, answers, strict=False)
+    )  # fmt: skip
+    if any(_pictures(each) for each in questions[1:]):
+        raise PromptError(
+            "A later question brings pictures of its own.",
+            change="all pictures in the first question, or a conversation of their own",
+        )
+    return Prompt(text=texts[-1], views=_views(_pictures(questions[0]), limits), history=history)
+
+
+def _views(parts: Sequence[form.ImagePart], limits: Limits) -> tuple[View, ...]:
+    """Pictures decoded, one after the other within what is left of the limit."""
+    if len(parts) > limits.pictures:
+        raise PromptError("There are too many pictures.", found=f"{len(parts)} pictures",
+                          change=f"at most {limits.pictures}")  # fmt: skip
+    views: list[View] = []
+    left = limits.pixels
+    for part in parts:
+        image = picture_of(part.image_url.url, most_pixels=left)
+        left -= image.shape[0] * image.shape[1]
+        about = part.earthmind or form.About()
+        views.append(View(image=image, **about.model_dump()))
+    return tuple(views)
+
+
+def _text(content: str | Sequence[Any]) -> str:
+    """The words of a message."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text for part in content if isinstance(part, form.TextPart))
+
+
+def _pictures(question: form.Question) -> list[form.ImagePart]:
+    parts = question.content if isinstance(question.content, list) else []
+    return [part for part in parts if isinstance(part, form.ImagePart)]
+
+
+# --- from the reply to the response ---------------------------------------------------------------
+
+
+async def _chunks(
+    under: UnderWay, about: dict[str, Any], capabilities: Capabilities, *, usage: bool
+) -> AsyncGenerator[bytes, None]:
+    """Server-sent events of an answer; comments while it waits."""
+    chunk = {**about, "object": "chat.completion.chunk", **({"usage": None} if usage else {})}
+
+    def told(delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return _event({**chunk, "choices": [choice]})
+
+    async with under, aclosing(under.events()) as events:
+        yield told({"role": "assistant", "content": ""})
+        try:
+            async for event in events:
+                if isinstance(event, Token):
+                    yield told({"content": event.text})
+                elif isinstance(event, Queued):
+                    yield f": {event.position} before\n\n".encode()
+                elif isinstance(event, Done):
+                    reply = event.reply
+                    extension = await asyncio.to_thread(_extension, reply, capabilities)
+                    yield told({"earthmind": extension}, _finish(reply))
+                    if usage:
+                        yield _event({**chunk, "choices": [], "usage": _tokens(reply)})
+                elif isinstance(event, Failed):
+                    yield _event(under.refusal(event).to_dict())
+                elif event is None:
+                    yield b": waiting\n\n"
+        except Gone:
+            return
+        yield b"data: [DONE]\n\n"
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(data, allow_nan=False, separators=(',', ':'))}\n\n".encode()
+
+
+def _extension(reply: Reply, capabilities: Capabilities) -> dict[str, Any]:
+    return {
+        "notice": capabilities.notice,
+        "ended": reply.ended,
+        "raw": reply.raw or reply.text,
+        "revision": capabilities.revision,
+        "objects": [_object(found) for found in reply.objects],
+        "usage": reply.usage.to_dict(),
+    }
+
+
+def _object(found: Found) -> dict[str, Any]:
+    mask = None
+    if found.mask_logits is not None:
+        inside = found.mask_logits > 0
+        mask = {"size": list(inside.shape), "counts": run_lengths(inside)}
+    box = [float(value) for value in found.box] if found.box else None
+    return {
+        "label": found.label,
+        # A model's numbers need not be finite, and JSON has no other.
+        "score": float(found.score) if math.isfinite(found.score) else None,
+        "box": box if box and all(map(math.isfinite, box)) else None,
+        "view": found.view,
+        "text_span": list(found.text_span) if found.text_span else None,
+        "mask": mask,
+    }
+
+
+def _finish(reply: Reply) -> str:
+    """Whether the model ended it itself."""
+    return "stop" if reply.ended in ("stop", "empty") else "length"
+
+
+def _tokens(reply: Reply) -> dict[str, int]:
+    read, written = reply.usage.tokens_prefilled, reply.usage.tokens_new
+    return {
+        "prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written,
+    }  # fmt: skip
+
+
+def _model(engine: Engine) -> dict[str, Any]:
+    about = asdict(engine.capabilities)
+    told = {key: value for key, value in about.items() if key not in ("device", "stop")}
+    return {
+        "id": engine.name, "object": "model", "created": 0, "owned_by": "earthmind_lab",
+        "earthmind": told,
+    }  # fmt: skip
+
+
+def _check_name(name: str, engine: Engine) -> None:
+    """Refuse a model that is not here.
+
+    Raises:
+        Refusal: 404.
+    """
+    if name != engine.name:
+        error = ModelNotFound(
+            f"There is no model {name[:100]!r} here.", change=f"model={engine.name!r}"
+        )
+        raise Refusal(404, error, code="model_not_found", param="model")
+
+
+def _serving(request: Request) -> Serving:
+    serving: Serving = request.app.state.serving
+    return serving

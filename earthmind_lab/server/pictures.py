@@ -1,0 +1,91 @@
+"""Pictures inside a request to arrays, and masks to run lengths."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from earthmind_lab.errors import PromptError
+
+_DATA = re.compile(r"data:image/(png|jpeg);base64,", re.IGNORECASE)
+
+
+def picture_of(url: str, *, most_pixels: int) -> NDArray[np.uint8]:
+    """The pixels of a data URL.
+
+    Args:
+        url: ``data:image/png;base64,…`` or ``data:image/jpeg;base64,…``.
+        most_pixels: Pictures that say to be larger are refused before they are decoded.
+
+    Returns:
+        (H, W, 3), turned upright where its camera says so.
+
+    Raises:
+        PromptError: Another kind of address, or no such picture.
+    """
+    head = _DATA.match(url)
+    if head is None:
+        raise PromptError(
+            "Only pictures inside the request are taken: nothing is fetched or opened.",
+            found=f"an address that begins with {url[:30]!r}",
+            change="data:image/png;base64,… or data:image/jpeg;base64,…",
+        )
+    try:
+        data = base64.b64decode(url[head.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PromptError("The picture is no base64.", found=str(error)) from error
+    try:
+        with warnings.catch_warnings():
+            # The limit below comes before decoding.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+                return _pixels(image, most_pixels)
+    except PromptError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever the bytes make them stumble over
+        raise PromptError(
+            "The picture can't be read.", found=type(error).__name__, change="a whole PNG or JPEG"
+        ) from error
+
+
+def _pixels(image: Image.Image, most: int) -> NDArray[np.uint8]:
+    from earthmind_lab.render import picture_view
+
+    if image.width * image.height > most:
+        raise PromptError(
+            "The picture is too large.",
+            found=f"{image.width} x {image.height} px",
+            change=f"at most {most} pixels",
+        )
+    return picture_view(image).image
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> str:
+    """A mask in COCO's compressed form, column by column.
+
+    Args:
+        mask: (H, W).
+
+    >>> run_lengths(np.array([[False, True], [True, True]]))
+    '13'
+    """
+    flat = np.concatenate([[False], mask.T.ravel()])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    counts = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
+    text = []
+    for index, count in enumerate(counts):
+        # From the fourth on the difference to the one before last: shorter for upright shapes.
+        left = count - counts[index - 2] if index > 2 else count
+        more = True
+        while more:
+            bits, left = left & 0x1F, left >> 5
+            more = left != (-1 if bits & 0x10 else 0)
+            text.append(chr((bits | (0x20 if more else 0)) + 48))
+    return "".join(text)

@@ -1,0 +1,264 @@
+"""The app on a port or a socket, until it is stopped: ``earthmind serve``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from earthmind_lab.engine.base import Engine
+from earthmind_lab.errors import EarthMindError
+from earthmind_lab.server.app import create_app
+from earthmind_lab.server.serving import Limits, Serving
+from earthmind_lab.settings import Settings
+
+HOST, PORT, NANO = "127.0.0.1", 8000, "nano"
+GRACE_SECONDS = 5.0
+"""How long answers may go on after Ctrl-C."""
+MOST_CONNECTIONS = 512
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Server(uvicorn.Server):
+    """uvicorn with our way of ending: answers get a grace, and nobody is killed by a signal.
+
+    Args:
+        app: Made by `create_app`.
+        grace_seconds: How long answers may go on after the end was asked for.
+        started: Called when connections are taken.
+    """
+
+    def __init__(
+        self, app: FastAPI, *, grace_seconds: float = GRACE_SECONDS,
+        started: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            uvicorn.Config(
+                app, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None,
+                log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+                limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=30,
+                timeout_graceful_shutdown=2,
+            )
+        )  # fmt: skip
+        self._serving: Serving = app.state.serving
+        self._grace_seconds, self._on_start = grace_seconds, started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections."""
+        await super().startup(sockets)
+        self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let answers end, then end them; a second Ctrl-C doesn't wait."""
+        self._serving.closing = True
+        until = time.monotonic() + self._grace_seconds
+        while self._serving.busy and time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.05)
+        self._serving.end()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end `serve`, not the process: what comes after it is still done."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        ours = (signal.SIGINT, signal.SIGTERM)
+        before = {each: signal.signal(each, self.handle_exit) for each in ours}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def serve(
+    *, model: str = NANO, host: str = HOST, port: int = PORT, token: str | None = None,
+    uds: str | Path | None = None, open_to_all: bool = False, limits: Limits | None = None,
+) -> None:  # fmt: skip
+    """Load a model, serve it, and print where; returns after Ctrl-C.
+
+    Args:
+        model: Name or folder of the model, as `load_engine` takes it.
+        host: Address to listen on; another than loopback lets other machines in, who then need
+            the token. There is no encryption: put a proxy with TLS, or a tunnel, before it.
+        port: Port to listen on; 0 = any free one.
+        token: What clients must bring; default ``EARTHMIND_TOKEN``, else a new one, which only
+            this user can read from the file that is printed.
+        uds: Path of a unix socket to listen on instead, for this user only.
+        open_to_all: Ask for no token; only on loopback or a socket.
+        limits: What requests and seats may take.
+
+    Raises:
+        EarthMindError: No model, the port or socket is taken, or `open_to_all` on a network.
+    """
+    settings = Settings.from_env()
+    if open_to_all and not (uds or host in _LOOPBACK):
+        raise EarthMindError(
+            f"Without a token the server would answer everybody who reaches {host}.",
+            change="--token or EARTHMIND_TOKEN, or --host 127.0.0.1",
+        )
+    given = None if open_to_all else token or settings.token
+    made = None if open_to_all or given else secrets.token_urlsafe(24)
+    app = create_app(None, token=given or made, host=host, limits=limits)
+    listening = _listen(host, port, uds)
+    address = _address(listening, host)
+    note = settings.home / "serve" / f"{_file_name(address)}.token"
+    where = "no token asked for" if open_to_all else "token in EARTHMIND_TOKEN or as given"
+    loader = _Loader(model, app.state.serving)
+    try:
+        if made:
+            _write_secret(note, made)
+            where = f"token in {note}"
+        loader.told = f"EarthMind serves {{}} at {address} ({where}; Ctrl-C ends it)"
+        server = Server(app, started=lambda: loader.start(server))
+        asyncio.run(server.serve(sockets=[listening]))
+    except KeyboardInterrupt:
+        pass  # Ctrl-C before uvicorn listens to it ends in the same way
+    finally:
+        listening.close()
+        loader.close()
+        for left in ([note] if made else []) + ([Path(uds)] if uds else []):
+            with suppress(OSError):
+                left.unlink(missing_ok=True)
+    if loader.error is not None:
+        raise loader.error
+
+
+class _Loader:
+    """Loads the model while the server already says that it does.
+
+    Args:
+        model: Name or folder.
+        serving: Who gets it.
+    """
+
+    def __init__(self, model: str, serving: Serving) -> None:
+        self.error: Exception | None = None
+        self.told = ""
+        self._model, self._serving = model, serving
+        self._engine: Engine | None = None
+        self._closed = False
+        # A daemon: whoever stops the server during a long load doesn't wait for it.
+        self._thread: threading.Thread | None = None
+
+    def start(self, server: Server) -> None:
+        """Begin; if it fails, the server ends."""
+        self._thread = threading.Thread(target=self._load, args=(server,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Free the device."""
+        self._closed = True
+        if self._thread is not None:
+            self._thread.join(GRACE_SECONDS)
+        if self._engine is not None:
+            self._engine.close()
+
+    def _load(self, server: Server) -> None:
+        from earthmind_lab.engine.loading import load_engine
+
+        try:
+            engine: Any = load_engine(self._model)
+        except Exception as error:  # noqa: BLE001  raised again by serve
+            self.error = error
+            server.should_exit = True
+            return
+        self._engine = engine
+        self._serving.ready(engine)
+        if not self._closed:
+            print(self.told.format(engine.name), flush=True)  # noqa: T201
+
+
+def _listen(host: str, port: int, uds: str | Path | None) -> socket.socket:
+    """A bound socket.
+
+    Raises:
+        EarthMindError: It is taken, or no such address.
+    """
+    try:
+        if uds is not None:
+            return _listen_on_socket(Path(uds))
+        _check_port(port)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+        # Taken over by each connection: head and body of a reply are two writes, and the second
+        # would wait 40 ms for the receipt of the first.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
+    except OSError as error:
+        raise EarthMindError(
+            f"The model can't be served at {uds or f'{host}:{port}'}.",
+            found=str(error),
+            change="another --uds" if uds else "another --port, or --host of this machine",
+        ) from error
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port < 65_536:  # Python leaves a socket behind when it finds out itself
+        raise OSError("ports go from 0 to 65535")
+
+
+def _listen_on_socket(path: Path) -> socket.socket:
+    """A unix socket that only this user can open; one that nobody listens on is replaced."""
+    with socket.socket(socket.AF_UNIX) as probe, suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError("there is a file of that name")
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise OSError("another server listens there")
+    listening = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(before)
+    listening.listen()
+    return listening
+
+
+def _address(listening: socket.socket, host: str) -> str:
+    """What clients are told."""
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return f"unix://{Path(name).resolve()}"
+    return f"http://[{host}]:{name[1]}" if ":" in host else f"http://{host}:{name[1]}"
+
+
+def _file_name(address: str) -> str:
+    return "".join(char if char.isalnum() or char in ".-" else "_" for char in address)[-100:]
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """A file that only this user can read.
+
+    Raises:
+        EarthMindError: It can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise EarthMindError(
+            f"The token can't be written to {path}.",
+            found=str(error),
+            change="EARTHMIND_TOKEN with a token of your own, or EARTHMIND_HOME",
+        ) from error

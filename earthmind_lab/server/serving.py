@@ -1,0 +1,317 @@
+"""The one engine of an app: asks on it for each request, counted, timed and cancelled with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from starlette.types import Receive
+
+from earthmind_lab.engine.base import Engine, Handle
+from earthmind_lab.errors import (
+    Cancelled,
+    EarthMindError,
+    EngineBusy,
+    EngineUnavailable,
+    PromptError,
+)
+from earthmind_lab.exchange import Done, Event, Failed, Options, Prompt, Reply, Token, View
+from earthmind_lab.server.faults import Refusal
+from earthmind_lab.server.metrics import Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request, and one seat, may take."""
+
+    body_bytes: int = 64 << 20
+    """Of one request."""
+    bodies_bytes: int = 1 << 30
+    """Of all requests that are being read or answered."""
+    body_seconds: float = 60.0
+    """In which a body must have come."""
+    ask_seconds: float = 600.0
+    """In which an answer must be complete."""
+    asks_per_seat: int = 32
+    """Under way at once, waiting ones included."""
+    new_tokens: int = 4096
+    """Longest answer that may be asked for."""
+    pictures: int = 16
+    """In one question."""
+    pixels: int = 64_000_000
+    """Of all pictures of one question."""
+    alive_seconds: float = 5.0
+    """Between signs of life on a stream that has nothing to say."""
+
+
+class Gone(Exception):
+    """Whoever asked has hung up."""
+
+
+class Serving:
+    """An engine, or the wait for one.
+
+    Args:
+        engine: Who answers; None = it is still being loaded.
+        limits: What a request may take.
+    """
+
+    def __init__(self, engine: Engine | None, limits: Limits) -> None:
+        self.limits = limits
+        self.metrics = Metrics()
+        self.closing = False
+        self._engine: Engine | None = None
+        self._seats: Counter[str] = Counter()
+        self._under_way: set[UnderWay] = set()
+        if engine is not None:
+            self.ready(engine)
+
+    def ready(self, engine: Engine) -> None:
+        """The model is loaded."""
+        self.metrics.watch(engine)
+        self._engine = engine
+
+    @property
+    def state(self) -> Literal["loading", "ready", "closing"]:
+        """Whether it answers."""
+        if self.closing:
+            return "closing"
+        return "loading" if self._engine is None else "ready"
+
+    @property
+    def engine(self) -> Engine:
+        """Who answers.
+
+        Raises:
+            Refusal: It is still being loaded, or the server is being stopped.
+        """
+        if self._engine is not None and not self.closing:
+            return self._engine
+        doing = "is being stopped" if self.closing else "is still loading its model"
+        error = EngineUnavailable(f"The server {doing}.", change="ask again a little later")
+        raise Refusal(503, error, code=self.state)
+
+    def ask(
+        self, prompt: Prompt, options: Options, seat: str, receive: Receive, route: str
+    ) -> UnderWay:
+        """Submit an ask for a request.
+
+        Args:
+            prompt: What is asked.
+            options: How to answer, as the client said.
+            seat: Who asks.
+            receive: Of the request, whose body has been read: tells when the client has gone.
+            route: For the metrics.
+
+        Raises:
+            PromptError: The server's limits don't admit it.
+            EngineBusy: The seat has too many asks under way, or the queue is full.
+            EngineUnavailable: The engine is closed.
+        """
+        try:
+            handle, deadline = self._submit(prompt, options, seat)
+        except EarthMindError:
+            self.metrics.refused(route)
+            raise
+        self._seats[seat] += 1
+        under = UnderWay(self, handle, seat, receive, route, deadline)
+        self._under_way.add(under)
+        return under
+
+    def _submit(self, prompt: Prompt, options: Options, seat: str) -> tuple[Handle, float]:
+        """Hand it to the engine; also the seconds that it may take."""
+        engine, limits = self.engine, self.limits
+        self._check(prompt, options)
+        if self._seats[seat] >= limits.asks_per_seat:
+            raise EngineBusy(
+                "This seat has too many asks under way.",
+                found=f"{self._seats[seat]} asks",
+                change="wait for one of them, or cancel some",
+            )
+        deadline = min(options.deadline or math.inf, limits.ask_seconds)
+        return engine.submit(prompt, replace(options, seat=seat, deadline=deadline)), deadline
+
+    def ended(self, under: UnderWay) -> None:
+        """An ask has ended, or was given up."""
+        self._under_way.discard(under)
+        self._seats[under.seat] -= 1
+        if self._seats[under.seat] <= 0:
+            del self._seats[under.seat]
+
+    @property
+    def busy(self) -> bool:
+        """Whether asks are under way."""
+        return bool(self._under_way)
+
+    def end(self) -> None:
+        """End every ask that is under way; its client is told that the server is being stopped."""
+        for under in list(self._under_way):
+            under.end()
+
+    def check_views(self, views: Sequence[View]) -> None:
+        """Refuse too many pictures, or too many pixels of them.
+
+        Raises:
+            PromptError: What there is too much of.
+        """
+        limits = self.limits
+        pixels = sum(height * width for height, width in (view.shape for view in views))
+        if len(views) > limits.pictures:
+            raise _outside(f"{len(views)} pictures, at most {limits.pictures} are taken")
+        if pixels > limits.pixels:
+            raise _outside(f"{pixels} pixels, at most {limits.pixels} are taken")
+
+    def _check(self, prompt: Prompt, options: Options) -> None:
+        """Refuse what no engine should have to look at.
+
+        Raises:
+            PromptError: What is outside of the limits.
+        """
+        self.check_views((*prompt.views, *prompt.follow))
+        said = [prompt.text, *(text for turn in prompt.history for text in (turn.question,
+                turn.reply)), *(region.label for region in prompt.regions)]  # fmt: skip
+        deadline, most = options.deadline, self.limits.new_tokens
+        wrong = {
+            "characters without their other half": any(_halved(text) for text in said),
+            f"max_new_tokens outside of 1 to {most}": not 1 <= options.max_new_tokens <= most,
+            "a temperature outside of 0 to 2": not 0 <= options.temperature <= 2,
+            "a seed of more than 63 bits": not -(2**63) <= options.seed < 2**63,
+            "a deadline that is no time": deadline is not None and not deadline > 0,
+            "a priority outside of -100 to 100": not -100 <= options.priority <= 100,
+        }
+        found = [words for words, is_so in wrong.items() if is_so]
+        if found:
+            raise _outside(found[0])
+
+
+class UnderWay:
+    """An ask of one request: its events on the server's loop until it ends or the client leaves.
+
+    Use as ``async with``; leaving it cancels what has not ended.
+    """
+
+    def __init__(
+        self, serving: Serving, handle: Handle, seat: str, receive: Receive, route: str,
+        deadline: float,
+    ) -> None:  # fmt: skip
+        self._serving, self._handle, self.seat, self._route = serving, handle, seat, route
+        self._receive, self._deadline = receive, deadline
+        self._started = time.monotonic()
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the client has gone
+        self._loop = asyncio.get_running_loop()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._outcome = "gone"
+
+    @property
+    def id(self) -> str:
+        """Of the ask."""
+        return self._handle.id
+
+    async def __aenter__(self) -> UnderWay:
+        threading.Thread(target=self._pump, name=f"ask-{self._handle.id}", daemon=True).start()
+        self._tasks.append(asyncio.create_task(self._watch()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._handle.cancel()  # no effect where it has ended
+        for task in self._tasks:
+            task.cancel()
+        self._serving.ended(self)
+        seconds = time.monotonic() - self._started
+        self._serving.metrics.ended(self._route, self._outcome, seconds)
+
+    def end(self) -> None:
+        """End it although its client is still there."""
+        self._handle.cancel()
+        self._events.put_nowait(Failed(ask=self._handle.id, error=Cancelled("Stopped.")))
+
+    async def events(self) -> AsyncGenerator[Event | None, None]:
+        """Every event up to the last; None where nothing came for a while.
+
+        Raises:
+            Gone: The client has hung up.
+        """
+        first = True
+        while True:
+            try:
+                async with asyncio.timeout(self._serving.limits.alive_seconds):
+                    event = await self._events.get()
+            except TimeoutError:
+                yield None
+                continue
+            if event is None:
+                raise Gone
+            if first and isinstance(event, Token):
+                first = False
+                self._serving.metrics.spoke(self._route, time.monotonic() - self._started)
+            yield self._told(event)
+            if isinstance(event, Done | Failed):
+                return
+
+    async def reply(self) -> Reply:
+        """Wait for the reply.
+
+        Raises:
+            Gone: The client has hung up.
+            Refusal: Why there is none.
+        """
+        async with self:
+            async for event in self.events():
+                if isinstance(event, Done):
+                    return event.reply
+                if isinstance(event, Failed):
+                    raise self.refusal(event)
+        raise AssertionError("an ask without an end")
+
+    def refusal(self, failed: Failed) -> Refusal:
+        """Why there is no reply."""
+        late = time.monotonic() - self._started >= self._deadline
+        return Refusal.of(failed.error, late=late)
+
+    def _told(self, event: Event) -> Event:
+        """The event as the client is told it."""
+        if isinstance(event, Failed) and isinstance(event.error, Cancelled):
+            # Not by the client: it would not be here any more.
+            error = EngineUnavailable("The server is being stopped.", change="ask again")
+            event = replace(event, error=error)
+        if isinstance(event, Done):
+            self._outcome = "done"
+        elif isinstance(event, Failed):
+            self._outcome = "failed"
+        return event
+
+    def _pump(self) -> None:
+        """The ask's events, which block, onto the loop; ends with the ask."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            try:
+                for event in self._handle.events():
+                    self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+            except Exception as error:  # noqa: BLE001  whoever waits must not wait for ever
+                failed = Failed(ask=self._handle.id, error=error)
+                self._loop.call_soon_threadsafe(self._events.put_nowait, failed)
+
+    async def _watch(self) -> None:
+        """Wait until the client hangs up."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._events.put_nowait(None)
+
+
+def _outside(found: str) -> PromptError:
+    return PromptError("The question is outside of this server's limits.", found=found)
+
+
+def _halved(text: str) -> bool:
+    """Whether a text holds half of a character, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
