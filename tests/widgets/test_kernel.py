@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import queue
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from jupyter_client import BlockingKernelClient
-from jupyter_client.connect import write_connection_file
+from jupyter_client import KernelManager
 
 from scripts.apart import KERNELS, folder_of, install
 
@@ -25,22 +23,19 @@ def kernel(request, tmp_path):
     """Kernel of one version, and its client."""
     install("ipykernel", request.param)
     path = [str(each) for each in (folder_of("ipykernel", request.param), ROOT) if each]
-    file, _ = write_connection_file(str(tmp_path / "kernel.json"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ipykernel_launcher", "-f", file],
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "IPYTHONDIR": str(tmp_path)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    client = BlockingKernelClient(connection_file=file)
+    client = manager.blocking_client()
     try:
-        client.load_connection_file()
         client.start_channels()
         client.wait_for_ready(START_SECONDS)
         yield request.param, client
     finally:
         client.stop_channels()
-        process.kill()
-        process.wait()
+        manager.shutdown_kernel(now=True)
 
 
 def rounds_kept(client, seconds):
