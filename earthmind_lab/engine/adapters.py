@@ -165,6 +165,9 @@ class TransformersBackend:
         """Drop what was read."""
         state.inputs.clear()
 
+    def abandon(self) -> None:
+        """Nothing to do: an answer's state is all there is of it."""
+
     def needs(self, prompt: Prompt, options: Options) -> int:
         """Bytes that an ask takes at most while it is under way; any thread may ask.
 

@@ -201,6 +201,11 @@ class LocalBackend:
         finally:
             self._slots.close(row)
 
+    def abandon(self) -> None:
+        """Forget every answer under way, and rows that nobody got to know of."""
+        self._slots.clear()
+        self.cache.recount()
+
     def needs(self, prompt: Prompt, options: Options) -> int:
         """Bytes that an ask takes at most while it is under way; any thread may ask.
 
