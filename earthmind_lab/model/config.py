@@ -147,6 +147,10 @@ class EarthMindConfig(PreTrainedConfig):
         "sam_config": Sam2VideoConfig,
     }
 
+    # Older versions of the library know the parts by this name, and leave making them to us.
+    if not hasattr(PreTrainedConfig, "sub_configs_defaults"):
+        sub_configs = sub_configs_defaults
+
     vision_config: Any = None
     text_config: Any = None
     sam_config: Any = None
@@ -178,9 +182,18 @@ class EarthMindConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.template is None:
             self.template = dict(PHI3_CHAT)
+        if not hasattr(PreTrainedConfig, "sub_configs_defaults"):
+            self._make_parts()
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         # The language model decides; the composite repeats it for the library's weight tying.
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
+
+    def _make_parts(self) -> None:
+        """Configs of the parts from their fields, as newer versions of the library do."""
+        for name, kind in self.sub_configs_defaults.items():
+            fields = getattr(self, name)
+            if fields is None or isinstance(fields, Mapping):
+                setattr(self, name, kind(**(fields or {})))
 
     @property
     def grid_side(self) -> int:
