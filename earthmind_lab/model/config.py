@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedConfig,
     Qwen2Config,
     Sam2VideoConfig,
+    Sam2VideoMaskDecoderConfig,
 )
 
 PHI3_CHAT: dict[str, Any] = {
@@ -193,7 +194,11 @@ class EarthMindConfig(PreTrainedConfig):
         for name, kind in self.sub_configs_defaults.items():
             fields = getattr(self, name)
             if fields is None or isinstance(fields, Mapping):
-                setattr(self, name, kind(**(fields or {})))
+                fields = dict(fields or {})
+                decoder = fields.get("mask_decoder_config")
+                if isinstance(decoder, Mapping):  # they would take it for a prompt encoder
+                    fields["mask_decoder_config"] = Sam2VideoMaskDecoderConfig(**decoder)
+                setattr(self, name, kind(**fields))
 
     @property
     def grid_side(self) -> int:
@@ -302,12 +307,12 @@ def sam2_config(**sizes: Unpack[Sam2Sizes]) -> Sam2VideoConfig:
             "image_size": side,
             "patch_size": stride * 4,
         },
-        mask_decoder_config={
-            "hidden_size": width,
-            "mlp_dim": all_sizes["mlp_dim"],
-            "iou_head_hidden_dim": all_sizes["iou_head_hidden_dim"],
-            "dynamic_multimask_via_stability": all_sizes["dynamic_multimask"],
-        },
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(
+            hidden_size=width,
+            mlp_dim=all_sizes["mlp_dim"],
+            iou_head_hidden_dim=all_sizes["iou_head_hidden_dim"],
+            dynamic_multimask_via_stability=all_sizes["dynamic_multimask"],
+        ),
         image_size=side,
         enable_occlusion_spatial_embedding=False,
         enable_temporal_pos_encoding_for_object_pointers=False,
