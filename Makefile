@@ -6,7 +6,8 @@
 #   make check   style, types and direction of imports
 #   make notebooks  the notebooks, run from top to bottom
 #   make bench   ratios of running times, measured side by side; full size: 16 GB of memory, 8 of disk
-#   make soak    long campaigns: generated prompts and items, loads that fail and are killed
+#   make soak    long campaigns: generated prompts and items, loads that fail and are killed,
+#                half an hour of seats on one server (EARTHMIND_SOAK_MINUTES)
 #   make .venv   the environment alone
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -64,6 +65,7 @@ notebooks: .venv
 	EARTHMIND_HOME=$(CURDIR)/out/home $(BIN)/python -m pytest --quiet --nbmake notebooks
 
 soak: .venv
+	$(BIN)/python -m tests.soak.soak
 	EARTHMIND_FUZZ=2000 $(BIN)/python -m pytest --quiet -s tests/model/test_fuzz.py
 	EARTHMIND_FUZZ_ITEMS=1000 $(BIN)/python -m pytest --quiet tests/data/test_fuzz_items.py
 	EARTHMIND_FAULTY_LOADS=500 $(BIN)/python -m pytest --quiet tests/data/test_remote.py -k fifty

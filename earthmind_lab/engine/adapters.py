@@ -32,7 +32,7 @@ from earthmind_lab.exchange import Found, Options, Prompt, View
 
 PICTURES = 24
 """What a vision tower holds at its peak in multiples of its input, about. By the widths of CLIP's
-ViT-L it is 22, of Qwen2-VL 14, summed as in `memory.Footprint.encoding`."""
+ViT-L it is 22, of Qwen2-VL 14, summed as in `model.memory.encode_bytes`."""
 
 _SENSORS = {"optical": "Optical picture", "sar": "SAR picture"}
 
@@ -165,11 +165,14 @@ class TransformersBackend:
         """Drop what was read."""
         state.inputs.clear()
 
+    def abandon(self) -> None:
+        """Nothing to do: an answer's state is all there is of it."""
+
     def needs(self, prompt: Prompt, options: Options) -> int:
         """Bytes that an ask takes at most while it is under way; any thread may ask.
 
         Keys and values of prompt and answer, and an estimate of what reading it takes beside: that
-        of `memory.Footprint.reading`, and `PICTURES` times the pictures. Stages share no space
+        of `model.memory.read_bytes`, and `PICTURES` times the pictures. Stages share no space
         here.
 
         Raises:

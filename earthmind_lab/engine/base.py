@@ -210,6 +210,14 @@ class Backend(Protocol[EncodedT, StateT]):
         """The answer ended or was given up; keep what serves the next question."""
         ...
 
+    def abandon(self) -> None:
+        """Forget every answer under way: the worker before this one died, in whatever call.
+
+        Nothing of them is kept for later questions, as it may be half done. Their states are not
+        used again, nor released.
+        """
+        ...
+
     def needs(self, prompt: Prompt, options: Options) -> int:
         """Bytes of device memory that an ask takes at most while it is under way.
 

@@ -72,6 +72,17 @@ class ByteCache:
         self.nbytes = 0
         self._kept = {kind: replace(kept, entries=0, nbytes=0) for kind, kept in self._kept.items()}
 
+    def recount(self) -> None:
+        """Count what is held once more: a call that never returned may have left it uncounted."""
+        sizes: dict[str, list[int]] = {kind: [] for kind in self._kept}
+        for (kind, _), (_, nbytes) in self._entries.items():
+            sizes.setdefault(kind, []).append(nbytes)
+        self.nbytes = sum(map(sum, sizes.values()))
+        self._kept = {
+            kind: replace(self._kept.get(kind, Kept()), entries=len(each), nbytes=sum(each))
+            for kind, each in sizes.items()
+        }
+
     def kept(self) -> Mapping[str, Kept]:
         """By kind what is held, and how often it was found; may be called by any thread."""
         return dict(self._kept)

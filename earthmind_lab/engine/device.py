@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
-from earthmind_lab.engine.memory import main_memory
+from earthmind_lab.engine.room import main_memory
 from earthmind_lab.errors import OutOfDeviceMemory
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that may still be taken on a device."""
+    """Bytes that may still be taken on a device; without end where nobody can tell."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(device)[0]
-    return main_memory()
+    free = main_memory().free
+    return sys.maxsize if free is None else free
 
 
 def is_memory(error: BaseException) -> bool:

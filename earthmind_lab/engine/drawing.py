@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from earthmind_lab.engine.cache import ByteCache
-from earthmind_lab.engine.memory import OBJECTS
 from earthmind_lab.exchange import Found, View
+from earthmind_lab.model.memory import OBJECTS
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
 from earthmind_lab.model.processing import EarthMindProcessor
 from earthmind_lab.model.segmentation import SamFeatures

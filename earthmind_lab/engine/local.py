@@ -16,6 +16,7 @@ whoever else is asking:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from earthmind_lab.engine.slots import Layers, Row, Slots, rounded
 from earthmind_lab.engine.writing import LocalState, Writer
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
+from earthmind_lab.model.memory import Sizes
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
 from earthmind_lab.model.processing import EarthMindProcessor
 
@@ -77,7 +79,9 @@ class LocalBackend:
         self.model, self.processor, self._capabilities = model, processor, capabilities
         self._device, self._dtype = model.device, model.dtype
         self._slots = Slots(model.language)
-        self._footprint = Footprint(config=model.config, itemsize=self._dtype.itemsize)
+        self._footprint = Footprint(
+            sizes=Sizes.of(model.config.to_dict()), itemsize=self._dtype.itemsize
+        )
         wanted = CACHE_BYTES.get(self._device.type, CACHE_BYTES["cpu"])
         budget = divided(
             free_memory(self._device) if free is None else free,
@@ -201,6 +205,11 @@ class LocalBackend:
         finally:
             self._slots.close(row)
 
+    def abandon(self) -> None:
+        """Forget every answer under way, and rows that nobody got to know of."""
+        self._slots.clear()
+        self.cache.recount()
+
     def needs(self, prompt: Prompt, options: Options) -> int:
         """Bytes that an ask takes at most while it is under way; any thread may ask.
 
@@ -214,11 +223,14 @@ class LocalBackend:
         self._check(prompt)
         single = self.processor.arrange(prompt, options).single_tile
         layout = laid_out(self.processor, prompt, options, single=single)
-        length, room = layout.input_ids.shape[1], self._footprint
-        tiles = [self.processor.tile_count(view.shape, single=single) for view in prompt.views]
-        peak = room.peak(tiles=max(tiles, default=0), positions=length)
-        nbytes = rounded(length + options.max_new_tokens) * room.position + room.next_token
-        nbytes += max(0, peak - room.workspace)
+        length, shapes = layout.input_ids.shape[1], [view.shape for view in prompt.views]
+        tiles = [self.processor.tile_count(shape, single=single) for shape in shapes]
+        nbytes = self._footprint.ask(
+            tiles=max(tiles, default=0),
+            tokens=length,
+            positions=rounded(length + options.max_new_tokens),
+            shape=max(shapes, key=math.prod, default=None),
+        )
         if nbytes > self._capacity:
             blocks = len(layout.blocks)
             raise OutOfDeviceMemory(
@@ -227,7 +239,7 @@ class LocalBackend:
                 change=plan(
                     over=nbytes - self._capacity,
                     tiles=blocks,
-                    per_tile=self.processor.config.tokens_per_tile * room.position,
+                    per_tile=self.processor.config.tokens_per_tile * self._footprint.position,
                     dtype=self._capabilities.dtype,
                 ),
             )

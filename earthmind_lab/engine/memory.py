@@ -1,110 +1,65 @@
-"""What an ask takes of a device's memory, and what there is of it; knows no torch.
+"""How a device's memory is divided, and what an ask takes of it; knows no torch.
 
-What an ask holds while it is under way, its keys and values, is exact. What a stage needs on top
-while it runs is an estimate: the largest sum of tensors alive at once, counted over the model at
-several sizes (`tests/engine/test_memory.py` counts again). The scratch space of kernels is not in
-it; a share of the memory is left alone for that. Stages run one after the other, whoever they
-work for, so that one space serves all asks.
+What the parts of a model take is `model.memory`'s to know; this file adds up. Stages run one after
+the other, whoever they work for, so that one space, as large as the largest stage of a usual ask,
+serves all asks. The scratch space of kernels is in no count; a share of the memory is left alone
+for that.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+
+from earthmind_lab.model.memory import (
+    QUESTION,
+    Sizes,
+    activation_bytes,
+    kv_bytes_per_token,
+    logits_bytes,
+)
 
 USED = 0.9
 """Share of the free memory that is planned with."""
-OBJECTS = 16
-"""Objects that one call of the mask decoder draws at most."""
+KEPT = 0.25
+"""Share that what is kept for further questions gets at most."""
+SHARE = USED - KEPT
+"""Share that asks under way find in any case, the space of their stages included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Bytes that a model takes beside its weights.
+    """Bytes that asks of one model take beside its weights."""
 
-    Letters: P vision patches of a tile with the class token; C and F width of the vision tower and
-    of its MLP; D and M the same of the language model; S side of the mask tower's input, W width
-    of its decoder.
-    """
-
-    config: Any
-    """`EarthMindConfig`."""
+    sizes: Sizes
     itemsize: int
     """Bytes of a number."""
 
     @property
     def position(self) -> int:
         """Keys and values of one position of the language model."""
-        text = self.config.text_config
-        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        return int(2 * text.num_hidden_layers * text.num_key_value_heads * width * self.itemsize)
-
-    @property
-    def next_token(self) -> int:
-        """Choosing the next token of one answer: its logits, a few times, in float32."""
-        return 4 * 4 * int(self.config.text_config.vocab_size)
-
-    def encoding(self, tiles: int) -> int:
-        """The vision tower over the tiles of one view: P (5 C + 2 F) per tile."""
-        vision = self.config.vision_config
-        patches = (self.config.image_size // vision.patch_size[0]) ** 2 + 1
-        each = 5 * vision.hidden_size + 2 * vision.intermediate_size
-        return int(tiles * patches * each * self.itemsize)
-
-    def reading(self, positions: int, seen: int) -> int:
-        """The language model over some positions that see `seen`: T (4 D + 3 M) + 2 K D + T K."""
-        text = self.config.text_config
-        each = 4 * text.hidden_size + 3 * text.intermediate_size
-        keys = 2 * seen * text.hidden_size  # keys and values repeated for every head
-        return int((positions * each + keys + positions * seen) * self.itemsize)
-
-    @property
-    def viewing(self) -> int:
-        """The mask encoder over one view: (S/4)² times 12 widths of its first stage, or the joint.
-
-        The joint: where the features of all stages become those of the pyramid.
-        """
-        vision = self.config.sam_config.vision_config
-        first, joint = vision.backbone_config.embed_dim_per_stage[0], vision.fpn_hidden_size
-        each = max(12 * first, 2 * first + 6 * joint)
-        return int(self._cells * each * self.itemsize)
-
-    def drawing(self, objects: int) -> int:
-        """The mask decoder: (S/4)² W per object, or two float32 masks of side S.
-
-        A quarter of it are the features of its picture.
-        """
-        width = self.config.sam_config.mask_decoder_config.hidden_size
-        decoder = self._cells * width * self.itemsize
-        return int(objects * max(decoder, 2 * 4 * self.config.sam_image_size**2))
-
-    @property
-    def _cells(self) -> int:
-        return int((self.config.sam_image_size // 4) ** 2)
+        return kv_bytes_per_token(self.sizes, self.itemsize)
 
     @property
     def workspace(self) -> int:
         """What the stages of a pair of views as large as the model takes need at most."""
-        tiles = self.config.max_dynamic_patch
-        tiles += tiles > 1 and self.config.use_thumbnail
-        positions = 2 * tiles * self.config.tokens_per_tile
-        return self.peak(tiles=tiles, positions=positions)
+        tiles = self.sizes.tiles(self.sizes.most_tiles)
+        tokens = 2 * tiles * self.sizes.tile_tokens + QUESTION
+        return activation_bytes(self.sizes, self.itemsize, tiles=tiles, tokens=tokens)
 
-    def peak(self, *, tiles: int, positions: int) -> int:
-        """The largest stage of an ask.
+    def ask(
+        self, *, tiles: int, tokens: int, positions: int, shape: tuple[int, int] | None = None
+    ) -> int:
+        """What one ask takes: keys and values, logits, and what its stages take over the space.
 
         Args:
             tiles: Of its largest view.
-            positions: Of its prompt, or of the longer part of it.
+            tokens: Of its prompt.
+            positions: That are set aside for prompt and answer.
+            shape: (H, W) of its largest view; None without any.
         """
-        return max(
-            self.encoding(tiles),
-            self.reading(positions, positions),
-            self.viewing,
-            self.drawing(OBJECTS),
-        )
+        peak = activation_bytes(self.sizes, self.itemsize, tiles=tiles, tokens=tokens, shape=shape)
+        stays = positions * self.position + logits_bytes(self.sizes, self.itemsize)
+        return stays + max(0, peak - self.workspace)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +79,10 @@ def divided(free: int, *, cache: int, workspace: int) -> Budget:
 
     Args:
         free: Bytes.
-        cache: Bytes wanted for what is kept; a quarter of all at most.
+        cache: Bytes wanted for what is kept; `KEPT` of all at most.
         workspace: Bytes that the stages share.
     """
-    cache = min(cache, free // 4)
+    cache = min(cache, int(free * KEPT))
     return Budget(free=free, cache=cache, asks=max(0, int(free * USED) - cache - workspace))
 
 
@@ -151,30 +106,3 @@ def plan(*, over: int, tiles: int, per_tile: int, dtype: str) -> str:
     if dtype == "float32":
         ways.append("dtype='bfloat16'")
     return ", or ".join(ways)
-
-
-def main_memory(root: Path = Path("/")) -> int:
-    """Bytes of main memory that this process may still take: of the machine, and of its container.
-
-    Args:
-        root: Where ``proc`` and ``sys`` are.
-    """
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) << 10 for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration):  # not Linux: half of what is built in
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    group = root / "sys/fs/cgroup"
-    for limit, used in (
-        (group / "memory.max", group / "memory.current"),
-        (group / "memory/memory.limit_in_bytes", group / "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most, now = int(limit.read_text()), int(used.read_text())
-            lines = (used.parent / "memory.stat").read_text().splitlines()
-            stat = dict(line.split() for line in lines)
-        except (OSError, ValueError):  # no such group, or no limit ("max")
-            continue
-        # Files that nobody reads just now are counted as used, and given up when needed.
-        free = min(free, most - now + int(stat.get("inactive_file", 0)))
-    return max(0, free)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from earthmind_lab.engine.memory import SHARE
 from earthmind_lab.engine.room import Room, room_of, short
 from earthmind_lab.engine.weights import Weights, dtypes_for
 from earthmind_lab.errors import EngineError, EngineUnavailable, OutOfDeviceMemory
@@ -26,9 +27,6 @@ from earthmind_lab.model.memory import (
     pair_bytes,
 )
 
-SHARE = 0.65
-"""Of what is free beside the weights, the part that is counted with for asks under way. The rest
-is for what is kept between them and for gaps between tensors."""
 KERNELS = {"cuda": 512 << 20}
 """Bytes that kernels and their workspaces take, per kind of device."""
 

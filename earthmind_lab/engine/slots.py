@@ -115,6 +115,10 @@ class Slots:
         if not self.rows:
             self._layers = []
 
+    def clear(self) -> None:
+        """End all rows, in whatever state a call that never returned has left them."""
+        self.rows, self._layers = [], []
+
     def copy(self, row: Row, length: int) -> Layers:
         """The first positions of a row, apart from the others."""
         return tuple(store[:, row.place, :, :length].clone() for store in self._layers)

@@ -81,13 +81,14 @@ class Turns:
     def start_anew(self) -> None:
         """The worker before this one died: all asks under way begin once more."""
         dead, self._in_hand = self._in_hand, ()
+        for answer in self._running.values():
+            self._give_up_state(answer)
+        self._backend.abandon()  # also what no answer got to know of
         for answer in dead:
             if answer.ask.blame(answer.place) and answer.ask.id in self._running:
                 stage, token = answer.place
                 found = f"it ended the worker each time it came to {stage}, token {token}"
                 self._fail(answer, _failure(self._name, found=found))
-        for answer in list(self._running.values()):
-            self._release(answer)
         self._running.clear()
         self._line.take_back()
 
@@ -222,14 +223,20 @@ class Turns:
         self._running.pop(answer.ask.id, None)
 
     def _release(self, answer: Answering) -> None:
-        state, answer.state = answer.state, None
+        state = self._give_up_state(answer)
         if state is None:
             return
-        self.tokens_prefilled += state.tokens_prefilled
         try:
             self._backend.release(state)
         except Exception:  # the answer itself is right, and the others go on
             logger.exception("%s could not release an answer.", self._name)
+
+    def _give_up_state(self, answer: Answering) -> Any:
+        """What the backend knows of an answer, for the last time."""
+        state, answer.state = answer.state, None
+        if state is not None:
+            self.tokens_prefilled += state.tokens_prefilled
+        return state
 
     @property
     def _name(self) -> str:

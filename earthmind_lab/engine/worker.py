@@ -34,7 +34,7 @@ class Worker:
     def __init__(self, backend: Backend[Any, Any], turns: Turns, line: Line) -> None:
         self._backend, self._turns, self._line = backend, turns, line
         self._name = f"earthmind-{backend.capabilities.name}"
-        self._freed = False
+        self._freed = self._died = False
         self._worker: threading.Thread | None = None
         self._keeper = threading.Thread(target=self._keep, name=f"{self._name}-keeper", daemon=True)
         self._keeper.start()
@@ -57,6 +57,7 @@ class Worker:
             self._worker = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._worker.start()
             self._worker.join()
+            self._died = True  # whoever comes next begins anew, unless there is nobody
             fruitless = 0 if self._turns.tokens_new > written else fruitless + 1
             if fruitless >= FRUITLESS:
                 self._line.fail_all(
@@ -69,7 +70,8 @@ class Worker:
 
     def _work(self) -> None:
         try:
-            self._turns.start_anew()
+            if self._died:
+                self._turns.start_anew()
             while self._line.wait(busy=self._turns.busy):
                 self._turns.turn()
             self._turns.give_up()

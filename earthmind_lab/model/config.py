@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedConfig,
     Qwen2Config,
     Sam2VideoConfig,
+    Sam2VideoMaskDecoderConfig,
 )
 
 PHI3_CHAT: dict[str, Any] = {
@@ -147,6 +148,10 @@ class EarthMindConfig(PreTrainedConfig):
         "sam_config": Sam2VideoConfig,
     }
 
+    # Older versions of the library know the parts by this name, and leave making them to us.
+    if not hasattr(PreTrainedConfig, "sub_configs_defaults"):
+        sub_configs = sub_configs_defaults
+
     vision_config: Any = None
     text_config: Any = None
     sam_config: Any = None
@@ -178,9 +183,22 @@ class EarthMindConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.template is None:
             self.template = dict(PHI3_CHAT)
+        if not hasattr(PreTrainedConfig, "sub_configs_defaults"):
+            self._make_parts()
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         # The language model decides; the composite repeats it for the library's weight tying.
         self.tie_word_embeddings = bool(self.text_config.tie_word_embeddings)
+
+    def _make_parts(self) -> None:
+        """Configs of the parts from their fields, as newer versions of the library do."""
+        for name, kind in self.sub_configs_defaults.items():
+            fields = getattr(self, name)
+            if fields is None or isinstance(fields, Mapping):
+                fields = dict(fields or {})
+                decoder = fields.get("mask_decoder_config")
+                if isinstance(decoder, Mapping):  # they would take it for a prompt encoder
+                    fields["mask_decoder_config"] = Sam2VideoMaskDecoderConfig(**decoder)
+                setattr(self, name, kind(**fields))
 
     @property
     def grid_side(self) -> int:
@@ -289,12 +307,12 @@ def sam2_config(**sizes: Unpack[Sam2Sizes]) -> Sam2VideoConfig:
             "image_size": side,
             "patch_size": stride * 4,
         },
-        mask_decoder_config={
-            "hidden_size": width,
-            "mlp_dim": all_sizes["mlp_dim"],
-            "iou_head_hidden_dim": all_sizes["iou_head_hidden_dim"],
-            "dynamic_multimask_via_stability": all_sizes["dynamic_multimask"],
-        },
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(
+            hidden_size=width,
+            mlp_dim=all_sizes["mlp_dim"],
+            iou_head_hidden_dim=all_sizes["iou_head_hidden_dim"],
+            dynamic_multimask_via_stability=all_sizes["dynamic_multimask"],
+        ),
         image_size=side,
         enable_occlusion_spatial_embedding=False,
         enable_temporal_pos_encoding_for_object_pointers=False,

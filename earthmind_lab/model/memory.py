@@ -138,9 +138,14 @@ def read_bytes(sizes: Sizes, tokens: int, itemsize: int, *, after: int = 0) -> i
     return (work + repeated + tokens * after) * itemsize
 
 
+def logits_bytes(sizes: Sizes, itemsize: int) -> int:
+    """Choosing the next token of one answer: its logits, the same in float32, and two copies."""
+    return sizes.vocabulary * (itemsize + 12)
+
+
 def step_bytes(sizes: Sizes, answers: int, itemsize: int, *, after: int) -> int:
     """One more token of each of some answers; `after` as in `read_bytes`."""
-    logits = answers * sizes.vocabulary * (itemsize + 12)  # themselves, in float32, two copies
+    logits = answers * logits_bytes(sizes, itemsize)
     return read_bytes(sizes, answers, itemsize, after=after) - answers * after * itemsize + logits
 
 

@@ -195,6 +195,43 @@ def report_memory(backend: LocalBackend, asked: Sequence[Prompt], new: int, seco
     print(line)
 
 
+def report_batching(backend: LocalBackend, seats: int, rounds: int) -> None:
+    """What each stage gains from serving several at once, and whether its bits stay the same."""
+    model, config = backend.model, backend.model.config
+    make = torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> torch.Tensor:
+        drawn = torch.randn(seats, *shape, generator=make)
+        return drawn.to(model.device, model.dtype)
+
+    tokens = 2 * config.tokens_per_tile
+    stages = {
+        "vision tower": (model.encode_views, some(3, config.image_size, config.image_size)),
+        "mask encoder": (
+            lambda pixels: model.segment_features(pixels).coarse,
+            some(3, config.sam_image_size, config.sam_image_size),
+        ),
+        f"reading {tokens} tokens": (
+            lambda embeds: model.language.model(inputs_embeds=embeds).last_hidden_state,
+            some(tokens, config.text_config.hidden_size),
+        ),
+    }
+    for name, (stage, given) in stages.items():
+        ratios = []
+        for _ in range(rounds + 1):
+            start = synchronised(backend)
+            apart = torch.cat([stage(one[None]) for one in given])
+            middle = synchronised(backend)
+            together = stage(given)
+            ratios.append((middle - start) / (synchronised(backend) - middle))
+        ratios = sorted(ratios[1:])  # the first round warms up
+        bits = "the same bits" if torch.equal(apart, together) else "other bits"
+        print(
+            f"{name}, {seats} in one call: {statistics.median(ratios):.2f} times "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f}), {bits}"
+        )
+
+
 def report_first(backend: LocalBackend, rounds: int) -> None:
     """Time to the first token of a further question against that of the first one."""
     side = backend.processor.config.image_size
@@ -248,6 +285,8 @@ def main() -> None:
             f"{given.seats} seats, {given.new} tokens each"
         )
         report_together(backend, given.seats, given.new, given.rounds)
+        with torch.inference_mode():
+            report_batching(backend, given.seats, given.rounds)
         report_first(backend, given.rounds)
 
 

@@ -73,6 +73,8 @@ class StandIn:
     segmented: list[int] = field(default_factory=list)
     alive: set[StandInState] = field(default_factory=set)
     """Prefilled, not released."""
+    twice: int = 0
+    """Releases of what was released before."""
 
     def seen_gsd(self, view: View) -> float | None:
         return seen_gsd(view, tile_px=self.capabilities.tile_px)
@@ -130,10 +132,14 @@ class StandIn:
         return bytes(token_ids).replace(b"\x00", b"<eos>").decode(errors="replace")
 
     def release(self, state: StandInState) -> None:
-        assert not state.released
+        self.twice += state.released  # an error here would only be logged
         state.released = True
-        self.alive.remove(state)
+        self.alive.discard(state)
         self.released += 1
+
+    def abandon(self) -> None:
+        for state in list(self.alive):
+            self.release(state)
 
     def needs(self, prompt: Prompt, options: Options) -> int:
         return self.needs_bytes(prompt)

@@ -333,6 +333,44 @@ def test_a_full_device_is_our_error_and_the_engine_goes_on(make, monkeypatch):
         same(engine.generate(PROMPTS["pair"], SHORT), good, exact=True)
 
 
+@pytest.mark.parametrize("place", ["prefill", "open", "close", "put"])
+def test_a_worker_killed_in_the_middle_leaves_nothing_half_done(make, monkeypatch, place):
+    """No row that nobody knows of or that was half moved, no byte that is counted wrongly."""
+    good = make().generate(PROMPTS["pair"], SHORT)
+    engine = make()
+    raw = engine._backend
+    cache, slots = raw.cache, raw._slots
+    owner, name = {
+        "prefill": (raw, "prefill"),  # done, but whoever called it has not got it
+        "open": (slots, "open"),
+        "close": (slots, "copy"),  # before a row is ended
+        "put": (cache, "_resize"),  # between keeping something and counting it
+    }[place]
+    call, kills = getattr(owner, name), []
+
+    def deadly(*given, **more):
+        found = None if place == "put" and not kills else call(*given, **more)
+        if not kills:
+            kills.append(place)
+            raise SystemExit
+        return found
+
+    monkeypatch.setattr(owner, name, deadly)
+    handles = [engine.submit(PROMPTS["pair"], SHORT) for _ in range(3)]
+    for handle in handles:
+        reply = handle.result(60)
+        assert reply.token_ids == good.token_ids
+        for one, other in zip(reply.objects, good.objects, strict=True):
+            assert np.array_equal(one.mask_logits, other.mask_logits)
+    assert kills == [place]
+    assert slots.rows == []
+    assert slots.nbytes == 0
+    held = [kept for kept in cache.kept().values() if kept.entries]
+    assert cache.nbytes == sum(nbytes for _, nbytes in cache._entries.values())
+    assert cache.nbytes == sum(kept.nbytes for kept in held)
+    assert len(cache) == sum(kept.entries for kept in held)
+
+
 def test_text_alone_and_streaming(make):
     handle = make().submit(Prompt(text="Hello?"), SHORT)
     events = list(handle.events())

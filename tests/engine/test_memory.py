@@ -2,78 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import DynamicCache
 
-from earthmind_lab.engine import memory
+from earthmind_lab.engine import device, memory
 from earthmind_lab.engine.local import LocalBackend
+from earthmind_lab.engine.room import Room
 from earthmind_lab.engine.slots import rounded
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Options, Prompt
-from earthmind_lab.model import EarthMindConfig, EarthMindForConditionalGeneration
-from earthmind_lab.model.convert import read_config
+from earthmind_lab.model import EarthMindConfig
+from earthmind_lab.model.memory import ITEMSIZE, NEW, QUESTION, Sizes, pair_bytes
 from tests.benchmarks.full_size import listed
 from tests.engine import tiny
 from tests.engine.meter import Meter
 from tests.engine.test_company import backend
 
 PICTURE = Prompt(text="Segment the water.", views=(tiny.view("sar", seed=3),))
-NANO = Path(memory.__file__).parents[1] / "weights" / "nano"
-
-
-def full_size() -> EarthMindConfig:
-    published: Any = listed()["config"]
-    config = EarthMindConfig.from_upstream(published)
-    config.text_config.vocab_size = published["llm_config"]["vocab_size"]
-    return config
-
-
-def peak(call: Any, *given: Any) -> int:
-    with torch.inference_mode(), Meter() as meter:
-        call(*given)
-    return meter.peak
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("size", ["nano", "full"])
-def test_stages_take_what_they_are_said_to(size: str, dtype: torch.dtype) -> None:
-    """On tensors without content, so that full size costs nothing."""
-    config = read_config(NANO) if size == "nano" else full_size()
-    with torch.device("meta"):
-        model = EarthMindForConditionalGeneration(config).eval().to(dtype)
-    room = memory.Footprint(config=config, itemsize=dtype.itemsize)
-    side, sam_side, width = config.image_size, config.sam_image_size, config.text_config.hidden_size
-
-    def empty(*shape: int) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device="meta")
-
-    def read(embeds: torch.Tensor) -> None:
-        model.language.model(inputs_embeds=embeds, past_key_values=DynamicCache(), use_cache=True)
-
-    with torch.inference_mode():
-        features = model.segment_features(empty(1, 3, sam_side, sam_side))
-        masks, _, _ = model.segment(features, empty(8, width))
-    counted = {
-        "encoding": peak(model.encode_views, empty(3, 3, side, side)),
-        "reading": peak(read, empty(1, 700, width)) - 700 * room.position,
-        "viewing": peak(model.segment_features, empty(1, 3, sam_side, sam_side)),
-        "drawing": max(
-            peak(model.segment, features, empty(8, width)),
-            peak(model.resize_logits, masks, (sam_side, sam_side)),
-        ),
-    }
-    said = {
-        "encoding": room.encoding(3),
-        "reading": room.reading(700, 700),
-        "viewing": room.viewing,
-        "drawing": room.drawing(8),
-    }
-    for stage, nbytes in counted.items():
-        assert nbytes <= said[stage] <= 2 * nbytes, (stage, nbytes, said[stage])
 
 
 @pytest.mark.parametrize("fusion", ["concatenate", "weighted"])
@@ -136,18 +85,26 @@ def test_a_full_house_is_said_before_memory_ends(tiny_folder: Path) -> None:
     raw.prefill(PICTURE, options, raw.encode(PICTURE.views))
 
 
-def test_main_memory_heeds_the_container(tmp_path: Path) -> None:
-    proc, group = tmp_path / "proc", tmp_path / "sys/fs/cgroup"
-    proc.mkdir()
-    (proc / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:     800 kB\n")
-    assert memory.main_memory(tmp_path) == 800 << 10
-    group.mkdir(parents=True)
-    (group / "memory.max").write_text("max\n")
-    (group / "memory.current").write_text("5000\n")
-    (group / "memory.stat").write_text("anon 4000\ninactive_file 1000\n")
-    assert memory.main_memory(tmp_path) == 800 << 10
-    (group / "memory.max").write_text("9000\n")
-    assert memory.main_memory(tmp_path) == 5000
-    (group / "memory.max").write_text("100\n")
-    assert memory.main_memory(tmp_path) == 0
-    assert memory.main_memory(tmp_path / "nowhere") > 0, "not Linux"
+@pytest.mark.parametrize("squares", [1, 6, 12])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_what_passes_before_loading_is_let_in_after_it(squares: int, dtype: str) -> None:
+    """The room that a pair is promised is what the engine sets aside for it."""
+    config = EarthMindConfig.from_upstream(listed()["config"])
+    config.max_dynamic_patch = squares
+    sizes, itemsize = Sizes.of(config.to_dict()), ITEMSIZE[dtype]
+    free = math.ceil(pair_bytes(sizes, itemsize, squares) / memory.SHARE)
+    room = memory.Footprint(sizes=sizes, itemsize=itemsize)
+    budget = memory.divided(free, cache=2 << 30, workspace=room.workspace)
+    tiles = sizes.tiles(squares)
+    tokens = 2 * tiles * sizes.tile_tokens + QUESTION
+    needs = room.ask(tiles=tiles, tokens=tokens, positions=rounded(tokens + NEW))
+    assert needs <= budget.asks
+    assert budget.cache + budget.asks + room.workspace <= memory.USED * free
+
+
+def test_free_memory_is_that_of_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(device, "main_memory", lambda: Room(device="cpu", free=5000))
+    assert device.free_memory(cpu) == 5000
+    monkeypatch.setattr(device, "main_memory", lambda: Room(device="cpu"))
+    assert device.free_memory(cpu) > 1 << 40, "what nobody can tell is tried"

@@ -79,6 +79,8 @@ def run():
     yield make
     for engine in engines:
         engine.close()
+        backend = engine._backend
+        assert (len(backend.alive), backend.twice) == (0, 0), "released exactly once"
         assert not engine._worker._keeper.is_alive()
         assert engine._backend.closed
 
@@ -599,6 +601,24 @@ def test_an_ask_that_kills_every_worker_fails_and_the_others_are_answered(run, s
             assert same(handle.result(WAIT), run(StandIn(reply=script)).generate(prompt))
     assert len(deaths) == STRIKES
     assert "died and is replaced" in caplog.text
+    assert backend.released == len(backend.answered)
+
+
+def test_what_was_read_for_an_answer_that_nobody_got_is_given_back(run):
+    """The worker is killed after `prefill` has opened a place and before the answer has it."""
+
+    class Deadly(StandIn):
+        def prefill(self, *given):
+            state = super().prefill(*given)
+            if len(self.answered) in (2, 3):
+                raise SystemExit
+            return state
+
+    backend = Deadly(reply=script)
+    _, handles = piled(run, backend, asks(4))
+    for handle in handles:
+        assert same(handle.result(WAIT), run(StandIn(reply=script)).generate(handle.prompt))
+    assert len(backend.answered) > 5
     assert backend.released == len(backend.answered)
 
 
