@@ -206,7 +206,7 @@ def places(settings: Settings) -> Iterator[Place]:
         return
     _check(folder)
     for each in sorted(folder.iterdir()):
-        if each.is_dir() and not each.is_symlink():
+        if _strangers(each.lstat(), stat.S_ISDIR) is None:
             yield Place(each)
 
 
