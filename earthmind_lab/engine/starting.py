@@ -8,6 +8,7 @@ server has died: whoever gets it then starts another one, once.
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import logging
 import os
@@ -17,7 +18,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,18 @@ def join(
         EarthMindError: Why it could not start, as the server said it.
         EngineUnavailable: It died, or was not ready in time; tells the last lines of its log.
     """
-    until, waited, losses = time.monotonic() + limit, False, 0
     place.prepare()
+    try:
+        return _join(place, job, again=again, stopped=stopped, limit=limit)
+    except (OSError, subprocess.SubprocessError) as error:  # a full disk, no more processes, …
+        raise _unready(place, f"{type(error).__name__}: {error}") from error
+
+
+def _join(
+    place: Place, job: Mapping[str, Any], *, again: bool, stopped: Callable[[], bool], limit: float
+) -> str:
+    """The same; also raises what the system says."""
+    until, waited, losses = time.monotonic() + limit, False, 0
     with _Waiting(place, str(job["model"])) as waiting:
         while True:
             lock = place.take()
@@ -113,7 +123,7 @@ def check_libraries() -> None:
         EngineUnavailable: What is not installed.
     """
     needed = ("fastapi", "uvicorn", "prometheus_client")
-    lacking = [each for each in needed if not find_spec(each)]
+    lacking = [each for each in needed if not importlib.util.find_spec(each)]
     if lacking:
         raise EngineUnavailable(
             "A server needs libraries that are not installed.",

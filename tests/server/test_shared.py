@@ -5,6 +5,7 @@ Kernels and servers are real processes, the model is nano. ``EARTHMIND_KILLS=20`
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -24,6 +25,7 @@ import pytest
 from earthmind_lab import cli
 from earthmind_lab.checks import doctor
 from earthmind_lab.engine import load_engine, runtime, shared, starting
+from earthmind_lab.engine.link import Link, Lost
 from earthmind_lab.engine.loading import EMBEDDED
 from earthmind_lab.engine.runtime import Place, runtime_folder
 from earthmind_lab.errors import (
@@ -123,7 +125,7 @@ def test_ten_kernels_at_once_one_server_and_a_restarted_one_finds_all_as_it_was(
     assert capsys.readouterr().out == "No shared server is running.\n"
 
 
-def test_killed_over_and_over_every_ask_ends_and_no_text_comes_twice(home, caplog):
+def test_killed_over_and_over_every_ask_ends_and_no_text_comes_twice(home, caplog, capsys):
     local = load_engine("nano")
     right = [local.generate(prompt) for prompt in PROMPTS]
     told = [texts(local.submit(prompt).events()) for prompt in PROMPTS]
@@ -162,6 +164,9 @@ def test_killed_over_and_over_every_ask_ends_and_no_text_comes_twice(home, caplo
     assert len({*killed}) == KILLS
     assert caplog.text.count("has ended; it is started again") >= KILLS
     assert engine.generate(PROMPTS[0]).token_ids == right[0].token_ids
+    killed.append(the_server().pid)
+    assert cli.main(["serve", "--stop"]) == 0
+    assert capsys.readouterr().out.startswith(f"Ended nano (process {killed[-1]}, ")
     wait_for(lambda: not any(map(is_alive, killed)))
 
 
@@ -235,10 +240,33 @@ def test_a_server_that_never_answers_is_waited_for_so_long_and_its_words_are_pas
 
 
 def test_the_libraries_of_a_server_are_asked_for_before_it_starts(place, monkeypatch):
-    monkeypatch.setattr(starting, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EngineUnavailable, match=r"earthmind_lab\[serve\]"):
         starting.join(place, JOB)
     assert not place.alive
+
+
+def test_a_system_that_starts_nothing_is_an_error_of_ours(place, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(EngineUnavailable, match="FileNotFoundError"):
+        starting.join(place, JOB)
+    assert not place.alive
+
+
+def test_a_server_that_is_lost_twice_in_a_row_is_an_error():
+    found = []
+
+    async def lost():
+        found.append(link._http.headers["authorization"])
+        raise Lost("gone")
+
+    async def revive():
+        return "new"
+
+    link = Link("unix:///x", "old", retry_seconds=(0.0,), loading_seconds=9, revive=revive)
+    with pytest.raises(EngineUnavailable, match="log beside the socket"):
+        asyncio.run(link.trying(lost))
+    assert found == ["Bearer old", "Bearer new"]
 
 
 def test_an_address_is_a_server_already():
