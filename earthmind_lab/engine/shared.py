@@ -117,9 +117,16 @@ def shared_engine(
 
 
 def _key(folder: Path, chosen: Mapping[str, Any]) -> str:
-    """Name of a place: equal for what may share a server."""
-    files = weight_files(folder) if is_foreign(folder) else check_folder(folder)
-    about = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    """Name of a place: equal for what may share a server.
+
+    Raises:
+        ModelNotFound: The folder is incomplete, or can't be read.
+    """
+    try:
+        files = weight_files(folder) if is_foreign(folder) else check_folder(folder)
+        about = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError as error:
+        raise ModelNotFound(f"The folder {folder} can't be read.", found=str(error)) from error
     said = json.dumps([__version__, about, dict(chosen)], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 

@@ -274,6 +274,18 @@ def test_an_address_is_a_server_already():
         load_engine("http://localhost:8000", shared=True)
 
 
+def test_a_folder_that_can_not_be_read_starts_nothing(home, monkeypatch):
+    def refused(folder):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(shared, "check_folder", refused)
+    with pytest.raises(ModelNotFound, match="not yours"):
+        load_engine("nano", shared=True)
+    with pytest.raises(ModelNotFound, match="no model 'nano2'"):
+        load_engine("nano2", shared=True)
+    assert not [*home.iterdir()]
+
+
 def test_other_options_are_other_servers(monkeypatch):
     folder = local_folder(EMBEDDED)
     keys = [
