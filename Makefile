@@ -71,6 +71,7 @@ soak: .venv
 	EARTHMIND_FAULTY_LOADS=500 $(BIN)/python -m pytest --quiet tests/data/test_remote.py -k fifty
 	EARTHMIND_REQUESTS=1000 $(BIN)/python -m pytest --quiet tests/server/test_schema.py -k nothing
 	EARTHMIND_KILLS=50 $(BIN)/python -m pytest --quiet tests/data/test_cache.py -k kill
+	EARTHMIND_KILLS=20 $(BIN)/python -m pytest --quiet tests/server/test_shared.py -k killed
 
 bench: .venv
 	$(BIN)/python tests/benchmarks/bench.py

@@ -77,6 +77,7 @@ def doctor(
         ("catalog", _catalog, REINSTALL),
         ("model", _model, REINSTALL),
         ("home", lambda: _home(settings.home), "EARTHMIND_HOME=a folder that can be written"),
+        ("shared servers", lambda: _shared(settings), "EARTHMIND_HOME=a folder of your own"),
     )
     here = tuple(_run(*check) for check in checks)
     devices = tuple(_device(name, look) for name in _device_names())
@@ -140,6 +141,13 @@ def _model() -> str:
 
     engine = load_engine("nano")
     return f"{engine.name} {engine.revision} on {engine.capabilities.device}"
+
+
+def _shared(settings: Settings) -> str:
+    """Who holds a model for all kernels of this user."""
+    from earthmind_lab.engine.shared import running
+
+    return "; ".join(map(str, running(settings))) or "none"
 
 
 def _device_names() -> tuple[str, ...]:

@@ -40,6 +40,14 @@ def serve(parser: argparse.ArgumentParser) -> None:
         "default: a new one in a file",
     )  # fmt: skip
     parser.add_argument("--no-token", action="store_true", help="answer every user of this machine")
+    parser.add_argument(
+        "--idle", metavar="S", type=_seconds,
+        help="end after so many seconds without an ask and a connection; default: never",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stop", action="store_true",
+        help="serve nothing: end the servers that load_engine(shared=True) has started",
+    )  # fmt: skip
 
 
 def place(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from earthmind_lab.cli_given import (
     pairs_of,
     subject_of,
 )
-from earthmind_lab.errors import EarthMindError, PromptError
+from earthmind_lab.errors import PromptError
 
 if TYPE_CHECKING:
     from earthmind_lab.scene import ScenePair
@@ -233,20 +233,19 @@ def demo(given: argparse.Namespace) -> Outcome:
 
 def serve(given: argparse.Namespace) -> Outcome:
     """``earthmind serve``: a model behind HTTP."""
-    from importlib.util import find_spec
+    if given.stop:
+        from earthmind_lab.engine.shared import stop
 
-    lacking = [each for each in ("fastapi", "uvicorn", "prometheus_client") if not find_spec(each)]
-    if lacking:
-        raise EarthMindError(
-            "A server needs libraries that are not installed.",
-            found=f"no {', '.join(lacking)}",
-            change="pip install 'earthmind_lab[serve]'",
-        )
+        ended = [f"Ended {each}" for each in stop()]
+        return Outcome(data={}, lines=ended or ["No shared server is running."])
+    from earthmind_lab.engine.starting import check_libraries
+
+    check_libraries()
     from earthmind_lab.server.run import serve as answer
 
     answer(
         model=given.model, host=given.host, port=given.port, token=given.token, uds=given.uds,
-        open_to_all=given.no_token,
+        open_to_all=given.no_token, idle_seconds=given.idle,
     )  # fmt: skip
     return Outcome(data={}, lines=[])
 

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 
-def bar(total: int, *, unit: str, desc: str | None = None, delay: float = 0.0) -> tqdm[Any]:
+def bar(total: int | None, *, unit: str, desc: str | None = None, delay: float = 0.0) -> tqdm[Any]:
     """A bar that counts to a total and then goes; nothing where nobody looks.
 
     Args:
-        total: What it counts to.
+        total: What it counts to; None = nobody knows.
         unit: What it counts.
         desc: What is done.
         delay: Seconds before it appears: what ends sooner needs none.

@@ -8,6 +8,10 @@
 | ``EARTHMIND_HOSTS`` | the only hosts to fetch from, ``*.org,10.0.0.7:80``; default: all public |
 | ``EARTHMIND_CACHE_BYTES`` | most bytes of kept chips, and of own arrays; default ``10GB`` |
 | ``EARTHMIND_TOKEN`` | token of engine servers, asked or asking; default: none is known |
+| ``EARTHMIND_IDLE`` | seconds after which a shared server that nobody asks ends; default 3600 |
+
+Of other programs: ``XDG_RUNTIME_DIR`` (sockets of shared servers go there, where it is private) and
+``CUDA_VISIBLE_DEVICES`` (a server for other GPUs is another server).
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from pathlib import Path
 from earthmind_lab.errors import EarthMindError
 
 _CACHE_BYTES = 10_000_000_000
+_IDLE_SECONDS = 3600.0
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -41,6 +46,12 @@ class Settings:
     array for an hour."""
     token: str | None = field(default=None, repr=False)
     """What engine servers ask for; None = none is known."""
+    idle_seconds: float = _IDLE_SECONDS
+    """After which a shared server that nobody asks ends."""
+    runtime: Path | None = None
+    """Folder of this user for sockets, gone when the user logs out; None = there is none."""
+    gpus: str | None = None
+    """The GPUs that this process may see; None = all."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -51,7 +62,7 @@ class Settings:
 
         Raises:
             EarthMindError: ``EARTHMIND_HOME`` names a user who does not exist, or
-                ``EARTHMIND_CACHE_BYTES`` is no size.
+                ``EARTHMIND_CACHE_BYTES`` is no size, or ``EARTHMIND_IDLE`` no time.
 
         >>> Settings.from_env({"EARTHMIND_HOME": "/data/lab"}).catalog
         'sample'
@@ -64,6 +75,9 @@ class Settings:
             hosts=tuple(filter(None, re.split(r"[\s,]+", env.get("EARTHMIND_HOSTS", "")))),
             cache_bytes=_bytes(env.get("EARTHMIND_CACHE_BYTES", "")),
             token=env.get("EARTHMIND_TOKEN") or None,
+            idle_seconds=_idle(env.get("EARTHMIND_IDLE", "")),
+            runtime=Path(env["XDG_RUNTIME_DIR"]) if env.get("XDG_RUNTIME_DIR") else None,
+            gpus=env.get("CUDA_VISIBLE_DEVICES"),
         )
 
 
@@ -88,3 +102,13 @@ def _bytes(text: str) -> int:
             change="EARTHMIND_CACHE_BYTES=10GB, or 0 to keep none",
         )
     return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+def _idle(text: str) -> float:
+    if not text.strip():
+        return _IDLE_SECONDS
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text.strip()) or float(text) <= 0:
+        raise EarthMindError(
+            f"After {text!r} a shared server can't end.", change="EARTHMIND_IDLE=3600, in seconds"
+        )
+    return float(text)

@@ -655,5 +655,5 @@ def test_every_variable_is_in_the_readme():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     read = re.findall(r"^\| ``(EARTHMIND_\w+)``", settings.__doc__, flags=re.M)
     told = re.findall(r"^\| `(EARTHMIND_\w+)` \|", readme, flags=re.M)
-    assert len(read) == 6
+    assert len(read) == 7
     assert told == read

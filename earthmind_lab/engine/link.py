@@ -80,16 +80,19 @@ class Link:
         token: What the server asks for.
         retry_seconds: Pauses before something is tried again.
         loading_seconds: How long to wait for a server that is still loading its model.
+        revive: Brings a lost server back before it is tried again, and returns its token.
     """
 
     def __init__(
-        self, url: str, token: str | None, *, retry_seconds: Sequence[float], loading_seconds: float
-    ) -> None:
+        self, url: str, token: str | None, *, retry_seconds: Sequence[float],
+        loading_seconds: float, revive: Callable[[], Awaitable[str]] | None = None,
+    ) -> None:  # fmt: skip
         self.url = url
         self.weights: str | None = None
         """Hash of the weights that must answer; None = any."""
         self._http = _client(Address.parse(url), token)
         self._retry_seconds, self._loading_seconds = tuple(retry_seconds), loading_seconds
+        self._revive = revive
 
     async def close(self) -> None:
         """Hang up."""
@@ -113,12 +116,11 @@ class Link:
             except Lost as lost:
                 waiting = lost.loading and time.monotonic() < patience
                 if not left and not waiting:
-                    raise EngineUnavailable(
-                        f"The server at {self.url} can't be reached.",
-                        found=lost.found,
-                        change="start it there (earthmind serve), or check address and network",
-                    ) from lost
+                    raise self._unreachable(lost) from lost
                 await asyncio.sleep(1.0 if waiting else left.pop(0))
+                if self._revive is not None:
+                    token = await self._revive()
+                    self._http.headers["authorization"] = f"Bearer {token}"
 
     async def events(self, body: bytes) -> AsyncGenerator[Event, None]:
         """Ask: every event that the server sends.
@@ -174,6 +176,14 @@ class Link:
             f"What answers at {self.url} is no earthmind server, or one of another version.",
             found=found[:300],
             change="the address that earthmind serve prints, the same version on both sides",
+        )
+
+    def _unreachable(self, lost: Lost) -> EngineUnavailable:
+        change = "start it there (earthmind serve), or check address and network"
+        if self._revive is not None:
+            change = "ask again; the log beside the socket says why it ended"
+        return EngineUnavailable(
+            f"The server at {self.url} can't be reached.", found=lost.found, change=change
         )
 
     async def _check(self, response: httpx.Response) -> None:

@@ -74,6 +74,7 @@ def load_engine(
     fusion: Fusion | None = None,
     quantize: Literal[8] | None = None,
     token: str | None = None,
+    shared: bool = False,
 ) -> ResidentEngine | RemoteEngine:
     """The engine of a model; the first call loads it, later calls return the same object.
 
@@ -100,15 +101,24 @@ def load_engine(
         quantize: 8 = the language part in 8 bits, through torchao: two thirds of the memory of
             bfloat16 for the 4B model. It changes answers, so it's never chosen unasked.
         token: What a server asks for; default: ``EARTHMIND_TOKEN``.
+        shared: Load the model into a process of its own, which all of this user's kernels and
+            scripts on this machine share, or join the one that has it: a restarted kernel finds
+            the model, and what it has seen, where it was. It ends after an hour without an ask
+            (``EARTHMIND_IDLE``), or by ``earthmind serve --stop``.
 
     Raises:
         ModelNotFound: Nothing under this name, an incomplete folder, or another revision.
         UnsafeCheckpoint: The weights are in a format that can run code.
         EngineUnavailable: torch (or torchao, to quantize) is not installed, there is no such
-            device, or no server answers there to this token.
+            device, no server answers there to this token, or the shared one didn't start.
         EngineError: The files in the folder do not make a model.
         OutOfDeviceMemory: Weights and one pair do not fit on the device; no weight was read.
     """
+    if shared:
+        from earthmind_lab.engine.shared import shared_engine
+
+        options = {"device": device, "dtype": _dtype(dtype), "fusion": fusion, "quantize": quantize}
+        return shared_engine(name, revision=revision, options=options)
     if "://" in str(name):
         chosen = {"device": device, "dtype": dtype, "fusion": fusion}
         return _remote(str(name), token, revision, [key for key, it in chosen.items() if it])

@@ -13,7 +13,7 @@ import concurrent.futures
 import threading
 import uuid
 import weakref
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -47,6 +47,7 @@ class RemoteEngine:
         retry_seconds: Pauses before an ask is tried again; their number is that of further tries.
         loading_seconds: How long to wait for a server that is still loading its model.
         seat: Who asks, where the options of an ask don't say; by default this engine.
+        revive: As `Link` takes it.
 
     Raises:
         EngineUnavailable: Nobody answers there, it is no such server, or the token is wrong.
@@ -60,9 +61,12 @@ class RemoteEngine:
         retry_seconds: Sequence[float] = RETRY_SECONDS,
         loading_seconds: float = LOADING_SECONDS,
         seat: str | None = None,
+        revive: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self.url = url
-        self._link = Link(url, token, retry_seconds=retry_seconds, loading_seconds=loading_seconds)
+        self._link = Link(
+            url, token, retry_seconds=retry_seconds, loading_seconds=loading_seconds, revive=revive
+        )
         self._seat = uuid.uuid4().hex if seat is None else seat
         self._closed, self._lock = False, threading.Lock()
         self._asks: weakref.WeakSet[RemoteAsk] = weakref.WeakSet()
@@ -72,7 +76,9 @@ class RemoteEngine:
         self._thread.start()
         _LIVE.add(self)
         try:
-            self._capabilities: Capabilities = self._call("capabilities", Capabilities, tries=1)
+            # Who can't start a server hears at once that there is none.
+            tries = 1 if revive is None else None
+            self._capabilities: Capabilities = self._call("capabilities", Capabilities, tries=tries)
             self._link.weights = self._capabilities.weight_hash
         except BaseException:
             self.close()

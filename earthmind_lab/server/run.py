@@ -10,7 +10,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from earthmind_lab.engine.base import Engine
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.server.app import create_app
+from earthmind_lab.server.idle import Idle
 from earthmind_lab.server.serving import Limits, Serving
 from earthmind_lab.settings import Settings
 
@@ -38,11 +39,12 @@ class Server(uvicorn.Server):
         app: Made by `create_app`.
         grace_seconds: How long answers may go on after the end was asked for.
         started: Called when connections are taken.
+        idle: When to end for want of asks; default: never.
     """
 
     def __init__(
         self, app: FastAPI, *, grace_seconds: float = GRACE_SECONDS,
-        started: Callable[[], None] = lambda: None,
+        started: Callable[[], None] = lambda: None, idle: Idle | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             uvicorn.Config(
@@ -54,11 +56,20 @@ class Server(uvicorn.Server):
         )  # fmt: skip
         self._serving: Serving = app.state.serving
         self._grace_seconds, self._on_start = grace_seconds, started
+        self._idle = idle or Idle()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections."""
         await super().startup(sockets)
         self._on_start()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Several times a second: whether to end."""
+        serving = self._serving
+        active = bool(self.server_state.connections) or serving.busy or serving.state == "loading"
+        if self._idle.over(active=active):
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let answers end, then end them; a second Ctrl-C doesn't wait."""
@@ -87,8 +98,10 @@ class Server(uvicorn.Server):
 def serve(
     *, model: str = NANO, host: str = HOST, port: int = PORT, token: str | None = None,
     uds: str | Path | None = None, open_to_all: bool = False, limits: Limits | None = None,
+    idle_seconds: float | None = None, beat: Callable[[bool], bool] = lambda _: True,
+    options: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Load a model, serve it, and print where; returns after Ctrl-C.
+    """Load a model, serve it, and print where; returns after Ctrl-C, or when idle.
 
     Args:
         model: Name or folder of the model, as `load_engine` takes it.
@@ -100,6 +113,9 @@ def serve(
         uds: Path of a unix socket to listen on instead, for this user only.
         open_to_all: Ask for no token; only on loopback or a socket.
         limits: What requests and seats may take.
+        idle_seconds: End after so long without an ask and a connection; None = never.
+        beat: As `Idle` takes it.
+        options: What else `load_engine` takes: device, dtype, ….
 
     Raises:
         EarthMindError: No model, the port or socket is taken, or `open_to_all` on a network.
@@ -117,13 +133,14 @@ def serve(
     address = _address(listening, host)
     note = settings.home / "serve" / f"{_file_name(address)}.token"
     where = "no token asked for" if open_to_all else "token in EARTHMIND_TOKEN or as given"
-    loader = _Loader(model, app.state.serving)
+    loader = _Loader(model, options or {}, app.state.serving)
     try:
         if made:
             _write_secret(note, made)
             where = f"token in {note}"
         loader.told = f"EarthMind serves {{}} at {address} ({where}; Ctrl-C ends it)"
-        server = Server(app, started=lambda: loader.start(server))
+        idle = Idle(idle_seconds, beat=beat)
+        server = Server(app, started=lambda: loader.start(server), idle=idle)
         asyncio.run(server.serve(sockets=[listening]))
     except KeyboardInterrupt:
         pass  # Ctrl-C before uvicorn listens to it ends in the same way
@@ -142,13 +159,14 @@ class _Loader:
 
     Args:
         model: Name or folder.
+        options: What else `load_engine` takes.
         serving: Who gets it.
     """
 
-    def __init__(self, model: str, serving: Serving) -> None:
+    def __init__(self, model: str, options: Mapping[str, Any], serving: Serving) -> None:
         self.error: Exception | None = None
         self.told = ""
-        self._model, self._serving = model, serving
+        self._model, self._options, self._serving = model, options, serving
         self._engine: Engine | None = None
         self._closed = False
         # A daemon: whoever stops the server during a long load doesn't wait for it.
@@ -171,7 +189,7 @@ class _Loader:
         from earthmind_lab.engine.loading import load_engine
 
         try:
-            engine: Any = load_engine(self._model)
+            engine: Any = load_engine(self._model, **self._options)
         except Exception as error:  # noqa: BLE001  raised again by serve
             self.error = error
             server.should_exit = True

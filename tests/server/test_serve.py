@@ -195,6 +195,12 @@ def fails(capsys, *words):
     return captured.err
 
 
+def test_it_ends_when_nobody_asks(scripted, capsys):
+    assert serve("--port", "0", "--idle", "0.3") == 0
+    assert LINE.fullmatch(capsys.readouterr().err) and scripted.closed
+    assert serve("--idle", "0") == cli.ERROR
+
+
 def test_a_model_that_is_not_there_ends_it(capsys):
     assert "'nano2'" in fails(capsys, "--port", "0", "--model", "nano2")
 
