@@ -242,12 +242,20 @@ def serve(given: argparse.Namespace) -> Outcome:
             found=f"no {', '.join(lacking)}",
             change="pip install 'earthmind_lab[serve]'",
         )
-    from earthmind_lab.server.run import serve as answer
+    where = {
+        "model": given.model, "host": given.host, "port": given.port, "token": given.token,
+        "uds": given.uds, "open_to_all": given.no_token,
+    }  # fmt: skip
+    if given.replicas is None and (given.ray or given.gpus is not None):
+        raise EarthMindError("--ray and --gpus are about replicas.", change="--replicas, too")
+    if given.replicas is None:
+        from earthmind_lab.server.run import serve as answer
 
-    answer(
-        model=given.model, host=given.host, port=given.port, token=given.token, uds=given.uds,
-        open_to_all=given.no_token,
-    )  # fmt: skip
+        answer(**where)
+        return Outcome(data={}, lines=[])
+    from earthmind_lab.server.ray_run import serve as answer_together
+
+    answer_together(replicas=given.replicas, gpus=given.gpus, address=given.ray, **where)
     return Outcome(data={}, lines=[])
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from earthmind_lab.engine import wire
 from earthmind_lab.engine.asks import cancelled, late
 from earthmind_lab.engine.base import Capabilities, Stats
-from earthmind_lab.engine.link import Link, Lost
+from earthmind_lab.engine.link import Link, Lost, Way
 from earthmind_lab.engine.remote_ask import RemoteAsk
 from earthmind_lab.errors import EarthMindError, EngineUnavailable
 from earthmind_lab.exchange import Event, Failed, Options, Prompt, Reply, View
@@ -47,6 +47,7 @@ class RemoteEngine:
         retry_seconds: Pauses before an ask is tried again; their number is that of further tries.
         loading_seconds: How long to wait for a server that is still loading its model.
         seat: Who asks, where the options of an ask don't say; by default this engine.
+        way: Another way there than HTTP; `url` is then only its name.
 
     Raises:
         EngineUnavailable: Nobody answers there, it is no such server, or the token is wrong.
@@ -60,9 +61,12 @@ class RemoteEngine:
         retry_seconds: Sequence[float] = RETRY_SECONDS,
         loading_seconds: float = LOADING_SECONDS,
         seat: str | None = None,
+        way: Way | None = None,
     ) -> None:
         self.url = url
-        self._link = Link(url, token, retry_seconds=retry_seconds, loading_seconds=loading_seconds)
+        self._link = way or Link(
+            url, token, retry_seconds=retry_seconds, loading_seconds=loading_seconds
+        )
         self._seat = uuid.uuid4().hex if seat is None else seat
         self._closed, self._lock = False, threading.Lock()
         self._asks: weakref.WeakSet[RemoteAsk] = weakref.WeakSet()
@@ -252,7 +256,7 @@ class RemoteEngine:
         if ask.left is not None and ask.tries > 1:
             options = replace(ask.options, deadline=max(ask.left, 0.001))
             body = wire.pack(wire.Ask(prompt=ask.prompt, options=options))
-        async with aclosing(self._link.events(body)) as events:
+        async with aclosing(self._link.events(ask, body)) as events:
             async for event in events:
                 _take(ask, event)
                 if ask.ended:

@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -87,6 +87,7 @@ class Server(uvicorn.Server):
 def serve(
     *, model: str = NANO, host: str = HOST, port: int = PORT, token: str | None = None,
     uds: str | Path | None = None, open_to_all: bool = False, limits: Limits | None = None,
+    load: Callable[[], Engine] | None = None,
 ) -> None:  # fmt: skip
     """Load a model, serve it, and print where; returns after Ctrl-C.
 
@@ -100,6 +101,7 @@ def serve(
         uds: Path of a unix socket to listen on instead, for this user only.
         open_to_all: Ask for no token; only on loopback or a socket.
         limits: What requests and seats may take.
+        load: Gives the engine instead; runs in a thread, while the server says that it loads.
 
     Raises:
         EarthMindError: No model, the port or socket is taken, or `open_to_all` on a network.
@@ -117,7 +119,7 @@ def serve(
     address = _address(listening, host)
     note = settings.home / "serve" / f"{_file_name(address)}.token"
     where = "no token asked for" if open_to_all else "token in EARTHMIND_TOKEN or as given"
-    loader = _Loader(model, app.state.serving)
+    loader = _Loader(load or partial(_load_here, model), app.state.serving)
     try:
         if made:
             _write_secret(note, made)
@@ -141,14 +143,14 @@ class _Loader:
     """Loads the model while the server already says that it does.
 
     Args:
-        model: Name or folder.
+        load: Gives the engine.
         serving: Who gets it.
     """
 
-    def __init__(self, model: str, serving: Serving) -> None:
+    def __init__(self, load: Callable[[], Engine], serving: Serving) -> None:
         self.error: Exception | None = None
         self.told = ""
-        self._model, self._serving = model, serving
+        self._get, self._serving = load, serving
         self._engine: Engine | None = None
         self._closed = False
         # A daemon: whoever stops the server during a long load doesn't wait for it.
@@ -168,10 +170,8 @@ class _Loader:
             self._engine.close()
 
     def _load(self, server: Server) -> None:
-        from earthmind_lab.engine.loading import load_engine
-
         try:
-            engine: Any = load_engine(self._model)
+            engine = self._get()
         except Exception as error:  # noqa: BLE001  raised again by serve
             self.error = error
             server.should_exit = True
@@ -180,6 +180,12 @@ class _Loader:
         self._serving.ready(engine)
         if not self._closed:
             print(self.told.format(engine.name), flush=True)  # noqa: T201
+
+
+def _load_here(model: str) -> Engine:
+    from earthmind_lab.engine.loading import load_engine
+
+    return load_engine(model)
 
 
 def _listen(host: str, port: int, uds: str | Path | None) -> socket.socket:
