@@ -1,5 +1,6 @@
 """The app over many replicas of a model: Ray Serve keeps them alive, on one machine or many.
 
+    RayReplica   an engine in a process of its own (`replica`)
     Nearby       where an ask goes: to the replica that has seen its pictures, if that has room
     RayEngine    all replicas as one `Engine`, which the app serves like any other
     Start        brings them up
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 
 import ray
 import ray.serve
+from ray._common.tls_utils import add_port_to_grpc_server
 from ray._private import ray_constants
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.config import AutoscalingConfig, RequestRouterConfig
@@ -57,6 +59,33 @@ CALL_SECONDS = 30.0
 STATS_SECONDS = 5.0
 T = TypeVar("T")
 _RAY: Any = ray  # its functions carry no types
+add_port: Any = add_port_to_grpc_server
+
+
+class RayReplica(Replica):
+    """A replica that Ray keeps.
+
+    Serve opens a port in each, for its own calls, that takes pickles from anybody; it asks for
+    all addresses. This one is reached by the address of its node alone: loopback, where Ray is
+    ours.
+
+    Args:
+        model: As `Replica` takes it.
+    """
+
+    def __init__(self, model: str) -> None:
+        from ray.serve._private import replica as of_serve
+
+        within: Any = of_serve
+        within.add_port_to_grpc_server = _on_own_address
+        super().__init__(model)
+
+
+def _on_own_address(server: Any, wanted: str) -> int:
+    """`add_port_to_grpc_server` of Ray, on this node's address and the wanted port."""
+    address = _RAY.util.get_node_ip_address()
+    port: int = add_port(server, f"{address}:{wanted.rpartition(':')[2]}")
+    return port
 
 
 class Nearby(RequestRouter):
@@ -303,7 +332,7 @@ class Start:
                 )
             }
         deployment: Any = ray.serve.deployment(
-            Replica, name="engine", max_ongoing_requests=ONGOING, max_queued_requests=QUEUED,
+            RayReplica, name="engine", max_ongoing_requests=ONGOING, max_queued_requests=QUEUED,
             request_router_config=RequestRouterConfig(
                 request_router_class=Nearby  # type: ignore[arg-type]  # it says so itself
             ),
