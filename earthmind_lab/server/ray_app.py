@@ -286,17 +286,15 @@ class Start:
         # Serve would start another Ray for whoever calls it after ours has ended.
         self._lock, self._stopped = threading.Lock(), False
 
-    def stop(self, *, remove: bool) -> None:
-        """Nothing of Ray is called from now on.
-
-        Args:
-            remove: Take the replicas away; not needed where Ray itself ends.
-        """
+    def stop(self) -> None:
+        """Nothing of Ray is called from now on, but to `remove` the replicas."""
         with self._lock:
             self._stopped = True
-            if remove:
-                with suppress(RayServeException, RayError):
-                    ray.serve.delete(self.name)
+
+    def remove(self) -> None:
+        """Take the replicas away; not needed where Ray itself ends."""
+        with suppress(RayServeException, RayError):
+            ray.serve.delete(self.name)
 
     def __call__(self) -> RayEngine:
         """Start them and wait until the first ones are there.

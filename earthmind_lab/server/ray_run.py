@@ -52,9 +52,11 @@ def serve(
         share = ray_app.share_of_gpus(gpus, replicas[0], own=address is None)
         start = ray_app.Start(model, replicas, share)
         try:
-            run.serve(model=model, load=start, **where)
+            run.serve(model=model, load=start, stop=start.stop, **where)
         finally:
-            start.stop(remove=address is not None)  # others use that cluster, too
+            start.stop()
+            if address is not None:  # others use that cluster, too
+                start.remove()
 
 
 @contextmanager

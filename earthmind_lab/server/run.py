@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
 def serve(
     *, model: str = NANO, host: str = HOST, port: int = PORT, token: str | None = None,
     uds: str | Path | None = None, open_to_all: bool = False, limits: Limits | None = None,
-    load: Callable[[], Engine] | None = None,
+    load: Callable[[], Engine] | None = None, stop: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Load a model, serve it, and print where; returns after Ctrl-C.
 
@@ -102,6 +102,7 @@ def serve(
         open_to_all: Ask for no token; only on loopback or a socket.
         limits: What requests and seats may take.
         load: Gives the engine instead; runs in a thread, while the server says that it loads.
+        stop: Ends a `load` that is still running.
 
     Raises:
         EarthMindError: No model, the port or socket is taken, or `open_to_all` on a network.
@@ -131,6 +132,7 @@ def serve(
         pass  # Ctrl-C before uvicorn listens to it ends in the same way
     finally:
         listening.close()
+        stop()
         loader.close()
         for left in ([note] if made else []) + ([Path(uds)] if uds else []):
             with suppress(OSError):
@@ -173,7 +175,7 @@ class _Loader:
         try:
             engine = self._get()
         except Exception as error:  # noqa: BLE001  raised again by serve
-            self.error = error
+            self.error = None if server.should_exit else error  # then it was told to stop
             server.should_exit = True
             return
         self._engine = engine
