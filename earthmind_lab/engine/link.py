@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from earthmind_lab.engine import wire
+from earthmind_lab.engine.remote_ask import RemoteAsk
 from earthmind_lab.errors import EngineError, EngineUnavailable
 from earthmind_lab.exchange import Done, Event, Failed, Object, Queued, Token
 
 SILENCE_SECONDS = 30.0
 """A stream that says nothing for so long is lost: the server sends a sign of life every 5 s."""
 MAX_ERROR = 1 << 20
-_EVENTS = (Queued, Token, Object, Done, Failed)
+EVENTS = (Queued, Token, Object, Done, Failed)
 T = TypeVar("T")
 
 
@@ -72,31 +74,55 @@ class Address:
         )
 
 
-class Link:
-    """What goes to and fro between a client and one server; used on one event loop.
+class Way(ABC):
+    """A way to a model elsewhere, and what to make of its silence; used on one event loop.
 
     Args:
-        url: As `Address.parse` takes it.
-        token: What the server asks for.
+        url: Where it leads, in words for a message.
         retry_seconds: Pauses before something is tried again.
         loading_seconds: How long to wait for a server that is still loading its model.
-        revive: Brings a lost server back before it is tried again, and returns its token.
     """
 
-    def __init__(
-        self, url: str, token: str | None, *, retry_seconds: Sequence[float],
-        loading_seconds: float, revive: Callable[[], Awaitable[str]] | None = None,
-    ) -> None:  # fmt: skip
+    first_tries: int | None = 1
+    """How often the very first request is tried: who can't start a server hears at once that there
+    is none. None = as often as an ask."""
+
+    def __init__(self, url: str, *, retry_seconds: Sequence[float], loading_seconds: float) -> None:
         self.url = url
         self.weights: str | None = None
         """Hash of the weights that must answer; None = any."""
-        self._http = _client(Address.parse(url), token)
         self._retry_seconds, self._loading_seconds = tuple(retry_seconds), loading_seconds
-        self._revive = revive
 
+    @abstractmethod
+    def events(self, ask: RemoteAsk, body: bytes) -> AsyncGenerator[Event, None]:
+        """Ask: every event that comes back.
+
+        Args:
+            ask: What is asked.
+            body: The same as a message.
+
+        Raises:
+            Lost: The connection broke before the last event.
+            EarthMindError: It was refused.
+        """
+
+    @abstractmethod
+    async def fetch(self, name: str, kind: type[Any] | None, **request: Any) -> Any:
+        """One short request.
+
+        Args:
+            name: What is wanted: ``capabilities``, ``stats``, ``seen_gsd``, ``pictures``.
+            kind: The message in the reply; None = JSON.
+            request: For httpx.
+
+        Raises:
+            Lost: No reply came.
+            EarthMindError: It was refused.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Hang up."""
-        await self._http.aclose()
 
     async def trying(self, attempt: Callable[[], Awaitable[T]], tries: int | None = None) -> T:
         """Try, and after each pause again where the connection was lost.
@@ -116,22 +142,73 @@ class Link:
             except Lost as lost:
                 waiting = lost.loading and time.monotonic() < patience
                 if not left and not waiting:
-                    raise self._unreachable(lost) from lost
+                    raise self.unreachable(lost.found) from lost
                 await asyncio.sleep(1.0 if waiting else left.pop(0))
-                if self._revive is not None:
-                    token = await self._revive()
-                    self._http.headers["authorization"] = f"Bearer {token}"
+                await self.revive()
 
-    async def events(self, body: bytes) -> AsyncGenerator[Event, None]:
-        """Ask: every event that the server sends.
-
-        Args:
-            body: An `Ask` message.
+    async def revive(self) -> None:  # noqa: B027  most ways have nobody to bring back
+        """Bring a lost server back, before it is tried again.
 
         Raises:
-            Lost: The connection broke before the last event.
-            EarthMindError: The server refused it.
+            EarthMindError: Why it can't be.
         """
+
+    def unreachable(self, found: str) -> EngineUnavailable:
+        """What to say when the last try was lost, too."""
+        return EngineUnavailable(
+            f"The server at {self.url} can't be reached.",
+            found=found,
+            change="start it there (earthmind serve), or check address and network",
+        )
+
+    def nonsense(self, found: str) -> EngineError:
+        """What to say of a server that says something else than expected."""
+        return EngineUnavailable(
+            f"What answers at {self.url} is no earthmind server, or one of another version.",
+            found=found[:300],
+            change="the address that earthmind serve prints, the same version on both sides",
+        )
+
+    def check_weights(self, theirs: str) -> None:
+        """Refuse answers of other weights than the first ones.
+
+        Raises:
+            EngineUnavailable: They are others.
+        """
+        if self.weights not in (None, theirs):
+            raise EngineUnavailable(
+                f"The server at {self.url} has another model now.",
+                found=f"weights {theirs[:12]}, not {self.weights[:12] if self.weights else ''}",
+                change="load_engine() once more, after closing this one",
+            )
+
+
+class Link(Way):
+    """What goes to and fro between a client and one server.
+
+    Args:
+        url: As `Address.parse` takes it.
+        token: What the server asks for.
+        retry_seconds: As `Way` takes them.
+        loading_seconds: The same.
+    """
+
+    def __init__(
+        self, url: str, token: str | None, *, retry_seconds: Sequence[float], loading_seconds: float
+    ) -> None:
+        super().__init__(url, retry_seconds=retry_seconds, loading_seconds=loading_seconds)
+        self._http = _client(Address.parse(url), token)
+
+    def authorize(self, token: str) -> None:
+        """Go on with another token."""
+        self._http.headers["authorization"] = f"Bearer {token}"
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._http.aclose()
+
+    async def events(self, ask: RemoteAsk, body: bytes) -> AsyncGenerator[Event, None]:  # noqa: ARG002
+        """Ask: every event that the server sends."""
         frames = wire.Frames()
         try:
             async with self._http.stream("POST", "v1/earthmind/ask", content=body) as response:
@@ -139,23 +216,13 @@ class Link:
                 async with aclosing(response.aiter_raw()) as chunks:  # type: ignore[type-var]
                     async for chunk in chunks:
                         for data in filter(None, frames.feed(chunk)):
-                            event: Any = wire.unpack(data, *_EVENTS)
+                            event: Any = wire.unpack(data, *EVENTS)
                             yield event
         except httpx.TransportError as error:
             raise Lost(_why(error)) from error
 
     async def fetch(self, name: str, kind: type[Any] | None, **request: Any) -> Any:
-        """One short request.
-
-        Args:
-            name: Last part of the path.
-            kind: The message in the reply; None = JSON.
-            request: For httpx.
-
-        Raises:
-            Lost: No reply came.
-            EarthMindError: The server refused it.
-        """
+        """One short request; `name` is the last part of the path."""
         method = request.pop("method", "GET")
         try:
             async with self._http.stream(method, f"v1/earthmind/{name}", **request) as response:
@@ -170,22 +237,6 @@ class Link:
         except (ValueError, RecursionError) as error:
             raise self.nonsense("no JSON") from error
 
-    def nonsense(self, found: str) -> EngineError:
-        """What to say of a server that says something else than expected."""
-        return EngineUnavailable(
-            f"What answers at {self.url} is no earthmind server, or one of another version.",
-            found=found[:300],
-            change="the address that earthmind serve prints, the same version on both sides",
-        )
-
-    def _unreachable(self, lost: Lost) -> EngineUnavailable:
-        change = "start it there (earthmind serve), or check address and network"
-        if self._revive is not None:
-            change = "ask again; the log beside the socket says why it ended"
-        return EngineUnavailable(
-            f"The server at {self.url} can't be reached.", found=lost.found, change=change
-        )
-
     async def _check(self, response: httpx.Response) -> None:
         """Raise what a reply says that is no answer."""
         if response.status_code != httpx.codes.OK:
@@ -193,12 +244,7 @@ class Link:
         theirs = response.headers.get(wire.WEIGHTS)
         if theirs is None:
             raise self.nonsense("a reply that is not earthmind's")
-        if self.weights not in (None, theirs):
-            raise EngineUnavailable(
-                f"The server at {self.url} has another model now.",
-                found=f"weights {theirs[:12]}, not {self.weights[:12] if self.weights else ''}",
-                change="load_engine() once more, after closing this one",
-            )
+        self.check_weights(theirs)
 
     async def _refused(self, response: httpx.Response) -> None:
         """Raise why."""

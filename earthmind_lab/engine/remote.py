@@ -13,7 +13,7 @@ import concurrent.futures
 import threading
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from earthmind_lab.engine import wire
 from earthmind_lab.engine.asks import cancelled, late
 from earthmind_lab.engine.base import Capabilities, Stats
-from earthmind_lab.engine.link import Link, Lost
+from earthmind_lab.engine.link import Link, Lost, Way
 from earthmind_lab.engine.remote_ask import RemoteAsk
 from earthmind_lab.errors import EarthMindError, EngineUnavailable
 from earthmind_lab.exchange import Event, Failed, Options, Prompt, Reply, View
@@ -47,7 +47,7 @@ class RemoteEngine:
         retry_seconds: Pauses before an ask is tried again; their number is that of further tries.
         loading_seconds: How long to wait for a server that is still loading its model.
         seat: Who asks, where the options of an ask don't say; by default this engine.
-        revive: As `Link` takes it.
+        way: Another way there than HTTP; `url` is then only its name.
 
     Raises:
         EngineUnavailable: Nobody answers there, it is no such server, or the token is wrong.
@@ -61,11 +61,11 @@ class RemoteEngine:
         retry_seconds: Sequence[float] = RETRY_SECONDS,
         loading_seconds: float = LOADING_SECONDS,
         seat: str | None = None,
-        revive: Callable[[], Awaitable[str]] | None = None,
+        way: Way | None = None,
     ) -> None:
         self.url = url
-        self._link = Link(
-            url, token, retry_seconds=retry_seconds, loading_seconds=loading_seconds, revive=revive
+        self._link = way or Link(
+            url, token, retry_seconds=retry_seconds, loading_seconds=loading_seconds
         )
         self._seat = uuid.uuid4().hex if seat is None else seat
         self._closed, self._lock = False, threading.Lock()
@@ -76,8 +76,7 @@ class RemoteEngine:
         self._thread.start()
         _LIVE.add(self)
         try:
-            # Who can't start a server hears at once that there is none.
-            tries = 1 if revive is None else None
+            tries = self._link.first_tries
             self._capabilities: Capabilities = self._call("capabilities", Capabilities, tries=tries)
             self._link.weights = self._capabilities.weight_hash
         except BaseException:
@@ -258,7 +257,7 @@ class RemoteEngine:
         if ask.left is not None and ask.tries > 1:
             options = replace(ask.options, deadline=max(ask.left, 0.001))
             body = wire.pack(wire.Ask(prompt=ask.prompt, options=options))
-        async with aclosing(self._link.events(body)) as events:
+        async with aclosing(self._link.events(ask, body)) as events:
             async for event in events:
                 _take(ask, event)
                 if ask.ended:

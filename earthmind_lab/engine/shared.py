@@ -20,15 +20,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from earthmind_lab import __version__
-from earthmind_lab.engine.remote import RemoteEngine
+from earthmind_lab.engine.link import Link
+from earthmind_lab.engine.remote import LOADING_SECONDS, RemoteEngine
 from earthmind_lab.engine.runtime import Place, places, runtime_folder
 from earthmind_lab.engine.starting import join
-from earthmind_lab.errors import EngineError, ModelNotFound
+from earthmind_lab.errors import EngineError, EngineUnavailable, ModelNotFound
 from earthmind_lab.model.files import check_folder, is_foreign, weight_files
 from earthmind_lab.model.published import local_folder, row_of
 from earthmind_lab.settings import Settings
@@ -52,22 +54,45 @@ class SharedEngine(RemoteEngine):
     """
 
     def __init__(self, place: Place, job: Mapping[str, Any]) -> None:
-        self._place, self._job = place, job
+        url = f"unix://{quote(str(place.socket))}"
+        super().__init__(url, way=_Joined(url, place, job, lambda: self.closed))
+
+
+class _Joined(Link):
+    """The line to a shared server, which is started where there is none.
+
+    Args:
+        url: Of its socket.
+        place: Where it is, or will be.
+        job: What it serves.
+        closed: Whether it is no longer wanted.
+    """
+
+    first_tries = None
+
+    def __init__(
+        self, url: str, place: Place, job: Mapping[str, Any], closed: Callable[[], bool]
+    ) -> None:
+        self._place, self._job, self._closed = place, job, closed
         self._reviving = asyncio.Lock()
+        # One more try: a server that is lost twice in a row is not lost by accident.
         super().__init__(
-            f"unix://{quote(str(place.socket))}",
-            token=join(place, job),
-            # One more try: a server that is lost twice in a row is not lost by accident.
-            retry_seconds=(0.0,),
-            revive=self._revive,
+            url, join(place, job), retry_seconds=(0.0,), loading_seconds=LOADING_SECONDS
         )
 
-    async def _revive(self) -> str:
-        """See that there is a server again; its token. On the loop's thread."""
+    async def revive(self) -> None:
+        """See that there is a server again."""
         async with self._reviving:  # all asks were lost, and one start is enough
-            return await _aside(
-                lambda: join(self._place, self._job, again=True, stopped=lambda: self.closed)
-            )
+            start = partial(join, self._place, self._job, again=True, stopped=self._closed)
+            self.authorize(await _aside(start))
+
+    def unreachable(self, found: str) -> EngineUnavailable:
+        """What to say when the last try was lost, too."""
+        return EngineUnavailable(
+            f"The server at {self.url} can't be reached.",
+            found=found,
+            change="ask again; the log beside the socket says why it ended",
+        )
 
 
 def shared_engine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -33,6 +34,8 @@ class Health(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     status: Literal["loading", "ready", "closing"]
+    replicas: int | None = None
+    """Of the model that take questions; left out where there is but the one."""
 
 
 def create_app(
@@ -71,8 +74,12 @@ def create_app(
 )  # fmt: skip
 async def health(request: Request) -> Response:
     """Whether questions are answered; needs no token."""
-    state = request.app.state.serving.state
-    return json_response({"status": state}, 200 if state == "ready" else 503)
+    serving = request.app.state.serving
+    state, replicas = serving.state, serving.replicas
+    if replicas == 0 and state == "ready":
+        state = "loading"  # all have died, and come again
+    health = {"status": state} if replicas is None else {"status": state, "replicas": replicas}
+    return json_response(health, 200 if state == "ready" else 503)
 
 
 @guarded.get(
@@ -81,4 +88,6 @@ async def health(request: Request) -> Response:
 )  # fmt: skip
 async def metrics(request: Request) -> Response:
     """What Prometheus reads."""
-    return Response(request.app.state.serving.metrics.text(), media_type=CONTENT_TYPE)
+    # The engine may be elsewhere, and take a while to say how it is.
+    text = await asyncio.to_thread(request.app.state.serving.metrics.text)
+    return Response(text, media_type=CONTENT_TYPE)

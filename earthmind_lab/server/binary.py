@@ -68,7 +68,7 @@ async def capabilities(request: Request) -> Response:
 async def stats(request: Request) -> Response:
     """What the engine is doing and keeps: a `Stats` message."""
     engine = _serving(request).engine
-    return _message(engine, engine.stats())
+    return _message(engine, await asyncio.to_thread(engine.stats))
 
 
 @router.get("/seen_gsd", response_model=Seen, responses=responses(422))
@@ -81,10 +81,8 @@ async def seen_gsd(
 ) -> Response:
     """Metres per pixel that the model really sees of a view of this size."""
     engine = _serving(request).engine
-    # One black pixel that stands for all: only the shape is looked at.
-    image = np.broadcast_to(np.zeros((1, 1, 1), np.uint8), (height, width, 3))
-    view = View(image=image, name="size", modality=modality, gsd=gsd)
-    return json_response({"metres": engine.seen_gsd(view)}, headers=_of(engine))
+    metres = await asyncio.to_thread(engine.seen_gsd, sized(height, width, gsd, modality))
+    return json_response({"metres": metres}, headers=_of(engine))
 
 
 @router.post(
@@ -102,6 +100,12 @@ async def pictures(request: Request) -> Response:
         raise EngineUnavailable(f"The engine {engine.name!r} does not show its pictures.")
     found = await asyncio.to_thread(made, asked.views)
     return _message(engine, wire.Pictures(pictures=found))
+
+
+def sized(height: int, width: int, gsd: float, modality: Modality) -> View:
+    """A view of this size in px and m per px: one black pixel stands for all."""
+    image = np.broadcast_to(np.zeros((1, 1, 1), np.uint8), (height, width, 3))
+    return View(image=image, name="size", modality=modality, gsd=gsd)
 
 
 async def _frames(under: UnderWay) -> AsyncGenerator[bytes, None]:

@@ -65,6 +65,7 @@ class _OfEngine:
             ("waiting", "Asks in the queue", stats.waiting),
         ):
             yield GaugeMetricFamily(f"earthmind_{name}", about, value=value)
+        yield from self._of_replicas()
         asks = CounterMetricFamily(
             "earthmind_asks", "Asks of the engine by how they ended", labels=["outcome"]
         )
@@ -86,3 +87,16 @@ class _OfEngine:
             for kind, kept in stats.kept.items():
                 count.add_metric([kind], getattr(kept, field))
             yield count
+
+    def _of_replicas(self) -> Iterator[Any]:
+        """Where the engine is several of them (`server.ray_app`)."""
+        replicas = getattr(self._engine, "replicas", None)
+        if replicas is None:
+            return
+        about = "Replicas that take questions"
+        yield GaugeMetricFamily("earthmind_replicas", about, value=replicas)
+        about = "Asks by the replica they went to: first of a conversation, home, away"
+        visits = CounterMetricFamily("earthmind_visits", about, labels=["where"])
+        for where, count in self._engine.visits.items():  # type: ignore[attr-defined]
+            visits.add_metric([where], count)
+        yield visits

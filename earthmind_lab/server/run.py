@@ -10,10 +10,10 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -96,15 +96,16 @@ class Server(uvicorn.Server):
 
 
 def serve(
-    *, model: str = NANO, host: str = HOST, port: int = PORT, token: str | None = None,
-    uds: str | Path | None = None, open_to_all: bool = False, limits: Limits | None = None,
-    idle_seconds: float | None = None, beat: Callable[[bool], bool] = lambda _: True,
-    options: Mapping[str, Any] | None = None,
+    *, model: str | Callable[[], Engine] = NANO, host: str = HOST, port: int = PORT,
+    token: str | None = None, uds: str | Path | None = None, open_to_all: bool = False,
+    limits: Limits | None = None, idle_seconds: float | None = None,
+    beat: Callable[[bool], bool] = lambda _: True, stop: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Load a model, serve it, and print where; returns after Ctrl-C, or when idle.
 
     Args:
-        model: Name or folder of the model, as `load_engine` takes it.
+        model: Name or folder of the model, as `load_engine` takes it; or what gives the engine, in
+            a thread, while the server says that it loads.
         host: Address to listen on; another than loopback lets other machines in, who then need
             the token. There is no encryption: put a proxy with TLS, or a tunnel, before it.
         port: Port to listen on; 0 = any free one.
@@ -115,7 +116,7 @@ def serve(
         limits: What requests and seats may take.
         idle_seconds: End after so long without an ask and a connection; None = never.
         beat: As `Idle` takes it.
-        options: What else `load_engine` takes: device, dtype, ….
+        stop: Ends a load that is still running.
 
     Raises:
         EarthMindError: No model, the port or socket is taken, or `open_to_all` on a network.
@@ -133,7 +134,8 @@ def serve(
     address = _address(listening, host)
     note = settings.home / "serve" / f"{_file_name(address)}.token"
     where = "no token asked for" if open_to_all else "token in EARTHMIND_TOKEN or as given"
-    loader = _Loader(model, options or {}, app.state.serving)
+    load = partial(_load_here, model) if isinstance(model, str) else model
+    loader = _Loader(load, app.state.serving)
     try:
         if made:
             _write_secret(note, made)
@@ -146,6 +148,7 @@ def serve(
         pass  # Ctrl-C before uvicorn listens to it ends in the same way
     finally:
         listening.close()
+        stop()
         loader.close()
         for left in ([note] if made else []) + ([Path(uds)] if uds else []):
             with suppress(OSError):
@@ -158,15 +161,14 @@ class _Loader:
     """Loads the model while the server already says that it does.
 
     Args:
-        model: Name or folder.
-        options: What else `load_engine` takes.
+        load: Gives the engine.
         serving: Who gets it.
     """
 
-    def __init__(self, model: str, options: Mapping[str, Any], serving: Serving) -> None:
+    def __init__(self, load: Callable[[], Engine], serving: Serving) -> None:
         self.error: Exception | None = None
         self.told = ""
-        self._model, self._options, self._serving = model, options, serving
+        self._get, self._serving = load, serving
         self._engine: Engine | None = None
         self._closed = False
         # A daemon: whoever stops the server during a long load doesn't wait for it.
@@ -186,18 +188,22 @@ class _Loader:
             self._engine.close()
 
     def _load(self, server: Server) -> None:
-        from earthmind_lab.engine.loading import load_engine
-
         try:
-            engine: Any = load_engine(self._model, **self._options)
+            engine = self._get()
         except Exception as error:  # noqa: BLE001  raised again by serve
-            self.error = error
+            self.error = None if server.should_exit else error  # then it was told to stop
             server.should_exit = True
             return
         self._engine = engine
         self._serving.ready(engine)
         if not self._closed:
             print(self.told.format(engine.name), flush=True)  # noqa: T201
+
+
+def _load_here(model: str) -> Engine:
+    from earthmind_lab.engine.loading import load_engine
+
+    return load_engine(model)
 
 
 def _listen(host: str, port: int, uds: str | Path | None) -> socket.socket:

@@ -86,6 +86,11 @@ class Serving:
         return "loading" if self._engine is None else "ready"
 
     @property
+    def replicas(self) -> int | None:
+        """How many of the model take questions; None where there is but the one."""
+        return getattr(self._engine, "replicas", None)
+
+    @property
     def engine(self) -> Engine:
         """Who answers.
 

@@ -6,9 +6,13 @@ import faulthandler
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from earthmind_lab.engine import wire
+from earthmind_lab.engine.base import Engine
 from earthmind_lab.engine.runtime import Place
 from earthmind_lab.errors import EarthMindError, EngineUnavailable
 from earthmind_lab.server.run import serve
@@ -30,8 +34,7 @@ def main() -> None:
     place.note("server", {"pid": os.getpid(), "model": Path(job["model"]).name})
     try:
         serve(
-            model=job["model"],
-            options={**job["options"], "revision": job["revision"]},
+            model=partial(_load, job),
             uds=place.socket,
             token=place.secret(),
             idle_seconds=job["idle_seconds"],
@@ -43,6 +46,12 @@ def main() -> None:
         sys.exit(2)
     finally:
         place.forget("server")
+
+
+def _load(job: Mapping[str, Any]) -> Engine:
+    from earthmind_lab.engine.loading import load_engine
+
+    return load_engine(job["model"], revision=job["revision"], **job["options"])
 
 
 def _told(error: Exception) -> EarthMindError:

@@ -25,7 +25,7 @@ import pytest
 from earthmind_lab import cli
 from earthmind_lab.checks import doctor
 from earthmind_lab.engine import load_engine, runtime, shared, starting
-from earthmind_lab.engine.link import Link, Lost
+from earthmind_lab.engine.link import Lost
 from earthmind_lab.engine.loading import EMBEDDED
 from earthmind_lab.engine.runtime import Place, runtime_folder
 from earthmind_lab.errors import (
@@ -268,17 +268,16 @@ def test_a_system_that_starts_nothing_is_an_error_of_ours(place, monkeypatch):
     assert not place.alive
 
 
-def test_a_server_that_is_lost_twice_in_a_row_is_an_error():
+def test_a_server_that_is_lost_twice_in_a_row_is_an_error(tmp_path, monkeypatch):
     found = []
+    tokens = iter(("old", "new"))
+    monkeypatch.setattr(shared, "join", lambda *_, **__: next(tokens))
 
     async def lost():
         found.append(link._http.headers["authorization"])
         raise Lost("gone")
 
-    async def revive():
-        return "new"
-
-    link = Link("unix:///x", "old", retry_seconds=(0.0,), loading_seconds=9, revive=revive)
+    link = shared._Joined("unix:///x", Place(tmp_path), {}, lambda: False)
     with pytest.raises(EngineUnavailable, match="log beside the socket"):
         asyncio.run(link.trying(lost))
     assert found == ["Bearer old", "Bearer new"]
