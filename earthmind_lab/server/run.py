@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from earthmind_lab.engine.base import Engine
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.server.app import create_app
+from earthmind_lab.server.connections import Connection
 from earthmind_lab.server.idle import Idle
 from earthmind_lab.server.serving import Limits, Serving
 from earthmind_lab.settings import Settings
@@ -48,7 +49,7 @@ class Server(uvicorn.Server):
     ) -> None:  # fmt: skip
         super().__init__(
             uvicorn.Config(
-                app, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None,
+                app, http=Connection, ws="none", loop="asyncio", lifespan="off", log_config=None,
                 log_level="warning", access_log=False, server_header=False, proxy_headers=False,
                 limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=30,
                 timeout_graceful_shutdown=2,

@@ -35,6 +35,9 @@ class Limits:
     """Of one request."""
     bodies_bytes: int = 1 << 30
     """Of all requests that are being read or answered."""
+    head_seconds: float = 30.0
+    """In which the head of a request must have come, on each connection; and so the longest pause
+    between two."""
     body_seconds: float = 60.0
     """In which a body must have come."""
     ask_seconds: float = 600.0
