@@ -224,6 +224,13 @@ class LocalBackend:
         single = self.processor.arrange(prompt, options).single_tile
         layout = laid_out(self.processor, prompt, options, single=single)
         length, shapes = layout.input_ids.shape[1], [view.shape for view in prompt.views]
+        longest = self.processor.config.text_config.max_position_embeddings
+        if length > longest:
+            raise PromptError(
+                "The ask is longer than the model reads.",
+                found=f"{length} tokens with pictures and history, at most {longest}",
+                change="a shorter question, fewer pictures, or a new conversation",
+            )
         tiles = [self.processor.tile_count(shape, single=single) for shape in shapes]
         nbytes = self._footprint.ask(
             tiles=max(tiles, default=0),

@@ -24,6 +24,8 @@ UNSUPPORTED = frozenset(
 )  # fmt: skip
 """Parameters of OpenAI's API that are refused by name."""
 Words = Annotated[str, Field(max_length=MAX_TEXT)]
+MAX_PARTS = 64
+"""Parts of one message."""
 Nothing = Annotated[list[Any], Field(max_length=0)]
 
 
@@ -75,7 +77,7 @@ class Instruction(Form):
     """What is put before the first question: the model has no place of its own for it."""
 
     role: Literal["system", "developer"]
-    content: Words | list[TextPart]
+    content: Words | Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
 
 
 class Question(Form):
@@ -83,7 +85,11 @@ class Question(Form):
 
     role: Literal["user"]
     content: (
-        Words | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+        Words
+        | Annotated[
+            list[Annotated[TextPart | ImagePart, Field(discriminator="type")]],
+            Field(max_length=MAX_PARTS),
+        ]
     ) = Field(examples=["Is there any water?"])  # fmt: skip
 
 
@@ -99,7 +105,7 @@ class Earlier(Form):
     """An earlier answer, as a client gives it back."""
 
     role: Literal["assistant"]
-    content: Words | list[TextPart]
+    content: Words | Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
     earthmind: Said | None = None
     refusal: None = None
     annotations: Nothing | None = None

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from earthmind_lab.errors import EngineUnavailable
@@ -62,7 +63,7 @@ def serve(
 @contextmanager
 def _alone() -> Iterator[dict[str, Any]]:
     """Options of a Ray that nobody else can talk to; its files go with it."""
-    folder = tempfile.mkdtemp(prefix="earthmind-ray-")
+    folder = tempfile.mkdtemp(prefix="em-ray-")  # short: the paths of its sockets have a limit
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_urlsafe(32)}
     before = {name: os.environ.get(name) for name in token}
     os.environ.update(token)
@@ -70,7 +71,8 @@ def _alone() -> Iterator[dict[str, Any]]:
         yield {
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE,
-            "_temp_dir": folder,
+            # Ray opens its folder to everybody; the one around it stays this user's alone.
+            "_temp_dir": str(Path(folder) / "r"),
         }
     finally:
         for name, value in before.items():

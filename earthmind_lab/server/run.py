@@ -128,7 +128,8 @@ def serve(
             f"Without a token the server would answer everybody who reaches {host}.",
             change="--token or EARTHMIND_TOKEN, or --host 127.0.0.1",
         )
-    given = None if open_to_all else token or settings.token
+    # Blanks around a header's value are no part of it.
+    given = None if open_to_all else (token or settings.token or "").strip()
     made = None if open_to_all or given else secrets.token_urlsafe(24)
     app = create_app(None, token=given or made, host=host, limits=limits)
     listening = _listen(host, port, uds)

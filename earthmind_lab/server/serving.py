@@ -44,6 +44,8 @@ class Limits:
     """In which an answer must be complete."""
     asks_per_seat: int = 32
     """Under way at once, waiting ones included."""
+    characters: int = 200_000
+    """Of all texts of one ask, history included."""
     new_tokens: int = 4096
     """Longest answer that may be asked for."""
     pictures: int = 16
@@ -186,7 +188,9 @@ class Serving:
         said = [prompt.text, *(text for turn in prompt.history for text in (turn.question,
                 turn.reply)), *(region.label for region in prompt.regions)]  # fmt: skip
         deadline, most = options.deadline, self.limits.new_tokens
+        length, longest = sum(map(len, said)), self.limits.characters
         wrong = {
+            f"{length} characters, at most {longest} are taken": length > longest,
             "characters without their other half": any(_halved(text) for text in said),
             f"max_new_tokens outside of 1 to {most}": not 1 <= options.max_new_tokens <= most,
             "a temperature outside of 0 to 2": not 0 <= options.temperature <= 2,
@@ -231,6 +235,9 @@ class UnderWay:
         self._handle.cancel()  # no effect where it has ended
         for task in self._tasks:
             task.cancel()
+        # The task's frame holds this ask: without the cycle its pictures go now, not when Python
+        # next looks for cycles.
+        self._tasks.clear()
         self._serving.ended(self)
         seconds = time.monotonic() - self._started
         self._serving.metrics.ended(self._route, self._outcome, seconds)

@@ -387,6 +387,13 @@ def test_control_tokens_never_reach_the_user(make):
     assert not [token for token in tiny.CONTROL if token in reply.text]
 
 
+def test_more_text_than_the_model_reads_is_refused(make):
+    engine = make()
+    with pytest.raises(PromptError, match="longer than the model reads"):
+        engine.submit(Prompt(text="water " * 50_000)).result()
+    assert engine.submit(Prompt(text="Is there water?"), Options(max_new_tokens=2)).result()
+
+
 def test_a_chip_larger_than_one_square_is_refused(make):
     big = tiny.view("sar", side=96)
     with pytest.raises(PromptError, match=r"96 × 96 px.*64 × 64 px"):

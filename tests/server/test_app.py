@@ -14,6 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from earthmind_lab.engine import wire
 from earthmind_lab.errors import EngineError
 from earthmind_lab.exchange import Failed, Options, Prompt, Queued
+from earthmind_lab.server import run
+from earthmind_lab.server.chat_form import MAX_PARTS
 from earthmind_lab.server.serving import Limits
 from tests.server.scripted import Scripted, reply_of, view
 from tests.server.served import TOKEN, served
@@ -259,3 +261,30 @@ def test_a_reply_is_data_and_never_a_page():
     assert response.headers["content-type"] == "application/json"
     assert json.loads(response.text)["choices"][0]["message"]["content"] == bad
     assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_more_words_than_the_limit_are_refused():
+    history = [{"role": "user", "content": "x" * 60}, {"role": "assistant", "content": "y" * 60}]
+    asked = {**CHAT, "messages": [*history, {"role": "user", "content": "z"}]}
+    with served(Scripted(), limits=Limits(characters=120)) as server, server.client() as client:
+        refused = client.post("/v1/chat/completions", json=asked)
+        assert code_of(refused)[0] == 400
+        assert "121 characters, at most 120" in refused.text
+        assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+def test_a_message_has_so_many_parts_at_most(server):
+    parts = [{"type": "text", "text": "x"}] * (MAX_PARTS + 1)
+    with server.client() as client:
+        for content, code in ((parts, 422), (parts[1:], 200)):
+            asked = {**CHAT, "messages": [{"role": "user", "content": content}]}
+            assert client.post("/v1/chat/completions", json=asked).status_code == code
+
+
+def test_blanks_around_the_token_are_no_part_of_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("EARTHMIND_HOME", str(tmp_path))
+    seen = []
+    monkeypatch.setattr(run, "create_app", lambda *_, token, **__: seen.append(token) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run.serve(token=" tok \n", port=0)
+    assert seen == ["tok"]

@@ -80,3 +80,18 @@ def test_a_slow_answer_is_not_late():
         asked = {"model": "scripted", "messages": [{"role": "user", "content": "Where?"}]}
         with server.client() as client:
             assert client.post("/v1/chat/completions", json=asked).status_code == 200
+
+
+def asks_on(connection):
+    """Ask and ask, and never read, until the connection is gone."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        connection.sendall(f"{HEAD}\r\n".encode() * 200)
+        time.sleep(SECONDS / 50)
+
+
+def test_whoever_does_not_read_is_cut_off(server):
+    with connected(server) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with pytest.raises(ConnectionError):
+            asks_on(connection)

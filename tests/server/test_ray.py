@@ -32,7 +32,7 @@ GREEDY = Options(max_new_tokens=40)
 
 
 def folders() -> set[str]:
-    return {each.name for each in Path(tempfile.gettempdir()).glob("earthmind-ray-*")}
+    return {each.name for each in Path(tempfile.gettempdir()).glob("em-ray-*")}
 
 
 class Cluster:
