@@ -98,10 +98,12 @@ class Turns:
         """The asks for whom there is room, as far as a turn goes."""
         new: list[Answering] = []
         end = self._clock() + PAUSE_SECONDS
-        while (not new or self._clock() < end) and (ask := self._line.take()) is not None:
+        while (ask := self._line.take()) is not None:
             answer = self._begin(ask)
             if answer is not None:
                 new.append(answer)
+            if self._clock() >= end:  # whatever came of it: those who write have waited
+                break
         return new
 
     def _begin(self, ask: Ask) -> Answering | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import random
 import threading
 import time
@@ -177,6 +178,24 @@ def test_a_turn_lets_in_what_takes_no_time_or_one_ask_that_does(run):
     assert happened[began : began + 16] == [
         "new 0", 1, 1, "new 1", 1, 2, "new 2", 1, 3, "old 0", "old 1", "old 2", 3, 6, 6, 6,
     ]  # fmt: skip
+
+
+def test_asks_that_fail_take_no_more_of_a_turn_than_others(run):
+    """Each fails after a second; the answer under way gets a token after each of them."""
+    stamps, now = [], [0.0]
+    backend = StandIn(reply=lambda p: "abcdefghijklmnopqrstuvwxyz" * 2)
+
+    def fail(prompt: Prompt) -> None:
+        if prompt.text.startswith("ask"):
+            now[0] += 1.0
+            raise ValueError("shapes")
+
+    backend.on_prefill = fail
+    backend.on_batch = lambda states: stamps.append(now[0])
+    prompts = [(Prompt(text="good"), Options(seat="good")), *asks(20)]
+    _, handles = piled(run, backend, prompts, clock=lambda: now[0], places=8)
+    assert len(handles[0].result(WAIT).text) == 52
+    assert max(later - sooner for sooner, later in itertools.pairwise(stamps)) == 1.0
 
 
 def test_service_is_shared_evenly_under_unequal_piles(run):
