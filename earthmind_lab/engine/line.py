@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from earthmind_lab.engine.asks import Ask, late
 from earthmind_lab.engine.order import order
-from earthmind_lab.errors import EngineBusy, EngineUnavailable
+from earthmind_lab.errors import EngineBusy, EngineError, EngineUnavailable
 from earthmind_lab.exchange import Event
 
 
@@ -52,6 +52,7 @@ class Line:
         self._passed = 0  # asks let in since one of a lower priority waits
         self.counts = Counts()
         self.closed = False
+        self._lost: EngineError | None = None
         self._lock = threading.Lock()  # entered as the bare lock: see `Ask`
         self._changed = threading.Condition(self._lock)
 
@@ -61,7 +62,7 @@ class Line:
         """Queue an ask.
 
         Raises:
-            EngineUnavailable: The line is closed.
+            EngineUnavailable: The line is closed, or the engine was given up.
             EngineBusy: It is full.
         """
         with self._lock:
@@ -69,6 +70,9 @@ class Line:
                 raise EngineUnavailable(
                     f"The engine {self._name!r} is closed.", change="load_engine() once more"
                 )
+            if self._lost is not None:
+                lost = self._lost
+                raise EngineUnavailable(lost.asked, found=lost.found, change=lost.change)
             self._drop_ended()
             new = all(other.seat != ask.seat for other in self._waiting.values())
             if len(self._waiting) >= (2 * self._limit if new else self._limit):
@@ -127,9 +131,15 @@ class Line:
                 self._put_back(ask)
             self._announce()
 
-    def fail_all(self, error: Exception) -> None:
-        """End every ask: the model can't be kept alive."""
+    def fail_all(self, error: EngineError, *, for_good: bool = False) -> None:
+        """End every ask: the model can't be kept alive.
+
+        Args:
+            error: What they end with.
+            for_good: Refuse more of them, too.
+        """
         with self._lock:
+            self._lost = error if for_good else None
             for ask in [*self._waiting.values(), *self._under_way.values()]:
                 ask.fail(error)
             for ask in list(self._under_way.values()):
@@ -165,6 +175,11 @@ class Line:
             if not busy:
                 self._changed.wait_for(lambda: self._waiting or self.closed)
             return not self.closed
+
+    def pause(self, seconds: float | None) -> None:
+        """Until that time has passed or the line is closed; None = until it is closed."""
+        with self._lock:
+            self._changed.wait_for(lambda: self.closed, seconds)
 
     def close(self) -> None:
         """Cancel all asks and take no more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -12,9 +13,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from earthmind_lab.engine import ResidentEngine
+from earthmind_lab.engine import ResidentEngine, worker
 from earthmind_lab.engine.asks import STRIKES
-from earthmind_lab.errors import Cancelled, EngineError, OutOfDeviceMemory, PromptError
+from earthmind_lab.errors import (
+    Cancelled,
+    EngineError,
+    EngineUnavailable,
+    OutOfDeviceMemory,
+    PromptError,
+)
 from earthmind_lab.exchange import Done, Object, Options, Prompt, Queued, Token, View
 from tests.engine.stand_in import StandIn
 
@@ -648,6 +655,81 @@ def test_a_worker_that_can_not_live_at_all_fails_the_asks(run, monkeypatch):
         engine.submit(Prompt(text="x")).result(WAIT)
     monkeypatch.undo()
     assert engine.generate(Prompt(text="x")).text == "You asked: x"
+
+
+def test_a_model_that_can_not_begin_anew_is_given_up(run, monkeypatch):
+    """It never lets go of what it held: the asks fail, more are refused, close frees it."""
+    tries = []
+
+    class Ill(StandIn):
+        def abandon(self):
+            super().abandon()
+            tries.append(1)
+            raise RuntimeError("device-side assert")
+
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.0)
+    backend = Ill(on_step=lambda state: sys.exit())
+    engine = run(backend, places=1)
+    handles = [engine.submit(Prompt(text="x"), Options(seat=seat)) for seat in "ab"]
+    for handle in handles:
+        with pytest.raises(EngineUnavailable, match=r"did not come to work.*device-side assert"):
+            handle.result(WAIT)
+    with pytest.raises(EngineUnavailable, match=r"kept alive.*device-side assert"):
+        engine.submit(Prompt(text="y"))
+    assert len(tries) == worker.STILLBORN
+    assert not backend.closed
+    engine.close()
+    assert backend.closed
+    assert len(tries) == worker.STILLBORN, "nobody tried while nobody asked"
+    assert engine.stats().failed == 2
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_where_no_thread_can_be_started(run, monkeypatch, lasting):
+    """For a moment, that costs time only; for long, it ends the asks and not the program."""
+    start, died = threading.Thread.start, []
+
+    def refuse(thread) -> None:
+        if thread.name == "earthmind-stand-in" and len(died) < (1000 if lasting else 4):
+            died.append(1)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def die(state) -> None:
+        if not died:
+            died.append(1)
+            raise SystemExit
+
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.001)
+    engine = run(StandIn(on_step=die))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    handle = engine.submit(Prompt(text="x"))
+    if lasting:
+        with pytest.raises(EngineUnavailable, match="can't start new thread"):
+            handle.result(WAIT)
+    else:
+        assert handle.result(WAIT).text == "You asked: x"
+    engine.close()
+    assert engine._backend.closed
+
+
+def test_close_does_not_wait_for_a_worker_that_never_comes(run, monkeypatch):
+    failed = threading.Event()
+
+    class Ill(StandIn):
+        def abandon(self):
+            super().abandon()
+            failed.set()
+            raise RuntimeError("device-side assert")
+
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 2 * WAIT)
+    engine = run(Ill(on_step=lambda state: sys.exit()))
+    handle = engine.submit(Prompt(text="x"))
+    assert failed.wait(WAIT)
+    engine.close()
+    assert engine._backend.closed
+    with pytest.raises(Cancelled):
+        handle.result(0)
 
 
 def test_close_while_a_worker_dies(run):
