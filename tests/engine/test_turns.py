@@ -361,6 +361,37 @@ def test_a_full_device_in_any_stage_makes_an_ask_wait_for_room(run, stage):
         assert said(handle) == handle.result().text
 
 
+def test_answers_complete_at_once_whose_objects_only_fit_alone(run):
+    """All end in the same step; each is drawn once the others gave up their memory."""
+
+    def full(_) -> None:
+        if len(backend.alive) > 1:
+            raise OutOfDeviceMemory("Full.")
+
+    backend = StandIn(reply=lambda p: "abc [SEG]<|end|>", on_segment=full)
+    _, handles = piled(run, backend, asks(6), places=4, clock=lambda: 0.0)
+    for handle in handles:
+        reply = handle.result(WAIT)
+        assert (reply.text, len(reply.objects)) == (said(handle), 1)
+    assert 4 in backend.batches
+
+
+def test_answers_complete_at_once_lose_no_more_than_memory_asks_for(run):
+    """Two of four fit: the first that is drawn makes room for the one that stayed."""
+
+    def full(_) -> None:
+        if len(backend.alive) > 2:
+            raise OutOfDeviceMemory("Full.")
+
+    backend = StandIn(reply=lambda p: "abc [SEG]<|end|>", on_segment=full)
+    _, handles = piled(run, backend, asks(4), places=4, clock=lambda: 0.0)
+    for handle in handles:
+        assert len(handle.result(WAIT).objects) == 1
+    assert Counter(backend.answered) == {
+        "first": 1, "ask 0": 1, "ask 1": 1, "ask 2": 2, "ask 3": 2,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("stage", ["on_encode", "on_prefill", "on_segment", "on_batch"])
 def test_an_ask_that_fills_the_device_alone_fails_and_the_others_go_on(run, stage):
     big = view(99)
