@@ -49,6 +49,7 @@ class Line:
         self._under_way: dict[str, Ask] = {}
         self._ticks = itertools.count(1)
         self._served: dict[str, int] = {}  # when each seat that is here was served last
+        self._held = ""  # the ask whose turn it is until it runs: it was sent back
         self._passed = 0  # asks let in since one of a lower priority waits
         self.counts = Counts()
         self.closed = False
@@ -119,9 +120,15 @@ class Line:
             self._announce()
 
     def put_back(self, ask: Ask) -> None:
-        """An ask under way waits again, where it stood."""
+        """An ask under way waits again, and it is its turn until it has got in for good.
+
+        Else one that only fits where few or none are under way would wait for as long as others
+        come. One ask at a time is held so; the others stand where they stood.
+        """
         with self._lock:
             self._put_back(ask)
+            if self._held not in self._waiting:
+                self._held = ask.id
             self._announce()
 
     def take_back(self) -> None:
@@ -201,8 +208,11 @@ class Line:
     # --- inside, with the lock held --------------------------------------------------------------
 
     def _in_order(self) -> Iterator[tuple[Ask, int]]:
-        return order(
-            self._waiting.values(),
+        held = self._waiting.get(self._held)
+        if held is not None:
+            yield held, self._passed
+        yield from order(
+            [ask for ask in self._waiting.values() if ask is not held],
             running=Counter(ask.seat for ask in self._under_way.values()),
             served=self._served,
             passed=self._passed,
@@ -226,7 +236,8 @@ class Line:
         if ask.park():
             self._waiting[ask.id] = ask
             self._under_way.pop(ask.id, None)
-            self._served[ask.seat] = ask.arrival  # as if its seat had not been served
+            # As if its seat had not been served, whichever of its asks are put back first.
+            self._served[ask.seat] = min(ask.arrival, self._served.get(ask.seat, ask.arrival))
         else:
             self._left(ask)
         self._changed.notify_all()

@@ -161,7 +161,8 @@ class Turns:
 
     def _send_back(self, group: Sequence[Answering]) -> None:
         """The newest half of the group, of the lowest priority first, goes back into the line."""
-        for answer in sorted(group, key=_rank)[: max(1, len(group) // 2)]:
+        back = sorted(group, key=_rank)[: max(1, len(group) // 2)]
+        for answer in reversed(back):  # the first of them is the first to come back
             self._leave(answer)
             self._line.put_back(answer.ask)
         self._line.crowded(len(self._running))

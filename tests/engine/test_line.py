@@ -136,6 +136,26 @@ def test_after_a_full_device_fewer_run_and_each_end_allows_one_more():
     assert again == [*running[2:], None], "they stand where they stood; three may run"
 
 
+def test_one_that_was_sent_back_goes_first_until_it_runs():
+    batch = [make(f"batch{i}", f"machine {i}", -1) for i in range(2)]
+    queue = line(*batch, places=4)
+    running = [queue.take(), queue.take()]
+    for number in range(20):
+        queue.add(make(f"p{number}", f"person {number}"))
+    for ask in running:
+        queue.put_back(ask)
+    assert positions(batch[0]) == [0]
+    assert queue.take() is running[0], "and the other one stands where it stood"
+    queue.left(running[0])
+    assert served(queue).index("batch1") == 7
+    ask = make("stopped", "machine", -1)
+    queue.add(ask)
+    queue.put_back(queue.take())
+    ask.cancel()
+    queue.add(other := make("other"))
+    assert queue.take() is other, "nobody is held who has ended"
+
+
 def test_positions_are_told_when_they_change_and_only_then():
     queue = line(*(make(str(i), str(i)) for i in range(4)), places=2)
     asks = list(queue._waiting.values())

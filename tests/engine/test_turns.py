@@ -258,6 +258,36 @@ def test_batch_goes_on_under_a_stream_of_interactive_asks(run):
         handle.result(WAIT)
 
 
+@pytest.mark.parametrize("priority", [0, -1])
+def test_what_only_fits_alone_is_answered_under_a_stream_of_others(run, priority):
+    """Which shows when it is read; whoever comes after that waits until it has run."""
+    people, big, hold, tries = [], [], Hold(), []
+
+    def full(prompt: Prompt) -> None:
+        if prompt.text == "big":
+            tries.append(len(people))
+            if backend.alive:
+                raise OutOfDeviceMemory("Full.")
+
+    def another(states) -> None:
+        hold(states)
+        while not big[0].ended and len(people) < 300 and sum(not p.ended for p in people) < 7:
+            people.append(engine.submit(Prompt(text="p"), Options(seat=f"p{len(people)}")))
+
+    lengths = itertools.cycle(range(3, 12))
+    backend = StandIn(reply=lambda p: "abcdefghijkl"[: next(lengths)] + "<|end|>")
+    backend.on_prefill, backend.on_batch = full, another
+    engine = run(backend, places=4)
+    people += [engine.submit(Prompt(text="p"), Options(seat=f"early {i}")) for i in range(7)]
+    big.append(engine.submit(Prompt(text="big"), Options(seat="big", priority=priority)))
+    hold.opened.set()
+    assert big[0].result(WAIT).text
+    assert len(tries) > 1, "it was sent back"
+    assert len(people) < 40
+    for handle in people:
+        handle.result(WAIT)
+
+
 # --- memory --------------------------------------------------------------------------------------
 
 
