@@ -105,6 +105,7 @@ class Line:
                 del self._waiting[ask.id]
                 if not ask.start():
                     self._left(ask)
+                    self._announce()  # those behind it stand one place further on
                     continue
                 self._passed, self._served[ask.seat] = passed, next(self._ticks)
                 self._announce()
@@ -164,8 +165,7 @@ class Line:
             for ask in self._waiting.values():
                 if ask.overdue(now):
                     ask.fail(late(ask.options))
-            if self._drop_ended():
-                self._announce()
+            self._drop_ended()
 
     # --- the worker and the owner ----------------------------------------------------------------
 
@@ -247,15 +247,16 @@ class Line:
             self._count(ask)
         self._forget(ask.seat)
 
-    def _drop_ended(self) -> bool:
-        """Forget those that ended while waiting; whether there were any."""
+    def _drop_ended(self) -> None:
+        """Forget those that ended while waiting; the others stand further on."""
         gone = [ask for ask in self._waiting.values() if ask.ended]
         for ask in gone:
             del self._waiting[ask.id]
             if ask.id not in self._under_way:
                 self._count(ask)
             self._forget(ask.seat)
-        return bool(gone)
+        if gone:
+            self._announce()
 
     def _forget(self, seat: str) -> None:
         """Seats come and go; one with nothing here is a newcomer the next time."""

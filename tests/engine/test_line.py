@@ -174,6 +174,24 @@ def test_positions_are_told_when_they_change_and_only_then():
     assert positions(second) == [0], "unchanged, so not said again"
 
 
+@pytest.mark.parametrize("who", ["stats", "take", "add"])
+def test_positions_are_told_whoever_finds_that_one_has_ended(who):
+    running, ended = make("running", "a", needs=60), make("ended", "b", needs=10)
+    large, small = make("large", "c", needs=70), make("small", "d", needs=1)
+    queue = line(running, ended, large, small, places=2, limit=2)
+    assert queue.take() is running
+    assert positions(small)[-1] == 2
+    ended.cancel()
+    if who == "stats":
+        assert queue.sizes()[:2] == (1, 2)
+    elif who == "take":
+        assert queue.take() is None, "the large one does not fit"
+    else:
+        with pytest.raises(EngineBusy):
+            queue.add(make("more", "d"))
+    assert positions(small)[-1] == 1
+
+
 def test_a_full_line_still_takes_a_seat_that_has_nothing_in_it():
     queue = line(make("a0", "a"), make("a1", "a"), limit=2)
     with pytest.raises(EngineBusy, match="2 asks waiting"):
