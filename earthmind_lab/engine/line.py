@@ -1,8 +1,9 @@
 """The line of asks: who waits, who is under way, and whether there is room for the next.
 
-Room: `places` answers at a time, batch (priority below 0) in all but a few of them; and the memory
-that the asks under way may take, together, is at most the backend's. The first in order that does
-not fit waits, and nobody slips past it: else a large ask would wait for ever.
+Room: `places` answers at a time, and the memory that the asks under way may take, together, is at
+most the backend's; batch (priority below 0) has a part of either, see `places`. The first in order
+that does not fit waits, and nobody slips past it: else a large ask would wait for ever. Where batch
+has its part already, batch alone waits.
 
 Every method may be called by any thread.
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from earthmind_lab.engine.asks import Ask, late
 from earthmind_lab.engine.order import order
+from earthmind_lab.engine.places import Places
 from earthmind_lab.errors import EngineBusy, EngineError, EngineUnavailable
 from earthmind_lab.exchange import Event
 
@@ -43,7 +45,6 @@ class Line:
 
     def __init__(self, name: str, *, limit: int, places: int, capacity: int) -> None:
         self._name, self._limit, self._places, self._capacity = name, limit, places, capacity
-        self._for_batch = places - max(1, places // 8) if places > 1 else 1
         self._most = places  # fewer after the device was full; see `crowded`
         self._waiting: dict[str, Ask] = {}
         self._under_way: dict[str, Ask] = {}
@@ -96,10 +97,12 @@ class Line:
     def take(self) -> Ask | None:
         """The next ask, now under way; None while there is none, or no room for it."""
         with self._lock:
+            room, batch_waits = self._room(), False
             for ask, passed in self._in_order():
-                if ask.priority < 0 and self._batch_full():
+                batch_waits = batch_waits or not room.open_to(ask)
+                if batch_waits and ask.priority < 0:
                     continue
-                if not self._fits(ask):
+                if not room.fits(ask):
                     return None
                 self._under_way[ask.id] = ask  # before it leaves the other: see `take_back`
                 del self._waiting[ask.id]
@@ -218,13 +221,8 @@ class Line:
             passed=self._passed,
         )
 
-    def _fits(self, ask: Ask) -> bool:
-        taken = sum(other.needs for other in self._under_way.values())
-        return len(self._under_way) < self._most and taken + ask.needs <= self._capacity
-
-    def _batch_full(self) -> bool:
-        batch = sum(ask.priority < 0 for ask in self._under_way.values())
-        return batch >= self._for_batch
+    def _room(self) -> Places:
+        return Places(self._under_way.values(), most=self._most, capacity=self._capacity)
 
     def _announce(self) -> None:
         """Tell every waiting ask how many answers must end before its own begins."""

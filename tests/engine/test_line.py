@@ -109,6 +109,40 @@ def test_batch_never_takes_the_last_places():
     assert queue.take().prompt.text == "three"
 
 
+def test_batch_leaves_a_place_free_where_the_device_allows_fewer():
+    batch = [make(f"batch{i}", f"machine {i}", -1) for i in range(8)]
+    queue = line(*batch, places=8)
+    running = [queue.take() for _ in range(7)]
+    for ask in running[2:]:
+        queue.put_back(ask)
+    queue.crowded(2)
+    queue.left(running[0])
+    assert queue.take() is running[2], "of three places batch has two"
+    assert queue.take() is None
+    queue.add(person := make("person", "p"))
+    assert queue.take() is person
+
+
+def test_batch_never_takes_the_last_of_the_memory():
+    batch = [make(f"batch{i}", f"machine {i}", -1, needs=20) for i in range(8)]
+    queue = line(*batch, make("small", "machine 9", -1, needs=1), places=16)
+    taken = [queue.take() for _ in range(4)]
+    assert queue.take() is None, "87 of 100 at most, and no small one slips past"
+    queue.add(person := make("person", "p", needs=20))
+    assert queue.take() is person
+    queue.left(taken[0])
+    assert queue.take() is batch[4]
+
+
+def test_a_batch_ask_that_needs_the_whole_memory_is_let_in():
+    small, large = make("small", "a", -1, needs=10), make("large", "b", -1, needs=100)
+    queue = line(small, large, make("later", "c", -1, needs=10), places=8)
+    assert queue.take() is small
+    assert queue.take() is None
+    queue.left(small)
+    assert queue.take() is large
+
+
 def test_batch_alone_goes_on_with_a_single_place():
     assert served(line(make("a", "a", -1), make("b", "b", -1))) == ["a", "b"]
 
