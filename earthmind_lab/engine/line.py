@@ -222,13 +222,18 @@ class Line:
         )
 
     def _room(self) -> Places:
-        return Places(self._under_way.values(), most=self._most, capacity=self._capacity)
+        return Places(
+            self._under_way.values(),
+            most=self._most,
+            places=self._places,
+            capacity=self._capacity,
+        )
 
     def _announce(self) -> None:
         """Tell every waiting ask how many answers must end before its own begins."""
-        free = self._most - len(self._under_way)
-        for index, (ask, _) in enumerate(self._in_order()):
-            ask.tell(max(0, index - free + 1))
+        waiting = [ask for ask, _ in self._in_order()]
+        for ask, position in self._room().positions(waiting):
+            ask.tell(position)
 
     def _put_back(self, ask: Ask) -> None:
         if ask.park():

@@ -162,10 +162,11 @@ class Turns:
     def _send_back(self, group: Sequence[Answering]) -> None:
         """The newest half of the group, of the lowest priority first, goes back into the line."""
         back = sorted(group, key=_rank)[: max(1, len(group) // 2)]
-        for answer in reversed(back):  # the first of them is the first to come back
+        for answer in back:
             self._leave(answer)
-            self._line.put_back(answer.ask)
         self._line.crowded(len(self._running))
+        for answer in reversed(back):  # the first of them is the first to come back
+            self._line.put_back(answer.ask)
 
     # --- ending ----------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from earthmind_lab.engine.asks import Ask
@@ -206,6 +208,52 @@ def test_positions_are_told_when_they_change_and_only_then():
     ]  # fmt: skip
     queue.put_back(second)
     assert positions(second) == [0], "unchanged, so not said again"
+
+
+def test_positions_count_who_must_end_for_want_of_memory():
+    asks = [
+        make(name, name, needs=needs) for name, needs in zip("abcd", (60, 60, 60, 30), strict=True)
+    ]
+    queue = line(*asks, places=8)
+    assert [positions(ask) for ask in asks] == [[0], [1], [2], [2]]
+    queue.left(queue.take())
+    assert [positions(ask)[-1] for ask in asks[1:]] == [0, 1, 1]
+
+
+def test_positions_count_who_must_end_for_batch_to_have_its_part():
+    batch = [make(f"batch{i}", f"machine {i}", -1) for i in range(5)]
+    queue = line(*batch, places=3)
+    assert [positions(ask) for ask in batch] == [[0], [0], [1], [2], [3]]
+    queue.add(person := make("person", "p"))
+    assert positions(person) == [0], "the place that batch leaves"
+    assert [queue.take(), queue.take(), queue.take()] == [person, *batch[:2]]
+    assert [positions(ask)[-1] for ask in batch[2:]] == [2, 3, 4], "the person's end helps nobody"
+    queue.left(person)
+    assert [positions(ask)[-1] for ask in batch[2:]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("priority", [0, -1])
+@pytest.mark.parametrize("seed", range(10))
+def test_positions_come_true_where_nobody_else_comes(seed, priority):
+    """And those under way end in the order in which they began."""
+    noise = random.Random(seed)
+    queue = line(places=noise.randint(1, 8))
+    queue.crowded(noise.randint(1, 3))
+    asks = [make("x", str(i), priority, needs=noise.choice([0, 5, 20, 50, 100])) for i in range(30)]
+    for ask in asks:
+        queue.add(ask)
+    running: list[Ask] = []
+    while queue._waiting:
+        came = []
+        while (ask := queue.take()) is not None:
+            came.append(ask)
+        running += came
+        assert all(positions(ask)[-1] == 0 for ask in came)
+        waiting = list(queue._waiting.values())
+        before = {ask.id: positions(ask)[-1] for ask in waiting}
+        assert all(before.values()), "nobody is told 0 who can't begin"
+        queue.left(running.pop(0))
+        assert all(positions(ask)[-1] == before[ask.id] - 1 for ask in waiting)
 
 
 @pytest.mark.parametrize("who", ["stats", "take", "add"])
