@@ -666,6 +666,20 @@ def test_workers_killed_from_outside_while_answers_are_written(run):
     assert engine.generate(Prompt(text="later")).text
 
 
+def test_an_answer_that_begins_anew_and_comes_out_otherwise_is_right_in_the_reply(run):
+    attempts, died = iter(["one two three four.", "one two THREE four."]), []
+
+    def die(state) -> None:
+        if state.written == 14 and not died:
+            died.append(1)
+            raise SystemExit
+
+    engine = run(StandIn(reply=lambda p: next(attempts) + "<|end|>", on_step=die))
+    handle = engine.submit(Prompt(text="x"))
+    assert handle.result(WAIT).text == "one two THREE four."
+    assert said(handle) == "one two three", "and no end of another text after that"
+
+
 @pytest.mark.parametrize("stage", ["on_encode", "on_prefill", "on_step", "on_segment"])
 def test_an_ask_that_kills_every_worker_fails_and_the_others_are_answered(run, stage, caplog):
     poison, deaths = view(99), []
