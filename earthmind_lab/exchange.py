@@ -234,7 +234,11 @@ class Queued:
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """More text was written."""
+    """More text was written.
+
+    Whoever shows it shows the reply's text in the end: an answer that had to begin anew may have
+    come out otherwise.
+    """
 
     ask: str
     text: str

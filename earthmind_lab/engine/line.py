@@ -1,8 +1,9 @@
 """The line of asks: who waits, who is under way, and whether there is room for the next.
 
-Room: `places` answers at a time, batch (priority below 0) in all but a few of them; and the memory
-that the asks under way may take, together, is at most the backend's. The first in order that does
-not fit waits, and nobody slips past it: else a large ask would wait for ever.
+Room: `places` answers at a time, and the memory that the asks under way may take, together, is at
+most the backend's; batch (priority below 0) has a part of either, see `places`. The first in order
+that does not fit waits, and nobody slips past it: else a large ask would wait for ever. Where batch
+has its part already, batch alone waits.
 
 Every method may be called by any thread.
 """
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 
 from earthmind_lab.engine.asks import Ask, late
 from earthmind_lab.engine.order import order
-from earthmind_lab.errors import EngineBusy, EngineUnavailable
+from earthmind_lab.engine.places import Places
+from earthmind_lab.errors import EngineBusy, EngineError, EngineUnavailable
 from earthmind_lab.exchange import Event
 
 
@@ -43,15 +45,16 @@ class Line:
 
     def __init__(self, name: str, *, limit: int, places: int, capacity: int) -> None:
         self._name, self._limit, self._places, self._capacity = name, limit, places, capacity
-        self._for_batch = places - max(1, places // 8) if places > 1 else 1
         self._most = places  # fewer after the device was full; see `crowded`
         self._waiting: dict[str, Ask] = {}
         self._under_way: dict[str, Ask] = {}
         self._ticks = itertools.count(1)
         self._served: dict[str, int] = {}  # when each seat that is here was served last
+        self._held = ""  # the ask whose turn it is until it runs: it was sent back
         self._passed = 0  # asks let in since one of a lower priority waits
         self.counts = Counts()
         self.closed = False
+        self._lost: EngineError | None = None
         self._lock = threading.Lock()  # entered as the bare lock: see `Ask`
         self._changed = threading.Condition(self._lock)
 
@@ -61,7 +64,7 @@ class Line:
         """Queue an ask.
 
         Raises:
-            EngineUnavailable: The line is closed.
+            EngineUnavailable: The line is closed, or the engine was given up.
             EngineBusy: It is full.
         """
         with self._lock:
@@ -69,6 +72,9 @@ class Line:
                 raise EngineUnavailable(
                     f"The engine {self._name!r} is closed.", change="load_engine() once more"
                 )
+            if self._lost is not None:
+                lost = self._lost
+                raise EngineUnavailable(lost.asked, found=lost.found, change=lost.change)
             self._drop_ended()
             new = all(other.seat != ask.seat for other in self._waiting.values())
             if len(self._waiting) >= (2 * self._limit if new else self._limit):
@@ -91,15 +97,18 @@ class Line:
     def take(self) -> Ask | None:
         """The next ask, now under way; None while there is none, or no room for it."""
         with self._lock:
+            room, batch_waits = self._room(), False
             for ask, passed in self._in_order():
-                if ask.priority < 0 and self._batch_full():
+                batch_waits = batch_waits or not room.open_to(ask)
+                if batch_waits and ask.priority < 0:
                     continue
-                if not self._fits(ask):
+                if not room.fits(ask):
                     return None
                 self._under_way[ask.id] = ask  # before it leaves the other: see `take_back`
                 del self._waiting[ask.id]
                 if not ask.start():
                     self._left(ask)
+                    self._announce()  # those behind it stand one place further on
                     continue
                 self._passed, self._served[ask.seat] = passed, next(self._ticks)
                 self._announce()
@@ -115,9 +124,15 @@ class Line:
             self._announce()
 
     def put_back(self, ask: Ask) -> None:
-        """An ask under way waits again, where it stood."""
+        """An ask under way waits again, and it is its turn until it has got in for good.
+
+        Else one that only fits where few or none are under way would wait for as long as others
+        come. One ask at a time is held so; the others stand where they stood.
+        """
         with self._lock:
             self._put_back(ask)
+            if self._held not in self._waiting:
+                self._held = ask.id
             self._announce()
 
     def take_back(self) -> None:
@@ -127,9 +142,15 @@ class Line:
                 self._put_back(ask)
             self._announce()
 
-    def fail_all(self, error: Exception) -> None:
-        """End every ask: the model can't be kept alive."""
+    def fail_all(self, error: EngineError, *, for_good: bool = False) -> None:
+        """End every ask: the model can't be kept alive.
+
+        Args:
+            error: What they end with.
+            for_good: Refuse more of them, too.
+        """
         with self._lock:
+            self._lost = error if for_good else None
             for ask in [*self._waiting.values(), *self._under_way.values()]:
                 ask.fail(error)
             for ask in list(self._under_way.values()):
@@ -147,8 +168,7 @@ class Line:
             for ask in self._waiting.values():
                 if ask.overdue(now):
                     ask.fail(late(ask.options))
-            if self._drop_ended():
-                self._announce()
+            self._drop_ended()
 
     # --- the worker and the owner ----------------------------------------------------------------
 
@@ -165,6 +185,11 @@ class Line:
             if not busy:
                 self._changed.wait_for(lambda: self._waiting or self.closed)
             return not self.closed
+
+    def pause(self, seconds: float | None) -> None:
+        """Until that time has passed or the line is closed; None = until it is closed."""
+        with self._lock:
+            self._changed.wait_for(lambda: self.closed, seconds)
 
     def close(self) -> None:
         """Cancel all asks and take no more."""
@@ -186,32 +211,36 @@ class Line:
     # --- inside, with the lock held --------------------------------------------------------------
 
     def _in_order(self) -> Iterator[tuple[Ask, int]]:
-        return order(
-            self._waiting.values(),
+        held = self._waiting.get(self._held)
+        if held is not None:
+            yield held, self._passed
+        yield from order(
+            [ask for ask in self._waiting.values() if ask is not held],
             running=Counter(ask.seat for ask in self._under_way.values()),
             served=self._served,
             passed=self._passed,
         )
 
-    def _fits(self, ask: Ask) -> bool:
-        taken = sum(other.needs for other in self._under_way.values())
-        return len(self._under_way) < self._most and taken + ask.needs <= self._capacity
-
-    def _batch_full(self) -> bool:
-        batch = sum(ask.priority < 0 for ask in self._under_way.values())
-        return batch >= self._for_batch
+    def _room(self) -> Places:
+        return Places(
+            self._under_way.values(),
+            most=self._most,
+            places=self._places,
+            capacity=self._capacity,
+        )
 
     def _announce(self) -> None:
         """Tell every waiting ask how many answers must end before its own begins."""
-        free = self._most - len(self._under_way)
-        for index, (ask, _) in enumerate(self._in_order()):
-            ask.tell(max(0, index - free + 1))
+        waiting = [ask for ask, _ in self._in_order()]
+        for ask, position in self._room().positions(waiting):
+            ask.tell(position)
 
     def _put_back(self, ask: Ask) -> None:
         if ask.park():
             self._waiting[ask.id] = ask
             self._under_way.pop(ask.id, None)
-            self._served[ask.seat] = ask.arrival  # as if its seat had not been served
+            # As if its seat had not been served, whichever of its asks are put back first.
+            self._served[ask.seat] = min(ask.arrival, self._served.get(ask.seat, ask.arrival))
         else:
             self._left(ask)
         self._changed.notify_all()
@@ -221,15 +250,16 @@ class Line:
             self._count(ask)
         self._forget(ask.seat)
 
-    def _drop_ended(self) -> bool:
-        """Forget those that ended while waiting; whether there were any."""
+    def _drop_ended(self) -> None:
+        """Forget those that ended while waiting; the others stand further on."""
         gone = [ask for ask in self._waiting.values() if ask.ended]
         for ask in gone:
             del self._waiting[ask.id]
             if ask.id not in self._under_way:
                 self._count(ask)
             self._forget(ask.seat)
-        return bool(gone)
+        if gone:
+            self._announce()
 
     def _forget(self, seat: str) -> None:
         """Seats come and go; one with nothing here is a newcomer the next time."""

@@ -2,7 +2,9 @@
 
 Raw text is what the tokenizer decodes; visible text is raw text without control strings and
 without object marks. Visible text only ever grows while an answer is written, so that the
-increments of an ask always add up to the text of its reply.
+increments of an ask add up to the text of its reply. Only where an answer begins anew and comes out
+otherwise than what was handed out (in other company a narrow dtype rounds otherwise), nothing more
+is handed out: nobody can take words back, and the reply has the text right.
 """
 
 from __future__ import annotations

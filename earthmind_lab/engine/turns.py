@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from earthmind_lab.engine.answering import Answering
@@ -98,10 +98,12 @@ class Turns:
         """The asks for whom there is room, as far as a turn goes."""
         new: list[Answering] = []
         end = self._clock() + PAUSE_SECONDS
-        while (not new or self._clock() < end) and (ask := self._line.take()) is not None:
+        while (ask := self._line.take()) is not None:
             answer = self._begin(ask)
             if answer is not None:
                 new.append(answer)
+            if self._clock() >= end:  # whatever came of it: those who write have waited
+                break
         return new
 
     def _begin(self, ask: Ask) -> Answering | None:
@@ -140,7 +142,7 @@ class Turns:
         except OutOfDeviceMemory as error:
             if len(self._running) > 1:
                 self._send_back(group)
-                self._step([one for one in group if one.ask.id in self._running])
+                self._step([one for one in group if self._here(one)])
             else:
                 self._fail(group[0], error)
         except Exception as error:  # noqa: BLE001  as above
@@ -159,18 +161,19 @@ class Turns:
 
     def _send_back(self, group: Sequence[Answering]) -> None:
         """The newest half of the group, of the lowest priority first, goes back into the line."""
-        ranked = sorted(group, key=lambda one: (one.ask.priority, -one.ask.arrival))
-        for answer in ranked[: max(1, len(group) // 2)]:
+        back = sorted(group, key=_rank)[: max(1, len(group) // 2)]
+        for answer in back:
             self._leave(answer)
-            self._line.put_back(answer.ask)
         self._line.crowded(len(self._running))
+        for answer in reversed(back):  # the first of them is the first to come back
+            self._line.put_back(answer.ask)
 
     # --- ending ----------------------------------------------------------------------------------
 
     def _end(self, complete: Sequence[Answering]) -> None:
         """Draw the objects of the complete answers, all together, and hand out the replies."""
         for part in _apart(complete):
-            wanted = [one for one in part if self._still_wanted(one)]
+            wanted = [one for one in part if self._here(one) and self._still_wanted(one)]
             for answer, objects in self._segment(wanted):
                 try:
                     events = answer.last_events(objects)
@@ -180,22 +183,33 @@ class Turns:
                 else:
                     self._leave(answer, *events)
 
-    def _segment(self, group: Sequence[Answering]) -> list[tuple[Answering, tuple[Found, ...]]]:
+    def _segment(self, group: Sequence[Answering]) -> Iterator[tuple[Answering, tuple[Found, ...]]]:
+        """Each with its objects. It is ended before the next one is drawn, which makes room."""
         if not group:
-            return []
+            return
         self._in_hand = group
         try:
             found = self._backend.segment([one.state for one in group])
-        except Exception as error:  # noqa: BLE001  as above
-            if len(group) > 1:
-                return [pair for one in group for pair in self._segment([one])]
-            others = self._writing()
-            if others and isinstance(error, OutOfDeviceMemory):
-                self._send_back(others)
-                return self._segment(group)
+        except Exception as failure:  # noqa: BLE001  as above
+            error = _without_frames(failure)
+        else:
+            yield from zip(group, found, strict=True)
+            return
+        if len(group) > 1:
+            for one in sorted(group, key=_rank, reverse=True):
+                if self._here(one):
+                    yield from self._segment([one])
+            return
+        others = self._writing() or [one for one in self._running.values() if one is not group[0]]
+        if others and isinstance(error, OutOfDeviceMemory):
+            self._send_back(others)
+            yield from self._segment(group)
+        else:
             self._fail(group[0], error)
-            return []
-        return list(zip(group, found, strict=True))
+
+    def _here(self, answer: Answering) -> bool:
+        """Whether it was neither ended nor sent back."""
+        return answer.ask.id in self._running
 
     def _still_wanted(self, answer: Answering) -> bool:
         """Whether an answer goes on; one that was stopped or is late ends here."""
@@ -241,6 +255,11 @@ class Turns:
     @property
     def _name(self) -> str:
         return self._backend.capabilities.name
+
+
+def _rank(answer: Answering) -> tuple[int, int]:
+    """Who goes back first where the device is full: the lowest priority, then the newest."""
+    return answer.ask.priority, -answer.ask.arrival
 
 
 def _apart(group: Sequence[Answering]) -> list[list[Answering]]:

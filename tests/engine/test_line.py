@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from earthmind_lab.engine.asks import Ask
@@ -109,6 +111,40 @@ def test_batch_never_takes_the_last_places():
     assert queue.take().prompt.text == "three"
 
 
+def test_batch_leaves_a_place_free_where_the_device_allows_fewer():
+    batch = [make(f"batch{i}", f"machine {i}", -1) for i in range(8)]
+    queue = line(*batch, places=8)
+    running = [queue.take() for _ in range(7)]
+    for ask in running[2:]:
+        queue.put_back(ask)
+    queue.crowded(2)
+    queue.left(running[0])
+    assert queue.take() is running[2], "of three places batch has two"
+    assert queue.take() is None
+    queue.add(person := make("person", "p"))
+    assert queue.take() is person
+
+
+def test_batch_never_takes_the_last_of_the_memory():
+    batch = [make(f"batch{i}", f"machine {i}", -1, needs=20) for i in range(8)]
+    queue = line(*batch, make("small", "machine 9", -1, needs=1), places=16)
+    taken = [queue.take() for _ in range(4)]
+    assert queue.take() is None, "87 of 100 at most, and no small one slips past"
+    queue.add(person := make("person", "p", needs=20))
+    assert queue.take() is person
+    queue.left(taken[0])
+    assert queue.take() is batch[4]
+
+
+def test_a_batch_ask_that_needs_the_whole_memory_is_let_in():
+    small, large = make("small", "a", -1, needs=10), make("large", "b", -1, needs=100)
+    queue = line(small, large, make("later", "c", -1, needs=10), places=8)
+    assert queue.take() is small
+    assert queue.take() is None
+    queue.left(small)
+    assert queue.take() is large
+
+
 def test_batch_alone_goes_on_with_a_single_place():
     assert served(line(make("a", "a", -1), make("b", "b", -1))) == ["a", "b"]
 
@@ -136,6 +172,26 @@ def test_after_a_full_device_fewer_run_and_each_end_allows_one_more():
     assert again == [*running[2:], None], "they stand where they stood; three may run"
 
 
+def test_one_that_was_sent_back_goes_first_until_it_runs():
+    batch = [make(f"batch{i}", f"machine {i}", -1) for i in range(2)]
+    queue = line(*batch, places=4)
+    running = [queue.take(), queue.take()]
+    for number in range(20):
+        queue.add(make(f"p{number}", f"person {number}"))
+    for ask in running:
+        queue.put_back(ask)
+    assert positions(batch[0]) == [0]
+    assert queue.take() is running[0], "and the other one stands where it stood"
+    queue.left(running[0])
+    assert served(queue).index("batch1") == 7
+    ask = make("stopped", "machine", -1)
+    queue.add(ask)
+    queue.put_back(queue.take())
+    ask.cancel()
+    queue.add(other := make("other"))
+    assert queue.take() is other, "nobody is held who has ended"
+
+
 def test_positions_are_told_when_they_change_and_only_then():
     queue = line(*(make(str(i), str(i)) for i in range(4)), places=2)
     asks = list(queue._waiting.values())
@@ -152,6 +208,70 @@ def test_positions_are_told_when_they_change_and_only_then():
     ]  # fmt: skip
     queue.put_back(second)
     assert positions(second) == [0], "unchanged, so not said again"
+
+
+def test_positions_count_who_must_end_for_want_of_memory():
+    asks = [
+        make(name, name, needs=needs) for name, needs in zip("abcd", (60, 60, 60, 30), strict=True)
+    ]
+    queue = line(*asks, places=8)
+    assert [positions(ask) for ask in asks] == [[0], [1], [2], [2]]
+    queue.left(queue.take())
+    assert [positions(ask)[-1] for ask in asks[1:]] == [0, 1, 1]
+
+
+def test_positions_count_who_must_end_for_batch_to_have_its_part():
+    batch = [make(f"batch{i}", f"machine {i}", -1) for i in range(5)]
+    queue = line(*batch, places=3)
+    assert [positions(ask) for ask in batch] == [[0], [0], [1], [2], [3]]
+    queue.add(person := make("person", "p"))
+    assert positions(person) == [0], "the place that batch leaves"
+    assert [queue.take(), queue.take(), queue.take()] == [person, *batch[:2]]
+    assert [positions(ask)[-1] for ask in batch[2:]] == [2, 3, 4], "the person's end helps nobody"
+    queue.left(person)
+    assert [positions(ask)[-1] for ask in batch[2:]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("priority", [0, -1])
+@pytest.mark.parametrize("seed", range(10))
+def test_positions_come_true_where_nobody_else_comes(seed, priority):
+    """And those under way end in the order in which they began."""
+    noise = random.Random(seed)
+    queue = line(places=noise.randint(1, 8))
+    queue.crowded(noise.randint(1, 3))
+    asks = [make("x", str(i), priority, needs=noise.choice([0, 5, 20, 50, 100])) for i in range(30)]
+    for ask in asks:
+        queue.add(ask)
+    running: list[Ask] = []
+    while queue._waiting:
+        came = []
+        while (ask := queue.take()) is not None:
+            came.append(ask)
+        running += came
+        assert all(positions(ask)[-1] == 0 for ask in came)
+        waiting = list(queue._waiting.values())
+        before = {ask.id: positions(ask)[-1] for ask in waiting}
+        assert all(before.values()), "nobody is told 0 who can't begin"
+        queue.left(running.pop(0))
+        assert all(positions(ask)[-1] == before[ask.id] - 1 for ask in waiting)
+
+
+@pytest.mark.parametrize("who", ["stats", "take", "add"])
+def test_positions_are_told_whoever_finds_that_one_has_ended(who):
+    running, ended = make("running", "a", needs=60), make("ended", "b", needs=10)
+    large, small = make("large", "c", needs=70), make("small", "d", needs=1)
+    queue = line(running, ended, large, small, places=2, limit=2)
+    assert queue.take() is running
+    assert positions(small)[-1] == 2
+    ended.cancel()
+    if who == "stats":
+        assert queue.sizes()[:2] == (1, 2)
+    elif who == "take":
+        assert queue.take() is None, "the large one does not fit"
+    else:
+        with pytest.raises(EngineBusy):
+            queue.add(make("more", "d"))
+    assert positions(small)[-1] == 1
 
 
 def test_a_full_line_still_takes_a_seat_that_has_nothing_in_it():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -11,9 +13,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from earthmind_lab.engine import ResidentEngine
+from earthmind_lab.engine import ResidentEngine, worker
 from earthmind_lab.engine.asks import STRIKES
-from earthmind_lab.errors import Cancelled, EngineError, OutOfDeviceMemory, PromptError
+from earthmind_lab.errors import (
+    Cancelled,
+    EngineError,
+    EngineUnavailable,
+    OutOfDeviceMemory,
+    PromptError,
+)
 from earthmind_lab.exchange import Done, Object, Options, Prompt, Queued, Token, View
 from tests.engine.stand_in import StandIn
 
@@ -179,6 +187,24 @@ def test_a_turn_lets_in_what_takes_no_time_or_one_ask_that_does(run):
     ]  # fmt: skip
 
 
+def test_asks_that_fail_take_no_more_of_a_turn_than_others(run):
+    """Each fails after a second; the answer under way gets a token after each of them."""
+    stamps, now = [], [0.0]
+    backend = StandIn(reply=lambda p: "abcdefghijklmnopqrstuvwxyz" * 2)
+
+    def fail(prompt: Prompt) -> None:
+        if prompt.text.startswith("ask"):
+            now[0] += 1.0
+            raise ValueError("shapes")
+
+    backend.on_prefill = fail
+    backend.on_batch = lambda states: stamps.append(now[0])
+    prompts = [(Prompt(text="good"), Options(seat="good")), *asks(20)]
+    _, handles = piled(run, backend, prompts, clock=lambda: now[0], places=8)
+    assert len(handles[0].result(WAIT).text) == 52
+    assert max(later - sooner for sooner, later in itertools.pairwise(stamps)) == 1.0
+
+
 def test_service_is_shared_evenly_under_unequal_piles(run):
     """Jain's index of the tokens that each seat had while every seat still had asks waiting."""
     prompts = [(Prompt(text=f"0/{n}"), Options(seat="0")) for n in range(50)]
@@ -228,6 +254,36 @@ def test_batch_goes_on_under_a_stream_of_interactive_asks(run):
     for handle in handles:
         handle.result(WAIT)
     assert 20 < len(people) < 2000
+    for handle in people:
+        handle.result(WAIT)
+
+
+@pytest.mark.parametrize("priority", [0, -1])
+def test_what_only_fits_alone_is_answered_under_a_stream_of_others(run, priority):
+    """Which shows when it is read; whoever comes after that waits until it has run."""
+    people, big, hold, tries = [], [], Hold(), []
+
+    def full(prompt: Prompt) -> None:
+        if prompt.text == "big":
+            tries.append(len(people))
+            if backend.alive:
+                raise OutOfDeviceMemory("Full.")
+
+    def another(states) -> None:
+        hold(states)
+        while not big[0].ended and len(people) < 300 and sum(not p.ended for p in people) < 7:
+            people.append(engine.submit(Prompt(text="p"), Options(seat=f"p{len(people)}")))
+
+    lengths = itertools.cycle(range(3, 12))
+    backend = StandIn(reply=lambda p: "abcdefghijkl"[: next(lengths)] + "<|end|>")
+    backend.on_prefill, backend.on_batch = full, another
+    engine = run(backend, places=4)
+    people += [engine.submit(Prompt(text="p"), Options(seat=f"early {i}")) for i in range(7)]
+    big.append(engine.submit(Prompt(text="big"), Options(seat="big", priority=priority)))
+    hold.opened.set()
+    assert big[0].result(WAIT).text
+    assert len(tries) > 1, "it was sent back"
+    assert len(people) < 40
     for handle in people:
         handle.result(WAIT)
 
@@ -333,6 +389,37 @@ def test_a_full_device_in_any_stage_makes_an_ask_wait_for_room(run, stage):
     for (prompt, _), handle in zip(prompts, handles, strict=True):
         assert same(handle.result(WAIT), run(StandIn(reply=script)).generate(prompt))
         assert said(handle) == handle.result().text
+
+
+def test_answers_complete_at_once_whose_objects_only_fit_alone(run):
+    """All end in the same step; each is drawn once the others gave up their memory."""
+
+    def full(_) -> None:
+        if len(backend.alive) > 1:
+            raise OutOfDeviceMemory("Full.")
+
+    backend = StandIn(reply=lambda p: "abc [SEG]<|end|>", on_segment=full)
+    _, handles = piled(run, backend, asks(6), places=4, clock=lambda: 0.0)
+    for handle in handles:
+        reply = handle.result(WAIT)
+        assert (reply.text, len(reply.objects)) == (said(handle), 1)
+    assert 4 in backend.batches
+
+
+def test_answers_complete_at_once_lose_no_more_than_memory_asks_for(run):
+    """Two of four fit: the first that is drawn makes room for the one that stayed."""
+
+    def full(_) -> None:
+        if len(backend.alive) > 2:
+            raise OutOfDeviceMemory("Full.")
+
+    backend = StandIn(reply=lambda p: "abc [SEG]<|end|>", on_segment=full)
+    _, handles = piled(run, backend, asks(4), places=4, clock=lambda: 0.0)
+    for handle in handles:
+        assert len(handle.result(WAIT).objects) == 1
+    assert Counter(backend.answered) == {
+        "first": 1, "ask 0": 1, "ask 1": 1, "ask 2": 2, "ask 3": 2,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("stage", ["on_encode", "on_prefill", "on_segment", "on_batch"])
@@ -579,6 +666,20 @@ def test_workers_killed_from_outside_while_answers_are_written(run):
     assert engine.generate(Prompt(text="later")).text
 
 
+def test_an_answer_that_begins_anew_and_comes_out_otherwise_is_right_in_the_reply(run):
+    attempts, died = iter(["one two three four.", "one two THREE four."]), []
+
+    def die(state) -> None:
+        if state.written == 14 and not died:
+            died.append(1)
+            raise SystemExit
+
+    engine = run(StandIn(reply=lambda p: next(attempts) + "<|end|>", on_step=die))
+    handle = engine.submit(Prompt(text="x"))
+    assert handle.result(WAIT).text == "one two THREE four."
+    assert said(handle) == "one two three", "and no end of another text after that"
+
+
 @pytest.mark.parametrize("stage", ["on_encode", "on_prefill", "on_step", "on_segment"])
 def test_an_ask_that_kills_every_worker_fails_and_the_others_are_answered(run, stage, caplog):
     poison, deaths = view(99), []
@@ -629,6 +730,81 @@ def test_a_worker_that_can_not_live_at_all_fails_the_asks(run, monkeypatch):
         engine.submit(Prompt(text="x")).result(WAIT)
     monkeypatch.undo()
     assert engine.generate(Prompt(text="x")).text == "You asked: x"
+
+
+def test_a_model_that_can_not_begin_anew_is_given_up(run, monkeypatch):
+    """It never lets go of what it held: the asks fail, more are refused, close frees it."""
+    tries = []
+
+    class Ill(StandIn):
+        def abandon(self):
+            super().abandon()
+            tries.append(1)
+            raise RuntimeError("device-side assert")
+
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.0)
+    backend = Ill(on_step=lambda state: sys.exit())
+    engine = run(backend, places=1)
+    handles = [engine.submit(Prompt(text="x"), Options(seat=seat)) for seat in "ab"]
+    for handle in handles:
+        with pytest.raises(EngineUnavailable, match=r"did not come to work.*device-side assert"):
+            handle.result(WAIT)
+    with pytest.raises(EngineUnavailable, match=r"kept alive.*device-side assert"):
+        engine.submit(Prompt(text="y"))
+    assert len(tries) == worker.STILLBORN
+    assert not backend.closed
+    engine.close()
+    assert backend.closed
+    assert len(tries) == worker.STILLBORN, "nobody tried while nobody asked"
+    assert engine.stats().failed == 2
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_where_no_thread_can_be_started(run, monkeypatch, lasting):
+    """For a moment, that costs time only; for long, it ends the asks and not the program."""
+    start, died = threading.Thread.start, []
+
+    def refuse(thread) -> None:
+        if thread.name == "earthmind-stand-in" and len(died) < (1000 if lasting else 4):
+            died.append(1)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def die(state) -> None:
+        if not died:
+            died.append(1)
+            raise SystemExit
+
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 0.001)
+    engine = run(StandIn(on_step=die))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    handle = engine.submit(Prompt(text="x"))
+    if lasting:
+        with pytest.raises(EngineUnavailable, match="can't start new thread"):
+            handle.result(WAIT)
+    else:
+        assert handle.result(WAIT).text == "You asked: x"
+    engine.close()
+    assert engine._backend.closed
+
+
+def test_close_does_not_wait_for_a_worker_that_never_comes(run, monkeypatch):
+    failed = threading.Event()
+
+    class Ill(StandIn):
+        def abandon(self):
+            super().abandon()
+            failed.set()
+            raise RuntimeError("device-side assert")
+
+    monkeypatch.setattr(worker, "PAUSE_SECONDS", 2 * WAIT)
+    engine = run(Ill(on_step=lambda state: sys.exit()))
+    handle = engine.submit(Prompt(text="x"))
+    assert failed.wait(WAIT)
+    engine.close()
+    assert engine._backend.closed
+    with pytest.raises(Cancelled):
+        handle.result(0)
 
 
 def test_close_while_a_worker_dies(run):
