@@ -211,6 +211,13 @@ def test_sampling_repeats_with_its_seed(make):
     assert engine.generate(PROMPTS["pair"], replace(warm, seed=2)).token_ids != first.token_ids
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 1e-40])
+def test_next_to_no_temperature_is_greedy(make, temperature):
+    engine = make()
+    cold = engine.generate(PROMPTS["pair"], replace(SHORT, temperature=temperature))
+    assert cold.token_ids == engine.generate(PROMPTS["pair"], SHORT).token_ids
+
+
 def test_greedy_takes_the_likeliest_token_and_says_its_probability(make):
     engine = make()
     raw, prompt = engine._backend, PROMPTS["single"]
