@@ -28,7 +28,7 @@ from torch import Tensor
 
 from earthmind_lab.engine.base import Capabilities, Kept, Step, seen_gsd
 from earthmind_lab.engine.cache import ByteCache
-from earthmind_lab.engine.composing import Composed, LocalEncoded, compose, laid_out
+from earthmind_lab.engine.composing import LocalEncoded, compose, laid_out
 from earthmind_lab.engine.device import device_memory, free_memory, is_memory
 from earthmind_lab.engine.drawing import Drawer, Drawing
 from earthmind_lab.engine.memory import Footprint, divided, plan
@@ -144,20 +144,21 @@ class LocalBackend:
             OutOfDeviceMemory: There is no room, perhaps only beside the answers under way.
         """
         self._check(prompt)
+        generator = torch.Generator().manual_seed(options.seed)
         with self._device_memory():
             composed = compose(self.model, self.processor, prompt, options, encoded)
-            row, known = self._begin(prompt, options, composed)
-        return LocalState(
-            prompt=prompt,
-            options=options,
-            row=row,
-            content=composed.content,
-            start=composed.start,
-            text=composed.embeds[0, composed.start :].clone(),  # the pictures' needn't stay
-            generator=torch.Generator().manual_seed(options.seed),
-            tokens_prefilled=len(composed.content) - known,
-            sensor_weights=composed.sensor_weights,
-        )
+            state = LocalState(
+                prompt=prompt,
+                options=options,
+                row=None,
+                content=composed.content,
+                start=composed.start,
+                text=composed.embeds[0, composed.start :].clone(),  # the pictures' needn't stay
+                generator=generator,
+                sensor_weights=composed.sensor_weights,
+            )
+            self._begin(state, composed.embeds)  # last: nobody would know of its row
+        return state
 
     @torch.inference_mode()
     def step(self, states: Sequence[LocalState]) -> list[Step]:
@@ -284,11 +285,12 @@ class LocalBackend:
 
     # --- reading ----------------------------------------------------------------------------
 
-    def _begin(self, prompt: Prompt, options: Options, composed: Composed) -> tuple[Row, int]:
-        """A row that has read the pictures, and how many positions of it were known."""
-        content, start = composed.content, composed.start
-        known, length = self._known(content, start, len(content) - 1 if prompt.history else start)
-        room = len(content) + options.max_new_tokens
+    def _begin(self, state: LocalState, embeds: Tensor) -> None:
+        """Give an answer a row that has read its pictures, now or before."""
+        content, start = state.content, state.start
+        most = len(content) - 1 if state.prompt.history else start
+        known, length = self._known(content, start, most)
+        room = len(content) + state.options.max_new_tokens
         if self._slots.rows and self._slots.nbytes_with(room) > self._capacity:
             # Rows are as long as the longest, so that many short ones may not fit beside it.
             raise OutOfDeviceMemory(
@@ -297,16 +299,16 @@ class LocalBackend:
                 change="ask again when one of them has ended",
             )
         row = self._slots.open(room, known, length)
-        if length >= start:
-            return row, length
         try:
-            self._slots.read([row], composed.embeds[:, :start], [start])
-            row.length = start
-            self._keep(row, content[:start])  # at once: others may be asking about them too
+            if length < start:
+                length = 0
+                self._slots.read([row], embeds[:, :start], [start])
+                row.length = start
+                self._keep(row, content[:start])  # at once: others may be asking about them too
         except BaseException:
             self._slots.close(row)
             raise
-        return row, 0
+        state.row, state.tokens_prefilled = row, len(content) - length
 
     def _known(self, content: NDArray[np.int64], least: int, most: int) -> tuple[Layers, int]:
         """What has been read of a prompt before, and how many positions of it.

@@ -32,7 +32,7 @@ class LocalState:
     prompt: Prompt
     options: Options
     row: Row | None
-    """What the language model has read of it; None once released."""
+    """What the language model has read of it; None before that, and once released."""
     content: NDArray[np.int64]
     """(L,) of the prompt; see `Composed.content`."""
     start: int
@@ -40,7 +40,7 @@ class LocalState:
     text: Tensor
     """(L - start, D) embeddings of the rest."""
     generator: torch.Generator
-    tokens_prefilled: int
+    tokens_prefilled: int = 0
     sensor_weights: NDArray[np.float32] | None = None
     sam_encodes: int = 0
     said: list[int | Tensor] = field(default_factory=list)

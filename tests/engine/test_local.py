@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from earthmind_lab.engine import ResidentEngine, load_engine, loading
+from earthmind_lab.engine import ResidentEngine, load_engine, loading, local
 from earthmind_lab.engine.local import LocalBackend
 from earthmind_lab.errors import Cancelled, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Done, Options, Prompt, Region, Reply, Token, Turn
@@ -338,6 +338,25 @@ def test_a_full_device_is_our_error_and_the_engine_goes_on(make, monkeypatch):
                 engine.generate(PROMPTS["pair"], SHORT)
         assert engine._backend.cache.nbytes == 0, "room for the next ask"
         same(engine.generate(PROMPTS["pair"], SHORT), good, exact=True)
+
+
+def test_an_answer_that_never_begins_keeps_no_row(make, monkeypatch):
+    """Nobody would close it, and the rest of the room is refused to everyone after."""
+    engine = make()
+    raw, prompt = engine._backend, PROMPTS["pair"]
+    with pytest.raises((RuntimeError, ValueError), match=r"(?i)overflow"):
+        raw.prefill(prompt, replace(SHORT, seed=2**64), raw.encode(prompt.views))
+    assert raw._slots.rows == []
+
+    def full(**_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "LocalState", full)
+        with pytest.raises(OutOfDeviceMemory, match="memory"):
+            engine.generate(prompt, SHORT)
+    assert raw._slots.rows == []
+    same(engine.generate(prompt, SHORT), make().generate(prompt, SHORT), exact=True)
 
 
 @pytest.mark.parametrize("place", ["prefill", "open", "close", "put"])
