@@ -104,24 +104,24 @@ class TransformersBackend:
             PromptError: The prompt needs what such a model has not: regions or weighted fusion.
         """
         _check(prompt, options, self._capabilities.name)
-        inputs = {
-            name: value.to(self._device) if isinstance(value, Tensor) else value
-            for name, value in self._inputs(prompt, options).items()
-        }
-        ids = inputs.pop("input_ids")
-        for name, value in inputs.items():
-            if isinstance(value, Tensor) and value.is_floating_point():
-                inputs[name] = value.to(self.model.dtype)
-        state = AdapterState(
-            inputs=inputs,
-            ids=ids,
-            logits=ids.new_zeros(0),
-            temperature=options.temperature,
-            generator=torch.Generator().manual_seed(options.seed),
-            tokens_prefilled=ids.shape[1],
-            turned=[None] * len(self._counters),
-        )
         with self._device_memory():
+            inputs = {
+                name: value.to(self._device) if isinstance(value, Tensor) else value
+                for name, value in self._inputs(prompt, options).items()
+            }
+            ids = inputs.pop("input_ids")
+            for name, value in inputs.items():
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    inputs[name] = value.to(self.model.dtype)
+            state = AdapterState(
+                inputs=inputs,
+                ids=ids,
+                logits=ids.new_zeros(0),
+                temperature=options.temperature,
+                generator=torch.Generator().manual_seed(options.seed),
+                tokens_prefilled=ids.shape[1],
+                turned=[None] * len(self._counters),
+            )
             self._read(state)
         return state
 

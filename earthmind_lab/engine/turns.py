@@ -28,6 +28,8 @@ from earthmind_lab.exchange import Event, Failed, Found
 
 logger = logging.getLogger(__name__)
 
+FULL = (OutOfDeviceMemory, MemoryError)
+"""What says that memory has ended; numpy says it in Python's own word."""
 PAUSE_SECONDS = 0.04
 """A turn lets in no more asks once that has taken so long; batches of text are as far apart."""
 
@@ -110,7 +112,7 @@ class Turns:
         self._in_hand = (answer,)
         try:
             answer.begin()
-        except OutOfDeviceMemory as error:
+        except FULL as error:
             if len(self._running) > 1:
                 self._send_back([answer])
             else:
@@ -137,7 +139,7 @@ class Turns:
         self._in_hand = group
         try:
             steps = self._backend.step([one.state for one in group])
-        except OutOfDeviceMemory as error:
+        except FULL as error:
             if len(self._running) > 1:
                 self._send_back(group)
                 self._step([one for one in group if one.ask.id in self._running])
@@ -190,7 +192,7 @@ class Turns:
             if len(group) > 1:
                 return [pair for one in group for pair in self._segment([one])]
             others = self._writing()
-            if others and isinstance(error, OutOfDeviceMemory):
+            if others and isinstance(error, FULL):
                 self._send_back(others)
                 return self._segment(group)
             self._fail(group[0], error)

@@ -327,6 +327,8 @@ def test_a_full_device_is_our_error_and_the_engine_goes_on(make, monkeypatch):
     for error in (
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        MemoryError("Unable to allocate 1 GiB for an array"),
+        MemoryError(),
     ):
 
         def full(*args, error=error, **kwargs):
