@@ -40,6 +40,8 @@ class LocalState:
     text: Tensor
     """(L - start, D) embeddings of the rest."""
     generator: torch.Generator
+    pictures: int = 0
+    """Positions of the pass over pictures from which it goes on; see `Reading.pictures`."""
     tokens_prefilled: int = 0
     sensor_weights: NDArray[np.float32] | None = None
     sam_encodes: int = 0

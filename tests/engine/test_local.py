@@ -120,6 +120,45 @@ def test_a_follow_up_reads_only_what_is_new(make):
     same(again, alone, exact=False)
 
 
+def test_a_follow_up_without_pictures_goes_on_from_its_own_conversation(make):
+    """Also when others have been read since."""
+    used, options = make(), Options(max_new_tokens=6)
+    turn = Turn(question="Is it wet in there?", reply="Yes, some of it is.")
+    follow = Prompt(text="And?", history=(turn,))
+    raw = used._backend
+    content = raw.processor.layout(follow, []).input_ids[0]
+    state = raw.prefill(follow, options, raw.encode(()))
+    raw.step([state])
+    raw._readings.keep(state.row, content, 0)
+    raw.release(state)
+    used.generate(PROMPTS["single"], options)  # read last, and begins with the same tokens
+    reply = used.generate(follow, options)
+    assert reply.usage.tokens_prefilled == 1
+    same(reply, make().generate(follow, options), exact=False)
+
+
+@pytest.mark.parametrize("between", [False, True])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_fewer_frames_than_before_are_asked_about_as_if_for_the_first_time(
+    make, seed, count, between
+):
+    """Read with more frames their keys and values differ, also when a follow-up took them over."""
+    frames = tuple(tiny.view("optical", seed=100 + seed * 10 + i) for i in range(5))
+    used, fewer = make(), Prompt(text="Segment the water.", views=frames[:count])
+    used.generate(replace(fewer, views=frames), SHORT)
+    if between:
+        turn = Turn(question="What is here?", reply="Water.")
+        used.generate(replace(fewer, history=(turn,)), SHORT)
+    first, again, alone = (engine.generate(fewer, SHORT) for engine in (used, used, make()))
+    same(first, alone, exact=True)
+    same(again, alone, exact=True)
+    assert first.usage.tokens_prefilled == alone.usage.tokens_prefilled
+    assert again.usage.tokens_prefilled < alone.usage.tokens_prefilled - 4 * count
+    more = used.generate(replace(fewer, views=frames), SHORT)
+    assert more.usage.tokens_prefilled == again.usage.tokens_prefilled, "both are kept"
+
+
 def test_a_reply_that_is_plain_text_is_not_read_again(make, tiny_folder):
     prompt = PROMPTS["pair"]
     engine = make()
