@@ -86,7 +86,7 @@ class Options:
     max_new_tokens: int = 128
     """Longest answer in tokens."""
     temperature: float = 0.0
-    """0 = greedy decoding."""
+    """0 = greedy decoding; less than 1e-6 is too, as nothing but ties would be left to chance."""
     seed: int = 0
     """For sampling; unused when greedy."""
     fusion: Fusion | None = None

@@ -27,6 +27,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCach
 from earthmind_lab.engine.base import Capabilities, Kept, Step, StopRule
 from earthmind_lab.engine.device import device_memory, free_memory
 from earthmind_lab.engine.memory import divided
+from earthmind_lab.engine.sampling import chosen
 from earthmind_lab.errors import EngineError, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
 
@@ -63,7 +64,6 @@ class AdapterState:
     """Where the model counts on from, for models that keep that in themselves."""
     sam_encodes: int = 0
     sensor_weights: NDArray[np.float32] | None = None
-    written: list[int] = field(default_factory=list)
 
 
 class TransformersBackend:
@@ -104,34 +104,45 @@ class TransformersBackend:
             PromptError: The prompt needs what such a model has not: regions or weighted fusion.
         """
         _check(prompt, options, self._capabilities.name)
-        inputs = {
-            name: value.to(self._device) if isinstance(value, Tensor) else value
-            for name, value in self._inputs(prompt, options).items()
-        }
-        ids = inputs.pop("input_ids")
-        for name, value in inputs.items():
-            if isinstance(value, Tensor) and value.is_floating_point():
-                inputs[name] = value.to(self.model.dtype)
-        state = AdapterState(
-            inputs=inputs,
-            ids=ids,
-            logits=ids.new_zeros(0),
-            temperature=options.temperature,
-            generator=torch.Generator().manual_seed(options.seed),
-            tokens_prefilled=ids.shape[1],
-            turned=[None] * len(self._counters),
-        )
         with self._device_memory():
+            inputs = {
+                name: value.to(self._device) if isinstance(value, Tensor) else value
+                for name, value in self._inputs(prompt, options).items()
+            }
+            ids = inputs.pop("input_ids")
+            for name, value in inputs.items():
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    inputs[name] = value.to(self.model.dtype)
+            state = AdapterState(
+                inputs=inputs,
+                ids=ids,
+                logits=ids.new_zeros(0),
+                temperature=options.temperature,
+                generator=torch.Generator().manual_seed(options.seed),
+                tokens_prefilled=ids.shape[1],
+                turned=[None] * len(self._counters),
+            )
             self._read(state)
         return state
 
     @torch.inference_mode()
     def step(self, states: Sequence[AdapterState]) -> list[Step]:
-        """One more token of each answer."""
+        """One more token of each answer; should one fail, none has taken a token."""
         with self._device_memory():
             for state in states:
                 self._read(state)
-        return [self._pick(state) for state in states]
+            steps, generators = chosen(
+                torch.stack([state.logits for state in states]),
+                [state.temperature for state in states],
+                [state.generator for state in states],
+            )
+            longer = [
+                torch.cat([state.ids, state.ids.new_tensor([[step.token_id]])], dim=1)
+                for state, step in zip(states, steps, strict=True)
+            ]
+        for state, ids, generator in zip(states, longer, generators, strict=True):
+            state.ids, state.generator = ids, generator
+        return steps
 
     def extend(self, state: AdapterState, embeddings: Any) -> None:  # noqa: ARG002 - as above
         """Not possible: where a foreign model counts positions is its own affair.
@@ -233,18 +244,6 @@ class TransformersBackend:
                     return_tensors="pt",
                 )
             )
-
-    def _pick(self, state: AdapterState) -> Step:
-        logprobs = torch.log_softmax(state.logits, dim=-1)
-        if state.temperature > 0:
-            # Drawn on the CPU: the same seed gives the same draws on every device.
-            odds = torch.softmax(state.logits.cpu() / state.temperature, dim=-1)
-            token = int(torch.multinomial(odds, 1, generator=state.generator))
-        else:
-            token = int(state.logits.argmax())
-        state.ids = torch.cat([state.ids, state.ids.new_tensor([[token]])], dim=1)
-        state.written.append(token)
-        return Step(token_id=token, logprob=float(logprobs[token]))
 
     def _read(self, state: AdapterState) -> None:
         """Whatever has not been read: the prompt, and after it what was written."""

@@ -16,7 +16,8 @@ class ByteCache:
     Not safe for use by several threads, but for `kept`: its owner is the worker of one engine.
 
     Args:
-        limit: Bytes to hold at most; 0 keeps nothing.
+        limit: Bytes to hold at most; 0 keeps nothing. May be changed, by any thread: from the
+            next call on no more is held.
 
     >>> cache = ByteCache(limit=10)
     >>> cache.put("sam", "a", 1, nbytes=6); cache.put("sam", "b", 2, nbytes=6)
@@ -35,6 +36,7 @@ class ByteCache:
 
     def get(self, kind: str, key: Hashable) -> Any | None:
         """The value, now the most recently used; None when absent. Counted as hit or miss."""
+        self._shrink(self.limit)
         entry = self._entries.get((kind, key))
         if entry is None:
             self._count(kind, misses=1)
@@ -46,11 +48,10 @@ class ByteCache:
     def put(self, kind: str, key: Hashable, value: Any, *, nbytes: int) -> None:
         """Keep a value and drop old ones until all fit; one over the limit is not kept."""
         self.drop(kind, key)
-        if nbytes > self.limit:
+        limit = self.limit
+        self._shrink(limit if nbytes > limit else limit - nbytes)
+        if nbytes > limit:
             return
-        while self._entries and self.nbytes + nbytes > self.limit:
-            (its_kind, _), (_, freed) = self._entries.popitem(last=False)
-            self._resize(its_kind, -1, -freed)
         self._entries[(kind, key)] = (value, nbytes)
         self._resize(kind, 1, nbytes)
 
@@ -62,6 +63,7 @@ class ByteCache:
 
     def items(self, kind: str) -> Iterator[tuple[Hashable, Any]]:
         """Keys and values of one kind, oldest first; the order of use stays as it is."""
+        self._shrink(self.limit)
         for (its_kind, key), (value, _) in list(self._entries.items()):
             if its_kind == kind:
                 yield key, value
@@ -86,6 +88,12 @@ class ByteCache:
     def kept(self) -> Mapping[str, Kept]:
         """By kind what is held, and how often it was found; may be called by any thread."""
         return dict(self._kept)
+
+    def _shrink(self, limit: int) -> None:
+        """Drop what was used longest ago until no more than so many bytes are held."""
+        while self._entries and self.nbytes > limit:
+            (kind, _), (_, freed) = self._entries.popitem(last=False)
+            self._resize(kind, -1, -freed)
 
     def _resize(self, kind: str, entries: int, nbytes: int) -> None:
         self.nbytes += nbytes

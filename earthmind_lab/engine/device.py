@@ -23,8 +23,12 @@ def free_memory(device: torch.device) -> int:
 
 
 def is_memory(error: BaseException) -> bool:
-    """A full GPU has a class of its own in torch, full main memory only a sentence."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """A full GPU has a class of its own in torch, full main memory only a sentence.
+
+    numpy, which prepares the pictures and takes the masks, raises Python's own class.
+    """
+    full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return full or "can't allocate memory" in str(error)
 
 
 @contextmanager
@@ -40,7 +44,7 @@ def device_memory(device: torch.device, make_room: Callable[[], None]) -> Iterat
     """
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold what was made on the way
@@ -49,6 +53,6 @@ def device_memory(device: torch.device, make_room: Callable[[], None]) -> Iterat
             torch.cuda.empty_cache()
         raise OutOfDeviceMemory(
             f"The ask does not fit into the memory of {device}.",
-            found=str(error).splitlines()[0],
+            found=(str(error) or type(error).__name__).splitlines()[0],
             change="fewer or smaller views, or a device with more memory",
         ) from error

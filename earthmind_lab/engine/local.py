@@ -15,11 +15,9 @@ whoever else is asking:
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,11 +26,12 @@ from torch import Tensor
 
 from earthmind_lab.engine.base import Capabilities, Kept, Step, seen_gsd
 from earthmind_lab.engine.cache import ByteCache
-from earthmind_lab.engine.composing import Composed, LocalEncoded, compose, laid_out
-from earthmind_lab.engine.device import device_memory, free_memory, is_memory
+from earthmind_lab.engine.composing import LocalEncoded, compose, laid_out
+from earthmind_lab.engine.device import device_memory, free_memory
 from earthmind_lab.engine.drawing import Drawer, Drawing
 from earthmind_lab.engine.memory import Footprint, divided, plan
-from earthmind_lab.engine.slots import Layers, Row, Slots, rounded
+from earthmind_lab.engine.readings import Readings
+from earthmind_lab.engine.slots import Slots, rounded
 from earthmind_lab.engine.writing import LocalState, Writer
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
@@ -42,18 +41,6 @@ from earthmind_lab.model.processing import EarthMindProcessor
 
 CACHE_BYTES = {"cuda": 2 << 30, "cpu": 1 << 30}
 """Default limit of all that an engine keeps, per kind of device."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Read:
-    """Keys and values of something the language model has read."""
-
-    content: NDArray[np.int64]
-    layers: Layers
-
-    @property
-    def nbytes(self) -> int:
-        return sum(layer.nbytes for layer in self.layers)
 
 
 class LocalBackend:
@@ -90,6 +77,7 @@ class LocalBackend:
         )
         self._capacity = budget.asks
         self.cache = ByteCache(budget.cache if cache_bytes is None else cache_bytes)
+        self._readings = Readings(self.cache, self._slots)
         self._writer = Writer(model, self._slots)
         self._drawer = Drawer(model, processor, self.cache)
 
@@ -144,20 +132,21 @@ class LocalBackend:
             OutOfDeviceMemory: There is no room, perhaps only beside the answers under way.
         """
         self._check(prompt)
+        generator = torch.Generator().manual_seed(options.seed)
         with self._device_memory():
             composed = compose(self.model, self.processor, prompt, options, encoded)
-            row, known = self._begin(prompt, options, composed)
-        return LocalState(
-            prompt=prompt,
-            options=options,
-            row=row,
-            content=composed.content,
-            start=composed.start,
-            text=composed.embeds[0, composed.start :].clone(),  # the pictures' needn't stay
-            generator=torch.Generator().manual_seed(options.seed),
-            tokens_prefilled=len(composed.content) - known,
-            sensor_weights=composed.sensor_weights,
-        )
+            state = LocalState(
+                prompt=prompt,
+                options=options,
+                row=None,
+                content=composed.content,
+                start=composed.start,
+                text=composed.embeds[0, composed.start :].clone(),  # the pictures' needn't stay
+                generator=generator,
+                sensor_weights=composed.sensor_weights,
+            )
+            self._begin(state, composed.embeds)  # last: nobody would know of its row
+        return state
 
     @torch.inference_mode()
     def step(self, states: Sequence[LocalState]) -> list[Step]:
@@ -201,7 +190,8 @@ class LocalBackend:
         state.row = None
         try:
             if state.prompt.views:
-                self._keep(row, np.concatenate([state.content, state.ids])[: row.length])
+                content = np.concatenate([state.content, state.ids])[: row.length]
+                self._readings.keep(row, content, state.pictures)
         finally:
             self._slots.close(row)
 
@@ -263,7 +253,7 @@ class LocalBackend:
     def close(self) -> None:
         """Free the device: drops the model and all that was kept."""
         self.cache.clear()
-        del self.model, self._slots, self._writer, self._drawer
+        del self.model, self._slots, self._readings, self._writer, self._drawer
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -291,11 +281,12 @@ class LocalBackend:
 
     # --- reading ----------------------------------------------------------------------------
 
-    def _begin(self, prompt: Prompt, options: Options, composed: Composed) -> tuple[Row, int]:
-        """A row that has read the pictures, and how many positions of it were known."""
-        content, start = composed.content, composed.start
-        known, length = self._known(content, start, len(content) - 1 if prompt.history else start)
-        room = len(content) + options.max_new_tokens
+    def _begin(self, state: LocalState, embeds: Tensor) -> None:
+        """Give an answer a row that has read its pictures, now or before."""
+        content, start = state.content, state.start
+        follow_up = bool(state.prompt.history)
+        known, length = self._readings.find(content, start, follow_up=follow_up)
+        room = len(content) + state.options.max_new_tokens
         if self._slots.rows and self._slots.nbytes_with(room) > self._capacity:
             # Rows are as long as the longest, so that many short ones may not fit beside it.
             raise OutOfDeviceMemory(
@@ -303,54 +294,19 @@ class LocalBackend:
                 found=f"{len(self._slots.rows)} answers",
                 change="ask again when one of them has ended",
             )
-        row = self._slots.open(room, known, length)
-        if length >= start:
-            return row, length
+        row = self._slots.open(room, known.layers if known else (), length)
+        pictures = known.pictures if known else start
         try:
-            self._slots.read([row], composed.embeds[:, :start], [start])
-            row.length = start
-            self._keep(row, content[:start])  # at once: others may be asking about them too
+            if length < start:
+                self._slots.read([row], embeds[:, :start], [start])
+                row.length = start
+                # At once: others may be asking about them too.
+                self._readings.keep(row, content[:start], pictures)
         except BaseException:
             self._slots.close(row)
             raise
-        return row, 0
-
-    def _known(self, content: NDArray[np.int64], least: int, most: int) -> tuple[Layers, int]:
-        """What has been read of a prompt before, and how many positions of it.
-
-        Args:
-            content: (L,) of the whole prompt.
-            least: With fewer it's nothing: the pictures are always read in one pass.
-            most: Positions that may be taken over.
-        """
-        best, length = None, 0
-        for key, read in self.cache.items("read"):
-            common = min(_common(read.content, content), most)
-            if common > length:
-                best, length = key, common
-        if length < least:
-            best, length = None, 0
-        if least:
-            read = self.cache.get("read", best)
-        return (read.layers, length) if best is not None else ((), 0)
-
-    def _keep(self, row: Row, content: NDArray[np.int64]) -> None:
-        """Keep what a row has read, unless a longer reading that starts with it is kept."""
-        for key, other in self.cache.items("read"):
-            shared = _common(other.content, content)
-            if shared == len(content):
-                return
-            if shared == len(other.content):
-                self.cache.drop("read", key)
-        try:
-            layers = self._slots.copy(row, len(content))
-        except RuntimeError as error:  # no room to keep it: nobody has to hear of that
-            if not is_memory(error):
-                raise
-            return
-        read = _Read(content=content, layers=layers)
-        key = hashlib.sha256(content.tobytes()).hexdigest()
-        self.cache.put("read", key, read, nbytes=read.nbytes)
+        state.row, state.pictures = row, pictures
+        state.tokens_prefilled = len(content) - length
 
     def _drawing(self, state: LocalState) -> Drawing:
         """The marks of an answer and where they are drawn."""
@@ -369,10 +325,3 @@ class LocalBackend:
 
     def _device_memory(self) -> AbstractContextManager[None]:
         return device_memory(self._device, self.cache.clear)
-
-
-def _common(first: NDArray[np.int64], second: NDArray[np.int64]) -> int:
-    """Length of the common start."""
-    shorter = min(len(first), len(second))
-    differs = np.flatnonzero(first[:shorter] != second[:shorter])
-    return int(differs[0]) if len(differs) else shorter

@@ -27,7 +27,7 @@ from earthmind_lab.engine.base import Backend, Capabilities, Stats
 from earthmind_lab.engine.line import Line
 from earthmind_lab.engine.turns import Turns
 from earthmind_lab.engine.worker import Worker
-from earthmind_lab.errors import EarthMindError, EngineError, OutOfDeviceMemory
+from earthmind_lab.errors import EarthMindError, EngineError, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Options, Prompt, Reply, View
 
 FLUSH_SECONDS = 0.04
@@ -168,6 +168,7 @@ class ResidentEngine:
         """Bytes that an ask takes at most, and why it is refused, if it is."""
         try:
             self._capabilities.check(prompt)
+            _check_seed(options.seed)
             needs = self._backend.needs(prompt, options)
         except EarthMindError as error:
             return 0, error
@@ -179,6 +180,18 @@ class ResidentEngine:
             failure.__cause__ = error
             return 0, failure
         return needs, None if needs <= self._capacity else _too_large(needs, self._capacity)
+
+
+def _check_seed(seed: int) -> None:
+    """Refuse what no generator takes, sampling or not.
+
+    Raises:
+        PromptError: Outside of the whole numbers of 64 bits, with or without a sign.
+    """
+    if not -(2**63) <= seed < 2**64:
+        raise PromptError(
+            "The seed is too large.", found=str(seed), change="a seed from -(2**63) to 2**64 - 1"
+        )
 
 
 def _too_large(needs: int, capacity: int) -> OutOfDeviceMemory:

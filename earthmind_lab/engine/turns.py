@@ -28,6 +28,8 @@ from earthmind_lab.exchange import Event, Failed, Found
 
 logger = logging.getLogger(__name__)
 
+FULL = (OutOfDeviceMemory, MemoryError)
+"""What says that memory has ended; numpy says it in Python's own word."""
 PAUSE_SECONDS = 0.04
 """A turn lets in no more asks once that has taken so long; batches of text are as far apart."""
 
@@ -112,7 +114,7 @@ class Turns:
         self._in_hand = (answer,)
         try:
             answer.begin()
-        except OutOfDeviceMemory as error:
+        except FULL as error:
             if len(self._running) > 1:
                 self._send_back([answer])
             else:
@@ -139,7 +141,7 @@ class Turns:
         self._in_hand = group
         try:
             steps = self._backend.step([one.state for one in group])
-        except OutOfDeviceMemory as error:
+        except FULL as error:
             if len(self._running) > 1:
                 self._send_back(group)
                 self._step([one for one in group if self._here(one)])
@@ -201,7 +203,7 @@ class Turns:
                     yield from self._segment([one])
             return
         others = self._writing() or [one for one in self._running.values() if one is not group[0]]
-        if others and isinstance(error, OutOfDeviceMemory):
+        if others and isinstance(error, FULL):
             self._send_back(others)
             yield from self._segment(group)
         else:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from earthmind_lab.engine.base import Step
+from earthmind_lab.engine.sampling import chosen
 from earthmind_lab.engine.slots import Row, Slots
 from earthmind_lab.exchange import Options, Prompt
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
@@ -31,7 +32,7 @@ class LocalState:
     prompt: Prompt
     options: Options
     row: Row | None
-    """What the language model has read of it; None once released."""
+    """What the language model has read of it; None before that, and once released."""
     content: NDArray[np.int64]
     """(L,) of the prompt; see `Composed.content`."""
     start: int
@@ -39,7 +40,9 @@ class LocalState:
     text: Tensor
     """(L - start, D) embeddings of the rest."""
     generator: torch.Generator
-    tokens_prefilled: int
+    pictures: int = 0
+    """Positions of the pass over pictures from which it goes on; see `Reading.pictures`."""
+    tokens_prefilled: int = 0
     sensor_weights: NDArray[np.float32] | None = None
     sam_encodes: int = 0
     said: list[int | Tensor] = field(default_factory=list)
@@ -76,14 +79,15 @@ class Writer:
         for group in _alike(states):
             self._read(group)
         logits = torch.stack([_logits(state) for state in states])  # (B, V)
-        ids, generators = _chosen(states, logits)
-        logprobs = torch.log_softmax(logits, dim=-1)
-        picked = logprobs.gather(1, torch.tensor(ids, device=logits.device)[:, None])
-        values = picked[:, 0].tolist()
-        for state, token, generator in zip(states, ids, generators, strict=True):
-            state.said.append(token)
+        steps, generators = chosen(
+            logits,
+            [state.options.temperature for state in states],
+            [state.generator for state in states],
+        )
+        for state, step, generator in zip(states, steps, generators, strict=True):
+            state.said.append(step.token_id)
             state.generator, state.logits = generator, None
-        return [Step(token_id=i, logprob=p) for i, p in zip(ids, values, strict=True)]
+        return steps
 
     def marked(self, state: LocalState, token: int) -> Tensor:
         """(N, D) states at which the model reads a token, wherever an answer has written it.
@@ -165,19 +169,3 @@ def _alike(states: Sequence[LocalState]) -> Iterator[list[LocalState]]:
 def _until(state: LocalState) -> int:
     """Positions read once nothing is unread."""
     return _row(state).length + state.unread
-
-
-def _chosen(
-    states: Sequence[LocalState], logits: Tensor
-) -> tuple[list[int], list[torch.Generator]]:
-    """The next token of each answer, and its generator after that."""
-    ids: list[int] = logits.argmax(dim=-1).tolist()
-    generators = [state.generator for state in states]
-    for number, state in enumerate(states):
-        if state.options.temperature > 0:
-            # Drawn on the CPU: the same seed gives the same draws on every device. From a copy:
-            # should another answer fail in this step, nothing was drawn.
-            generators[number] = state.generator.clone_state()
-            odds = torch.softmax(logits[number].cpu() / state.options.temperature, dim=-1)
-            ids[number] = int(torch.multinomial(odds, 1, generator=generators[number]))
-    return ids, generators

@@ -176,6 +176,38 @@ def test_a_step_that_fails_leaves_every_answer_as_it_was(
     assert [list(ids) for ids in zip(*written, strict=True)] == alone
 
 
+def test_one_that_cannot_choose_takes_no_token_from_the_others(
+    backend: TransformersBackend,
+) -> None:
+    """The engine tries each alone after that, so a token taken here would be lost."""
+    prompt, warm = Prompt(text="Q", views=(view(),)), Options(temperature=1.5, seed=4)
+    asked = [Options(), warm, Options(temperature=1.0)]
+    alone = [steps(backend, prompt), steps(backend, prompt, temperature=1.5, seed=4)]
+    *good, broken = [backend.prefill(prompt, one, backend.encode(prompt.views)) for one in asked]
+    backend.step([*good, broken])
+    pass_of = backend._read
+
+    def numberless(state: object) -> None:
+        pass_of(state)
+        if state is broken:
+            broken.logits = torch.full_like(broken.logits, torch.nan)
+
+    backend._read = numberless  # type: ignore[method-assign]
+    try:
+        with pytest.raises(RuntimeError, match="nan"):
+            backend.step([*good, broken])
+    finally:
+        del backend._read
+    written = [[step.token_id for step in backend.step(good)] for _ in range(6)]
+    assert [list(ids) for ids in zip(*written, strict=True)] == [ids[1:7] for ids in alone]
+
+
+@pytest.mark.parametrize("temperature", [1e-7, 1e-40, 5e-324])
+def test_next_to_no_temperature_is_greedy(backend: TransformersBackend, temperature: float) -> None:
+    prompt = Prompt(text="Q", views=(view(),))
+    assert steps(backend, prompt, temperature=temperature) == steps(backend, prompt)
+
+
 def test_a_model_that_counts_in_itself_counts_for_each_answer(
     backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

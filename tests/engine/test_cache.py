@@ -22,6 +22,26 @@ def test_one_entry_over_the_limit_is_not_kept_and_drops_nothing():
     assert cache.get("k", "b") is None
 
 
+def test_a_lower_limit_holds_from_the_next_call_on():
+    for call in (
+        lambda cache: cache.get("k", "a"),
+        lambda cache: list(cache.items("k")),
+        lambda cache: cache.put("k", "large", 0, nbytes=99),
+    ):
+        for limit, left in ((7, ["b", "c"]), (0, [])):
+            cache = ByteCache(limit=10)
+            for name in "abc":
+                cache.put("k", name, name, nbytes=3)
+            cache.limit = limit
+            call(cache)
+            assert [key for key, _ in cache.items("k")] == left
+            assert cache.nbytes == cache.kept()["k"].nbytes == 3 * len(left)
+    cache = ByteCache(limit=10)
+    cache.put("k", "a", 1, nbytes=3)
+    cache.limit = 0
+    assert cache.get("k", "a") is None
+
+
 def test_replacing_counts_once_and_kinds_are_apart():
     cache = ByteCache(limit=10)
     cache.put("k", "a", 1, nbytes=4)

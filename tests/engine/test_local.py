@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from earthmind_lab.engine import ResidentEngine, load_engine, loading
+from earthmind_lab.engine import ResidentEngine, load_engine, loading, local
 from earthmind_lab.engine.local import LocalBackend
 from earthmind_lab.errors import Cancelled, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Done, Options, Prompt, Region, Reply, Token, Turn
@@ -120,6 +120,45 @@ def test_a_follow_up_reads_only_what_is_new(make):
     same(again, alone, exact=False)
 
 
+def test_a_follow_up_without_pictures_goes_on_from_its_own_conversation(make):
+    """Also when others have been read since."""
+    used, options = make(), Options(max_new_tokens=6)
+    turn = Turn(question="Is it wet in there?", reply="Yes, some of it is.")
+    follow = Prompt(text="And?", history=(turn,))
+    raw = used._backend
+    content = raw.processor.layout(follow, []).input_ids[0]
+    state = raw.prefill(follow, options, raw.encode(()))
+    raw.step([state])
+    raw._readings.keep(state.row, content, 0)
+    raw.release(state)
+    used.generate(PROMPTS["single"], options)  # read last, and begins with the same tokens
+    reply = used.generate(follow, options)
+    assert reply.usage.tokens_prefilled == 1
+    same(reply, make().generate(follow, options), exact=False)
+
+
+@pytest.mark.parametrize("between", [False, True])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_fewer_frames_than_before_are_asked_about_as_if_for_the_first_time(
+    make, seed, count, between
+):
+    """Read with more frames their keys and values differ, also when a follow-up took them over."""
+    frames = tuple(tiny.view("optical", seed=100 + seed * 10 + i) for i in range(5))
+    used, fewer = make(), Prompt(text="Segment the water.", views=frames[:count])
+    used.generate(replace(fewer, views=frames), SHORT)
+    if between:
+        turn = Turn(question="What is here?", reply="Water.")
+        used.generate(replace(fewer, history=(turn,)), SHORT)
+    first, again, alone = (engine.generate(fewer, SHORT) for engine in (used, used, make()))
+    same(first, alone, exact=True)
+    same(again, alone, exact=True)
+    assert first.usage.tokens_prefilled == alone.usage.tokens_prefilled
+    assert again.usage.tokens_prefilled < alone.usage.tokens_prefilled - 4 * count
+    more = used.generate(replace(fewer, views=frames), SHORT)
+    assert more.usage.tokens_prefilled == again.usage.tokens_prefilled, "both are kept"
+
+
 def test_a_reply_that_is_plain_text_is_not_read_again(make, tiny_folder):
     prompt = PROMPTS["pair"]
     engine = make()
@@ -209,6 +248,13 @@ def test_sampling_repeats_with_its_seed(make):
     first = engine.generate(PROMPTS["pair"], warm)
     assert engine.generate(PROMPTS["pair"], warm).token_ids == first.token_ids
     assert engine.generate(PROMPTS["pair"], replace(warm, seed=2)).token_ids != first.token_ids
+
+
+@pytest.mark.parametrize("temperature", [1e-7, 1e-40])
+def test_next_to_no_temperature_is_greedy(make, temperature):
+    engine = make()
+    cold = engine.generate(PROMPTS["pair"], replace(SHORT, temperature=temperature))
+    assert cold.token_ids == engine.generate(PROMPTS["pair"], SHORT).token_ids
 
 
 def test_greedy_takes_the_likeliest_token_and_says_its_probability(make):
@@ -320,6 +366,8 @@ def test_a_full_device_is_our_error_and_the_engine_goes_on(make, monkeypatch):
     for error in (
         torch.OutOfMemoryError("CUDA out of memory."),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        MemoryError("Unable to allocate 1 GiB for an array"),
+        MemoryError(),
     ):
 
         def full(*args, error=error, **kwargs):
@@ -331,6 +379,25 @@ def test_a_full_device_is_our_error_and_the_engine_goes_on(make, monkeypatch):
                 engine.generate(PROMPTS["pair"], SHORT)
         assert engine._backend.cache.nbytes == 0, "room for the next ask"
         same(engine.generate(PROMPTS["pair"], SHORT), good, exact=True)
+
+
+def test_an_answer_that_never_begins_keeps_no_row(make, monkeypatch):
+    """Nobody would close it, and the rest of the room is refused to everyone after."""
+    engine = make()
+    raw, prompt = engine._backend, PROMPTS["pair"]
+    with pytest.raises((RuntimeError, ValueError), match=r"(?i)overflow"):
+        raw.prefill(prompt, replace(SHORT, seed=2**64), raw.encode(prompt.views))
+    assert raw._slots.rows == []
+
+    def full(**_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "LocalState", full)
+        with pytest.raises(OutOfDeviceMemory, match="memory"):
+            engine.generate(prompt, SHORT)
+    assert raw._slots.rows == []
+    same(engine.generate(prompt, SHORT), make().generate(prompt, SHORT), exact=True)
 
 
 @pytest.mark.parametrize("place", ["prefill", "open", "close", "put"])

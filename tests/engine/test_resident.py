@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from earthmind_lab.engine import ResidentEngine
 from earthmind_lab.errors import (
@@ -307,6 +308,16 @@ def test_a_view_that_would_be_shrunk_is_refused_with_what_fits(run):
     assert engine.generate(Prompt(text="x", views=(picture,))).text == "You asked: x"
     assert engine.seen_gsd(chip) == pytest.approx(10 * 65 / 32)
     assert engine.seen_gsd(picture) is None
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_that_no_generator_takes_is_refused(run, seed):
+    engine = run(StandIn())
+    with pytest.raises(PromptError, match=str(seed)):
+        engine.generate(ask(), Options(seed=seed))
+    for fits in (2**64 - 1, -(2**63)):
+        torch.Generator().manual_seed(fits)
+        assert engine.generate(ask(), Options(seed=fits)).text
 
 
 def test_a_view_of_the_sensor_that_is_off_is_not_encoded(run):

@@ -376,11 +376,12 @@ def test_text_that_was_handed_out_is_not_repeated_when_an_answer_begins_anew(run
     assert sorted(backend.answered) == ["newer", "newer", "older"], "the newer one went back"
 
 
-@pytest.mark.parametrize("stage", ["on_encode", "on_prefill", "on_segment"])
-def test_a_full_device_in_any_stage_makes_an_ask_wait_for_room(run, stage):
+@pytest.mark.parametrize("error", [OutOfDeviceMemory, MemoryError])
+@pytest.mark.parametrize("stage", ["on_encode", "on_prefill", "on_segment", "on_batch"])
+def test_a_full_device_in_any_stage_makes_an_ask_wait_for_room(run, stage, error):
     def full(_) -> None:
         if len(backend.alive) > 2:
-            raise OutOfDeviceMemory("Full.")
+            raise error("Full.")
 
     prompts = asks(10)
     backend = StandIn(reply=script)

@@ -91,6 +91,8 @@ def asks_on(connection):
 
 
 def test_whoever_does_not_read_is_cut_off(server):
+    for listening in (each for one in server.server.servers for each in one.sockets):
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # soon full
     with connected(server) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with pytest.raises(ConnectionError):
