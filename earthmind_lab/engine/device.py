@@ -22,6 +22,25 @@ def free_memory(device: torch.device) -> int:
     return sys.maxsize if free is None else free
 
 
+def require(nbytes: int, *, what: str) -> None:
+    """Refuse what main memory has no room for, before the system ends the process over it.
+
+    Args:
+        nbytes: That are about to be taken.
+        what: Them, as the beginning of a sentence in the plural.
+
+    Raises:
+        OutOfDeviceMemory: Not so many are free.
+    """
+    free = main_memory().free if nbytes else None
+    if free is not None and nbytes > free:
+        raise OutOfDeviceMemory(
+            f"{what} do not fit into main memory.",
+            found=f"{nbytes >> 20} MiB needed, {free >> 20} MiB free",
+            change="ask for fewer objects, allow fewer new tokens, or smaller views",
+        )
+
+
 def is_memory(error: BaseException) -> bool:
     """A full GPU has a class of its own in torch, full main memory only a sentence.
 

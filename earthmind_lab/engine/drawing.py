@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from earthmind_lab.engine.cache import ByteCache
+from earthmind_lab.engine.device import require
 from earthmind_lab.exchange import Found, View
 from earthmind_lab.model.memory import OBJECTS
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
@@ -32,6 +34,12 @@ class Drawing:
     """Views that had to go through the mask encoder."""
     drawn: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """Logits (N, h, w) and IoU (N,) of each frame."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of main memory that its masks will take at the size of their pictures."""
+        pixels = sum(math.prod(view.shape) for view in self.frames.values())
+        return len(self.marks) * pixels * 4  # float32
 
 
 class Drawer:
@@ -57,7 +65,13 @@ class Drawer:
         self._model, self._processor, self._cache = model, processor, cache
 
     def draw(self, drawings: Sequence[Drawing]) -> None:
-        """Fill in `drawn` and `sam_encodes`."""
+        """Fill in `drawn` and `sam_encodes`.
+
+        Raises:
+            OutOfDeviceMemory: There is no main memory for so many masks. How many an answer marks
+                nobody knows before, so that no ask sets memory aside for them.
+        """
+        require(sum(drawing.nbytes for drawing in drawings), what="The masks of the answer")
         together = []
         for drawing in drawings:
             prompts = self._model.text_head(drawing.marks)  # (N, C)

@@ -102,6 +102,28 @@ def test_what_passes_before_loading_is_let_in_after_it(squares: int, dtype: str)
     assert budget.cache + budget.asks + room.workspace <= memory.USED * free
 
 
+def test_masks_that_do_not_fit_are_refused_before_they_are_made(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every token may be a mark, and each of them a mask of the whole picture."""
+    raw, marks = backend(tiny_folder), 7
+    state = raw.prefill(PICTURE, Options(), raw.encode(PICTURE.views))
+    raw.step([state])
+    state.said = [raw.processor.seg_token_id] * marks
+    state.logits = None
+    taken = marks * 64 * 64 * 4
+
+    def free(nbytes: int) -> None:
+        monkeypatch.setattr(device, "main_memory", lambda: Room(device="cpu", free=nbytes))
+
+    free(taken - 1)
+    with pytest.raises(OutOfDeviceMemory, match=r"main memory.*fewer objects"):
+        raw.segment([state])
+    free(taken)
+    (objects,) = raw.segment([state])
+    assert sum(found.mask_logits.nbytes for found in objects) == taken
+
+
 def test_free_memory_is_that_of_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     monkeypatch.setattr(device, "main_memory", lambda: Room(device="cpu", free=5000))
