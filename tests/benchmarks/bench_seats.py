@@ -1,10 +1,12 @@
 """Many answers written together against one after the other, and further questions against first.
 
     python -m tests.benchmarks.bench_seats [--model nano] [--seats 16] [--new 32] [--rounds 3]
+        [--only together stages first]
 
 MODEL: ``nano``, a folder, or ``full``: a checkpoint of published size with random weights, written
-to a temporary folder. Seconds are those of a shared machine and say little; the ratios are of runs
-taken in turns on one machine.
+to a temporary folder. The parts: whole answers together, each stage of several in one call, and the
+first token of further questions. Seconds are those of a shared machine and say little; the ratios
+are of runs taken in turns on one machine.
 
 The least that a step of decoding has to move are the weights of the language model, once, and the
 keys and values of all answers; that per second, against what a plain copy moves, is the share of
@@ -43,6 +45,8 @@ FORMS = {
     "pair, concatenated": (("sar", "optical"), Options(fusion="concatenate")),
     "pair, weighted": (("sar", "optical"), Options(fusion="weighted")),
 }
+
+PARTS = ("together", "stages", "first")
 
 
 def view(modality: str, seed: int, side: int) -> View:
@@ -264,6 +268,7 @@ def main() -> None:
     parser.add_argument("--seats", type=int, default=16)
     parser.add_argument("--new", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default=None, help="default: bfloat16 on a GPU, else float32")
     given = parser.parse_args()
@@ -284,10 +289,13 @@ def main() -> None:
             f"{given.model}, {dtype} on {given.device}, {torch.get_num_threads()} threads, "
             f"{given.seats} seats, {given.new} tokens each"
         )
-        report_together(backend, given.seats, given.new, given.rounds)
-        with torch.inference_mode():
-            report_batching(backend, given.seats, given.rounds)
-        report_first(backend, given.rounds)
+        if "together" in given.only:
+            report_together(backend, given.seats, given.new, given.rounds)
+        if "stages" in given.only:
+            with torch.inference_mode():
+                report_batching(backend, given.seats, given.rounds)
+        if "first" in given.only:
+            report_first(backend, given.rounds)
 
 
 if __name__ == "__main__":
