@@ -1,0 +1,1 @@
+"""Fine-tuning: examples, recipes, training, and what came of it."""
