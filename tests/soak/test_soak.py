@@ -25,3 +25,14 @@ def test_growth_and_faults_are_told() -> None:
     assert verdict(report) == ["a seat hangs", "main memory grew by 6.0 %"]
     minutes[2].memory["main"] = 105
     assert verdict(report) == ["a seat hangs"]
+
+
+def grown(sizes: list[int]) -> float:
+    minutes = [Minute(n, Counter(), {"main": size}) for n, size in enumerate(sizes, 1)]
+    return Report(minutes=minutes).growth("main")
+
+
+def test_memory_that_swings_has_not_grown() -> None:
+    swing = [100, 93, 106, 94, 105, 99, 95, 107, 98, 101, 94, 107]
+    assert abs(grown(swing)) <= 0.05 < swing[-1] / swing[0] - 1
+    assert grown([size + minute for minute, size in enumerate(swing)]) > 0.05
