@@ -124,6 +124,8 @@ class Place:
             return self._read("token").strip()
         except FileNotFoundError as error:
             raise unusable(self.folder / "token", "no such file") from error
+        except UnicodeDecodeError as error:
+            raise unusable(self.folder / "token", "no text") from error
 
     def make_secret(self) -> None:
         """A token for this and all later servers of the place, if there is none yet."""
