@@ -138,7 +138,7 @@ class ChipCache:
         """Grid, number of reads and bytes of a plan that was made before.
 
         Args:
-            key: `plan_key` of what is asked for.
+            key: `Keys.plan` of what is asked for.
         """
         if key is None or not self.limit:
             return None
@@ -158,7 +158,7 @@ class ChipCache:
         """Keep a plan.
 
         Args:
-            key: `plan_key` of what was asked for.
+            key: `Keys.plan` of what was asked for.
             grid: Of the chip.
             reads: Assets that a load reads.
             size: Bytes that a load reads.

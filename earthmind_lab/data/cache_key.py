@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
@@ -43,25 +43,46 @@ _APART = ("pair", "aoi", "reads", "bytes")
 """Fields of a plan that its key takes in another form, or that follow from the others."""
 
 
-def chip_key(plan: LoadPlan) -> str | None:
-    """The name of the chip that a plan gives; None where an item is no plain data."""
-    rest = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _APART}
-    return _digest({"plan": rest, **_inputs(plan.pair, plan.aoi)})
+class Keys:
+    """The names of what one load keeps: of its plan, and of its chip.
 
-
-def plan_key(
-    pair: ScenePair, aoi: AOI, *, asked: float | GeoBox | None, names: Sequence[Sequence[str]]
-) -> str | None:
-    """The name of the plan that these arguments give; None where an item is no plain data.
+    What both depend on is looked at once.
 
     Args:
         pair: The scenes.
         aoi: The area.
-        asked: The gsd or the grid: None stands for a number that only a file tells.
-        names: The optical bands and the polarisations that will be loaded.
     """
-    grid = float(asked) if isinstance(asked, int | float) else asked
-    return _digest({"form": _PLAN, "grid": grid, "names": names, **_inputs(pair, aoi)})
+
+    def __init__(self, pair: ScenePair, aoi: AOI) -> None:
+        self._inputs = _texts(_inputs(pair, aoi))
+
+    def plan(self, *, asked: float | GeoBox | None, names: Sequence[Sequence[str]]) -> str | None:
+        """The name of the plan that these arguments give; None where an item is no plain data.
+
+        Args:
+            asked: The gsd or the grid: None stands for a number that only a file tells.
+            names: The optical bands and the polarisations that will be loaded.
+        """
+        grid = float(asked) if isinstance(asked, int | float) else asked
+        return self._digest({"form": _PLAN, "grid": grid, "names": names})
+
+    def chip(self, plan: LoadPlan) -> str | None:
+        """The name of the chip that a plan of these scenes and this area gives; None as above."""
+        rest = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _APART}
+        return self._digest({"plan": rest})
+
+    def _digest(self, more: Mapping[str, Any]) -> str | None:
+        own = _texts(more)
+        if self._inputs is None or own is None:
+            return None
+        parts = sorted({**self._inputs, **own}.items())
+        text = ",".join(f'"{name}":{value}' for name, value in parts)
+        return hashlib.sha256(f"{{{text}}}".encode()).hexdigest()
+
+
+def chip_key(plan: LoadPlan) -> str | None:
+    """The name of the chip that a plan gives; None where an item is no plain data."""
+    return Keys(plan.pair, plan.aoi).chip(plan)
 
 
 def as_plain(value: Any) -> Any:
@@ -100,12 +121,13 @@ def _versions() -> tuple[str, ...]:
     return (__version__, *numbers, pyproj.__proj_version__)
 
 
-def _digest(value: Mapping[str, Any]) -> str | None:
+def _texts(value: Mapping[str, Any]) -> dict[str, str] | None:
+    """Each value as JSON; None where one is no plain data."""
+    write = partial(json.dumps, sort_keys=True, separators=(",", ":"), default=_canonical)
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_canonical)
+        return {name: write(each) for name, each in value.items()}
     except (TypeError, ValueError, RecursionError):
         return None
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _canonical(value: Any) -> Any:

@@ -23,7 +23,7 @@ from earthmind_lab.data.cache_key import chip_key
 from earthmind_lab.data.chip_grid import lattice_of
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.layers import read_layers
-from earthmind_lab.data.plan import check_size, plan_chip, plan_files
+from earthmind_lab.data.plan import check_size, plan_chip, plan_files, plan_with_keys
 from earthmind_lab.data.provenance import provenance
 from earthmind_lab.data.shift import measure_shift
 from earthmind_lab.data.speckle import Speckle, check_filter
@@ -72,11 +72,13 @@ def load_chip(
     """
     check_filter(speckle)
     reader = reader or Reader(budget=Budget(deadline))
-    plan = plan or plan_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader, cache=cache)
+    keys = None
+    if plan is None:
+        plan, keys = plan_with_keys(pair, aoi, gsd=gsd, bands=bands, reader=reader, cache=cache)
     plan = replace(plan, speckle=speckle or plan.speckle)
     if not cache:
         return _read(plan, reader)
-    kept, key = ChipCache.from_settings(), chip_key(plan)
+    kept, key = ChipCache.from_settings(), keys.chip(plan) if keys else chip_key(plan)
     chip = kept.get(key, plan)
     if chip is None:
         chip = _read(plan, reader)

@@ -10,7 +10,7 @@ from earthmind_lab.chip import LoadPlan
 from earthmind_lab.data.assets import AssetRef, assets_of
 from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.cache import ChipCache
-from earthmind_lab.data.cache_key import plan_key
+from earthmind_lab.data.cache_key import Keys
 from earthmind_lab.data.chip_grid import BANDS, chip_grid, lattice_of
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.grd import read_pixels
@@ -59,6 +59,24 @@ def plan_chip(
             large a chip; one of its kinds when a band, a file or the meaning of its numbers is
             missing.
     """
+    plan, _ = plan_with_keys(
+        pair, aoi, gsd=gsd, bands=bands, grid=grid, deadline=deadline, reader=reader, cache=cache
+    )
+    return plan
+
+
+def plan_with_keys(
+    pair: ScenePair,
+    aoi: AOILike,
+    *,
+    gsd: float | None = None,
+    bands: Sequence[str] | None = None,
+    grid: GeoBox | None = None,
+    deadline: float = 120.0,
+    reader: Reader | None = None,
+    cache: bool = True,
+) -> tuple[LoadPlan, Keys | None]:
+    """As `plan_chip`, with the names under which plan and chip are kept; None without a cache."""
     reader, aoi = reader or Reader(budget=Budget(deadline)), AOI.from_any(aoi)
     check_pair(pair)
     names = _bands(pair.optical, bands)
@@ -66,7 +84,8 @@ def plan_chip(
     _check_reach(pair, aoi)
     kept = ChipCache.from_settings() if cache else None
     asked = gsd if grid is None else grid
-    key = plan_key(pair, aoi, asked=asked, names=(names, polarisations)) if kept else None
+    keys = Keys(pair, aoi) if kept else None
+    key = keys.plan(asked=asked, names=(names, polarisations)) if keys else None
     held = kept.get_plan(key) if kept else None
     if held is None:
         refs = _refs(pair, names, polarisations)
@@ -78,7 +97,7 @@ def plan_chip(
         if kept:
             kept.put_plan(key, *held)
     grid, reads, size = held
-    return LoadPlan(
+    plan = LoadPlan(
         pair=pair,
         aoi=aoi,
         grid=grid,
@@ -87,6 +106,7 @@ def plan_chip(
         reads=reads,
         bytes=size,
     )
+    return plan, keys
 
 
 def check_pair(pair: ScenePair) -> None:

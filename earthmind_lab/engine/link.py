@@ -52,6 +52,8 @@ class Address:
     def parse(cls, text: str) -> Address:
         """The address in ``http://gpu-box:8000``, ``https://…`` or ``unix:///run/lab.sock``.
 
+        The ``/v1`` that clients of OpenAI's protocol need at its end may be there.
+
         Raises:
             EngineUnavailable: It is none of these.
 
@@ -66,7 +68,8 @@ class Address:
         if parts.scheme == "unix" and parts.path and not parts.netloc:
             return cls(url="http://localhost", socket=unquote(parts.path))
         if parts.scheme in ("http", "https") and parts.hostname and not parts.username:
-            return cls(url=f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}")
+            path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+            return cls(url=f"{parts.scheme}://{parts.netloc}{path}")
         raise EngineUnavailable(
             f"{text[:200]!r} is no address of a server.",
             change="http://host:port, https://host or unix:///path/of/socket; the token goes into "

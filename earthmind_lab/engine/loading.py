@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from earthmind_lab.engine.base import Backend, Capabilities, StopRule
+from earthmind_lab.engine.names import State, check_address, state_of, text_files
 from earthmind_lab.engine.preflight import Preflight, check_bits, preflight
 from earthmind_lab.engine.resident import ResidentEngine
 from earthmind_lab.engine.room import room_of, unknown_room
@@ -34,8 +35,10 @@ DTYPES = ("float32", "bfloat16", "float16")
 class _Asked:
     """A model as it was asked for, its files as they are now."""
 
-    files: tuple[tuple[Path, int, int], ...]
-    """(path, bytes, time of the last change)."""
+    files: State
+    """The weights."""
+    texts: State
+    """What says how to read them."""
     device: str
     dtype: str | None
     bits: int | None
@@ -50,6 +53,7 @@ class _Key:
     weight_hash: str
     device: str
     dtype: str
+    texts: State = ()
     bits: int | None = None
     """Of the numbers in the language part; None = as the dtype has."""
     fusion: Fusion | None = None
@@ -114,6 +118,7 @@ def load_engine(
         EngineError: The files in the folder do not make a model.
         OutOfDeviceMemory: Weights and one pair do not fit on the device; no weight was read.
     """
+    check_address(name)
     if shared:
         from earthmind_lab.engine.shared import shared_engine
 
@@ -127,9 +132,9 @@ def load_engine(
         raise EngineError(f"There is no fusion {fusion!r}.", change="'concatenate' or 'weighted'")
     check_bits(quantize, folder)
     try:
-        files = _files(folder)
         asked = _Asked(
-            files=tuple((f, f.stat().st_size, f.stat().st_mtime_ns) for f in files),
+            files=state_of(_files(folder)),
+            texts=state_of(text_files(folder)),
             device=_device(device),
             dtype=_dtype(dtype),
             bits=quantize,
@@ -170,6 +175,7 @@ def _resident(
     key = _Key(
         folder=folder,
         weight_hash=digest,
+        texts=asked.texts,
         device=asked.device,
         dtype=plan.dtype,
         bits=asked.bits,

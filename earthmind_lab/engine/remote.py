@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from earthmind_lab.engine import wire
 from earthmind_lab.engine.asks import cancelled, late
 from earthmind_lab.engine.base import Capabilities, Stats
+from earthmind_lab.engine.common import CommonEngine
 from earthmind_lab.engine.link import Link, Lost, Way
 from earthmind_lab.engine.remote_ask import RemoteAsk
 from earthmind_lab.errors import EarthMindError, EngineUnavailable
-from earthmind_lab.exchange import Event, Failed, Options, Prompt, Reply, View
+from earthmind_lab.exchange import Event, Failed, Options, Prompt, View
 
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 """Pauses before an ask is tried again; a server that restarts needs some of them."""
@@ -38,7 +39,7 @@ CLOSE_SECONDS = 10.0
 _LIVE: weakref.WeakSet[RemoteEngine] = weakref.WeakSet()
 
 
-class RemoteEngine:
+class RemoteEngine(CommonEngine):
     """A model on a server, as an `Engine`.
 
     Args:
@@ -77,26 +78,11 @@ class RemoteEngine:
         _LIVE.add(self)
         try:
             tries = self._link.first_tries
-            self._capabilities: Capabilities = self._call("capabilities", Capabilities, tries=tries)
+            self._capabilities = self._call("capabilities", Capabilities, tries=tries)
             self._link.weights = self._capabilities.weight_hash
         except BaseException:
             self.close()
             raise
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self._capabilities.name
-
-    @property
-    def revision(self) -> str:
-        """First 12 hex digits of its weight hash."""
-        return self._capabilities.revision
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the model is and what fits into it; asked for once."""
-        return self._capabilities
 
     @property
     def closed(self) -> bool:
@@ -119,19 +105,6 @@ class RemoteEngine:
         body = wire.pack(wire.Ask(prompt=prompt, options=ask.options))
         ask.task = self._start(lambda: self._answer(ask, body), ask)
         return ask
-
-    def generate(self, prompt: Prompt, options: Options | None = None) -> Reply:
-        """Ask and wait; an interrupt of the caller cancels the ask.
-
-        Raises:
-            EarthMindError: Why the ask failed.
-        """
-        ask = self.submit(prompt, options)
-        try:
-            return ask.result()
-        except BaseException:  # KeyboardInterrupt above all; no effect when the ask failed
-            ask.cancel()
-            raise
 
     def seen_gsd(self, view: View) -> float | None:
         """Metres per pixel that the model really sees of a view; None for a plain picture.

@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.engine.asks import Ask
-from earthmind_lab.engine.base import Backend, Capabilities, Stats
+from earthmind_lab.engine.base import Backend, Stats
+from earthmind_lab.engine.common import CommonEngine
 from earthmind_lab.engine.line import Line
 from earthmind_lab.engine.turns import Turns
 from earthmind_lab.engine.worker import Worker
 from earthmind_lab.errors import EarthMindError, EngineError, OutOfDeviceMemory, PromptError
-from earthmind_lab.exchange import Options, Prompt, Reply, View
+from earthmind_lab.exchange import Options, Prompt, View
 
 FLUSH_SECONDS = 0.04
 """Text goes out in batches this far apart: smooth to the eye, cheap for the channel."""
@@ -43,7 +44,7 @@ CLOSE_SECONDS = 30.0
 _LIVE: weakref.WeakSet[ResidentEngine] = weakref.WeakSet()
 
 
-class ResidentEngine:
+class ResidentEngine(CommonEngine):
     """A model that stays loaded and answers many asks at a time.
 
     Args:
@@ -75,21 +76,6 @@ class ResidentEngine:
         _LIVE.add(self)
 
     @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self._capabilities.name
-
-    @property
-    def revision(self) -> str:
-        """First 12 hex digits of its weight hash."""
-        return self._capabilities.revision
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the model is and what fits into it."""
-        return self._capabilities
-
-    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._line.closed
@@ -116,19 +102,6 @@ class ResidentEngine:
         else:
             self._line.refuse(ask, refusal)
         return ask
-
-    def generate(self, prompt: Prompt, options: Options | None = None) -> Reply:
-        """Ask and wait; an interrupt of the caller cancels the ask.
-
-        Raises:
-            EarthMindError: Why the ask failed.
-        """
-        ask = self.submit(prompt, options)
-        try:
-            return ask.result()
-        except BaseException:  # KeyboardInterrupt above all; no effect when the ask failed
-            ask.cancel()
-            raise
 
     def seen_gsd(self, view: View) -> float | None:
         """Metres per pixel that the model really sees of a view; None for a plain picture."""

@@ -2,15 +2,20 @@
 
 A lock says that a server lives. Whoever starts one takes it first and hands it down, so it is held
 without a gap from before the server's first instruction until its last, and the kernel gives it
-back however the server ends: nothing that a killed server leaves behind needs tidying up.
+back however the server ends: nothing that a killed server leaves behind needs tidying up. All who
+try the lock go through one gate (`gate`), so nobody takes somebody who only looks for a server, and
+no old folder is removed from under a server that is just being started.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 import socket
 import stat
 import time
@@ -19,16 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from earthmind_lab.engine.gate import gate, let_go, try_lock, unusable
 from earthmind_lab.errors import EngineUnavailable
 from earthmind_lab.settings import Settings
 
-try:
-    import fcntl
-except ImportError:  # Windows, which has no such locks
-    fcntl = None  # type: ignore[assignment]
-
 LONGEST_SOCKET = 100
 """Bytes of a socket's path; the kernel takes 107, and 103 on macOS."""
+LONGEST_HOST = 24
+"""Characters of this machine's name in that path."""
+KEPT_SECONDS = 86_400.0
+"""How long the folder of a server that has ended is kept: its log says why it did."""
 
 
 @dataclass(frozen=True)
@@ -63,38 +68,50 @@ class Place:
             )
 
     def take(self) -> int | None:
-        """The lock, as an open file; None while somebody holds it.
+        """The lock, as an open file; None while a server has it, or whoever starts one.
 
         Raises:
-            EngineUnavailable: It can't be opened.
+            EngineUnavailable: It can't be opened, or someone stands in the gate for ever.
         """
-        if fcntl is None:
-            raise EngineUnavailable(
-                "A shared server needs the file locks of a Unix system.",
-                change="shared=False, or earthmind serve and its address",
-            )
-        try:
-            lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise _unusable(self.folder / "lock", str(error)) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        except BaseException:
-            os.close(lock)
-            raise
-        return lock
+        with gate(self.folder.parent):
+            _own(self.folder)  # here nobody removes it any more
+            return try_lock(self._lock, create=True)
 
     @property
     def alive(self) -> bool:
-        """Whether a server lives, or is being started."""
-        if not (self.folder / "lock").exists():
+        """Whether a server lives, or is being started.
+
+        Raises:
+            EngineUnavailable: As `take`.
+        """
+        if not self._lock.exists():
             return False
-        lock = self.take()
+        with gate(self.folder.parent):
+            return self._held()
+
+    def remove(self, unused_seconds: float) -> None:
+        """Remove the folder, unless a server lives in it, or did so a short time ago.
+
+        Args:
+            unused_seconds: How long nothing in it must have changed.
+        """
+        with contextlib.suppress(OSError, EngineUnavailable), gate(self.folder.parent):
+            within = [self.folder, *self.folder.iterdir()]
+            last = max(each.lstat().st_mtime for each in within)
+            if time.time() - last > unused_seconds and not self._held():
+                shutil.rmtree(self.folder)
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder / "lock"
+
+    def _held(self) -> bool:
+        """Whether somebody has the lock; inside the gate."""
+        if not self._lock.exists():
+            return False
+        lock = try_lock(self._lock)
         if lock is not None:
-            os.close(lock)
+            let_go(lock)
         return lock is None
 
     def secret(self) -> str:
@@ -106,11 +123,14 @@ class Place:
         try:
             return self._read("token").strip()
         except FileNotFoundError as error:
-            raise _unusable(self.folder / "token", "no such file") from error
+            raise unusable(self.folder / "token", "no such file") from error
+        except UnicodeDecodeError as error:
+            raise unusable(self.folder / "token", "no text") from error
 
     def make_secret(self) -> None:
         """A token for this and all later servers of the place, if there is none yet."""
-        if not (self.folder / "token").exists():
+        token = self.folder / "token"
+        if not token.exists() or not token.stat().st_size:
             self._write("token", secrets.token_urlsafe(24))
 
     def note(self, name: str, data: dict[str, Any]) -> None:
@@ -163,9 +183,13 @@ class Place:
     def _write(self, name: str, text: str) -> None:
         """A file that only this user can read, and nobody sees half-written."""
         path = self.folder / f".{name}.{secrets.token_hex(4)}"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123  a descriptor
-            file.write(text)
-        path.replace(self.folder / name)
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123  a descriptor
+                file.write(text)
+            path.replace(self.folder / name)
+        except OSError:  # a full disk
+            path.unlink(missing_ok=True)
+            raise
 
     def _read(self, name: str) -> str:
         path = self.folder / name
@@ -174,11 +198,11 @@ class Place:
         except FileNotFoundError:
             raise
         except OSError as error:  # a link, above all
-            raise _unusable(path, str(error)) from error
+            raise unusable(path, str(error)) from error
         with open(descriptor, encoding="utf-8") as file:  # noqa: PTH123  a descriptor
             found = _strangers(os.fstat(descriptor), stat.S_ISREG)
             if found:
-                raise _unusable(path, found)
+                raise unusable(path, found)
             return file.read()
 
 
@@ -192,7 +216,10 @@ def runtime_folder(settings: Settings) -> Path:
         with contextlib.suppress(OSError):
             if _strangers(base.stat(), stat.S_ISDIR) is None:
                 return base / "earthmind"
-    return settings.home.absolute() / "shared" / socket.gethostname()
+    name = socket.gethostname()
+    if len(name) > LONGEST_HOST:  # those of containers, which would leave no room for the rest
+        name = hashlib.sha256(name.encode()).hexdigest()[:LONGEST_HOST]
+    return settings.home.absolute() / "shared" / name
 
 
 def places(settings: Settings) -> Iterator[Place]:
@@ -210,6 +237,19 @@ def places(settings: Settings) -> Iterator[Place]:
             yield Place(each)
 
 
+def remove_old(folder: Path) -> None:
+    """Remove places that no server has used for a day; what can't be removed stays.
+
+    Args:
+        folder: As `runtime_folder` gives it.
+    """
+    with contextlib.suppress(OSError):
+        for each in list(folder.iterdir()):
+            # Nothing but what is named like a place: the home may be one that others use, too.
+            if re.fullmatch("[0-9a-f]{16}", each.name) and each.is_dir() and not each.is_symlink():
+                Place(each).remove(KEPT_SECONDS)
+
+
 def _own(folder: Path) -> None:
     """Make a folder for this user alone, or see that it is one."""
     try:
@@ -217,7 +257,7 @@ def _own(folder: Path) -> None:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
     except OSError as error:
-        raise _unusable(folder, str(error)) from error
+        raise unusable(folder, str(error)) from error
     _check(folder)
 
 
@@ -229,7 +269,7 @@ def _check(folder: Path) -> None:
     """
     found = _strangers(folder.lstat(), stat.S_ISDIR)
     if found:
-        raise _unusable(folder, found)
+        raise unusable(folder, found)
 
 
 def _strangers(about: os.stat_result, kind: Any) -> str | None:
@@ -241,11 +281,3 @@ def _strangers(about: os.stat_result, kind: Any) -> str | None:
     if about.st_mode & 0o077:
         return f"mode {stat.S_IMODE(about.st_mode):04o}: open to other users"
     return None
-
-
-def _unusable(path: Path, found: str) -> EngineUnavailable:
-    return EngineUnavailable(
-        f"A shared server can't be kept under {path}.",
-        found=found,
-        change="a folder of your own there (chmod -R go= FOLDER), or another EARTHMIND_HOME",
-    )

@@ -25,8 +25,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
+
 from earthmind_lab import __version__
-from earthmind_lab.engine.link import Link
+from earthmind_lab.engine.link import Link, Lost
+from earthmind_lab.engine.names import state_of, text_files
 from earthmind_lab.engine.remote import LOADING_SECONDS, RemoteEngine
 from earthmind_lab.engine.runtime import Place, places, runtime_folder
 from earthmind_lab.engine.starting import join
@@ -79,6 +82,12 @@ class _Joined(Link):
         super().__init__(
             url, join(place, job), retry_seconds=(0.0,), loading_seconds=LOADING_SECONDS
         )
+
+    async def _refused(self, response: httpx.Response) -> None:
+        """Raise why; a token that is no longer the place's is read once more by `revive`."""
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise Lost("the server has another token")
+        await super()._refused(response)
 
     async def revive(self) -> None:
         """See that there is a server again."""
@@ -149,7 +158,7 @@ def _key(folder: Path, chosen: Mapping[str, Any]) -> str:
     """
     try:
         files = weight_files(folder) if is_foreign(folder) else check_folder(folder)
-        about = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        about = [(str(file), *of) for file, *of in state_of([*files, *text_files(folder)])]
     except OSError as error:
         raise ModelNotFound(f"The folder {folder} can't be read.", found=str(error)) from error
     said = json.dumps([__version__, about, dict(chosen)], sort_keys=True)

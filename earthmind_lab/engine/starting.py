@@ -23,7 +23,7 @@ from typing import Any
 
 import earthmind_lab
 from earthmind_lab.engine import wire
-from earthmind_lab.engine.runtime import Place
+from earthmind_lab.engine.runtime import Place, remove_old
 from earthmind_lab.errors import EarthMindError, EngineUnavailable
 from earthmind_lab.progress import bar
 
@@ -139,6 +139,7 @@ def _start(place: Place, job: Mapping[str, Any], lock: int, *, loud: bool) -> No
     how = "has ended; it is started again" if loud else "is started"
     name = Path(job["model"]).name
     LOG.log(level, "The shared server of %s %s (log: %s)", name, how, place.log)
+    remove_old(place.folder.parent)
     place.forget("server", "failed")
     place.make_secret()
     place.note("job", dict(job))

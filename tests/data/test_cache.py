@@ -29,7 +29,7 @@ from earthmind_lab.data import cache_key
 from earthmind_lab.data.access import Access
 from earthmind_lab.data.budget import Budget
 from earthmind_lab.data.cache import DRAFT, PLANS_KEPT, ChipCache
-from earthmind_lab.data.cache_key import chip_key, plan_key
+from earthmind_lab.data.cache_key import Keys, chip_key
 from earthmind_lab.data.chip_files import Folder, read_chip
 from earthmind_lab.data.files import Files, Reader
 from earthmind_lab.data.kept_arrays import KeptArrays
@@ -277,7 +277,7 @@ def test_every_field_of_a_plan_is_in_the_key_or_follows(pair):
 
 def test_a_gsd_is_told_apart_from_none(pair):
     names = (("red",), ("vv",))
-    keys = [plan_key(pair, AREA, asked=gsd, names=names) for gsd in (None, 10, 10.0, 20)]
+    keys = [Keys(pair, AREA).plan(asked=gsd, names=names) for gsd in (None, 10, 10.0, 20)]
     assert keys[1] == keys[2]
     assert len(set(keys)) == 3
 

@@ -132,9 +132,9 @@ class StandIn:
         return bytes(token_ids).replace(b"\x00", b"<eos>").decode(errors="replace")
 
     def release(self, state: StandInState) -> None:
+        self.alive.discard(state)  # first: a worker that is killed in here has released it
         self.twice += state.released  # an error here would only be logged
         state.released = True
-        self.alive.discard(state)
         self.released += 1
 
     def abandon(self) -> None:

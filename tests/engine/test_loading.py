@@ -83,6 +83,36 @@ def test_changed_weights_are_another_engine(folder):
     after.close()
 
 
+def test_other_words_beside_the_same_weights_are_another_engine(folder):
+    before = load_engine(folder, device="cpu")
+    assert load_engine(folder, device="cpu") is before
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "notice": "changed by hand"}))
+    after = load_engine(folder, device="cpu")
+    assert (before.capabilities.notice, after.capabilities.notice) == (
+        "a random model", "changed by hand",
+    )  # fmt: skip
+    assert after.revision == before.revision
+    before.close()
+    after.close()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    "name", ["localhost:8123", "gpu-box.lab:80/v1", "[::1]:8123/", "1.2.3.4:5"]
+)
+def test_an_address_without_its_scheme_is_told_how_to_write_it(name, shared):
+    with pytest.raises(ModelNotFound) as caught:
+        load_engine(name, shared=shared)
+    assert caught.value.change == f"load_engine('http://{name.partition('/')[0]}')"
+
+
+def test_a_folder_may_be_called_like_an_address(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    folder.rename("box:8123")
+    load_engine("box:8123", device="cpu").close()
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -102,7 +132,9 @@ def test_a_file_is_not_a_model(folder):
         load_engine(folder / WEIGHTS)
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "a/" * 3000, "\x00"])
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "a/" * 3000, "\x00", "x:80/" + "a/" * 3000, "x:80/\x00"]
+)
 def test_a_text_that_is_no_name_is_no_model(name):
     with pytest.raises(ModelNotFound) as caught:
         load_engine(name)

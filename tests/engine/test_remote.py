@@ -224,6 +224,14 @@ def test_what_is_no_address(url):
         Address.parse(url)
 
 
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/"])
+def test_the_address_that_other_clients_take_is_one(path):
+    with served(Scripted()) as server, remote(server.url + path) as client:
+        assert client.generate(WATER).text
+    assert Address.parse("https://lab/earth/v1").url == "https://lab/earth"
+    assert Address.parse("https://lab/v12").url == "https://lab/v12"
+
+
 def answering(data):
     """A server of another kind: says this to whoever comes."""
     listening = socket.create_server(("127.0.0.1", 0))

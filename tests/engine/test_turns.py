@@ -644,22 +644,45 @@ def test_twenty_dead_workers_cost_nothing_but_time(run):
 
 
 def test_workers_killed_from_outside_while_answers_are_written(run):
-    backend = StandIn(reply=script, on_batch=lambda states: time.sleep(0.002))
+    """Whenever it comes, on however busy a machine: what a worker writes before it is killed is
+    counted in steps, not in seconds."""
+    noise, prompts, lives = random.Random(8), asks(80), []
+    most = [noise.randint(1, 60) for _ in range(20)]
+    assert 4 * sum(most) < sum(len(script(prompt)) for prompt, _ in prompts), "asks are left to all"
+    steps = 0
+
+    def count(_) -> None:
+        nonlocal steps
+        steps += 1
+        until = time.monotonic() + WAIT
+        while len(lives) < 20 and steps >= most[len(lives)] and time.monotonic() < until:
+            time.sleep(0.001)  # it has lived long enough
+        time.sleep(0.002)
+
+    backend = StandIn(reply=script, on_batch=count)
     engine = run(backend, places=4)
-    prompts = asks(40)
     handles = [engine.submit(prompt, options) for prompt, options in prompts]
-    noise, killed = random.Random(8), 0
-    while killed < 20:
-        time.sleep(noise.uniform(0.001, 0.03))
-        worker = engine._worker._worker
-        if worker is None or not worker.is_alive() or all(handle.ended for handle in handles):
-            continue
+    dead = None
+    for number in range(20):
+        # At any moment, or after some more steps: deaths in a row at one place are an ask's fault.
+        fewest = noise.randint(1, most[number]) if number % 2 else 0
+        until = time.monotonic() + WAIT
+        while True:
+            time.sleep(noise.uniform(0.001, 0.03))
+            worker = engine._worker._worker
+            # The thread is on its way: before that, it is Python's own code that would be killed.
+            if worker is not dead and worker in threading._active.values() and steps >= fewest:
+                break
+            assert time.monotonic() < until
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit)
         )
         worker.join(WAIT)
         assert not worker.is_alive()
-        killed += 1
+        dead = worker
+        lives.append(steps)
+        steps = 0
+    assert not all(handle.ended for handle in handles)
     for (prompt, _), handle in zip(prompts, handles, strict=True):
         reply = handle.result(WAIT)
         assert same(reply, run(StandIn(reply=script)).generate(prompt))

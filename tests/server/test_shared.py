@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ import pytest
 
 from earthmind_lab import cli
 from earthmind_lab.checks import doctor
-from earthmind_lab.engine import load_engine, runtime, shared, starting
+from earthmind_lab.engine import gate, load_engine, runtime, shared, starting
 from earthmind_lab.engine.link import Lost
 from earthmind_lab.engine.loading import EMBEDDED
 from earthmind_lab.engine.runtime import Place, runtime_folder
@@ -230,6 +231,30 @@ def test_it_ends_when_nobody_asks_and_nobody_is_connected(home, monkeypatch, cap
     wait_for(lambda: not is_alive(second), 60)
 
 
+def test_a_server_with_another_token_is_asked_with_that(home, monkeypatch, caplog):
+    """Its place was removed and made anew, by another kernel."""
+    instead(monkeypatch, SCRIPTED)
+    engine = load_engine("nano", shared=True)
+    pid = the_server().pid
+    engine._link.authorize("that of the server before")
+    assert engine.generate(PROMPTS[0]).text
+    assert the_server().pid == pid and "started again" not in caplog.text
+    (the_server().place.folder / "token").write_text("of nobody")
+    engine._link.authorize("that of the server before")
+    with pytest.raises(EngineUnavailable, match="another token"):
+        engine.generate(PROMPTS[0])
+
+
+def test_a_full_disk_is_said_to_be_so_and_nothing_is_left_on_it(place, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(EngineUnavailable, match="No space left"):
+        starting.join(place, JOB)
+    assert [each.name for each in place.folder.iterdir()] == ["lock"] and not place.alive
+
+
 def test_a_server_that_dies_without_a_word_is_tried_twice_and_its_log_told(place, monkeypatch):
     instead(monkeypatch, "print('out of luck', flush=True)\nos.kill(os.getpid(), 9)")
     with pytest.raises(EngineUnavailable, match=r"it ended; the last lines of .*: out of luck"):
@@ -310,6 +335,104 @@ def test_other_options_are_other_servers(monkeypatch):
     assert len({*keys, shared._key(folder, {})}) == 5
 
 
+def test_other_words_beside_the_weights_are_another_server(tmp_path):
+    folder = shutil.copytree(local_folder(EMBEDDED), tmp_path / "copy")
+    before = shared._key(folder, {})
+    assert shared._key(folder, {}) == before
+    config = folder / "config.json"
+    config.write_text(config.read_text() + "\n")
+    assert shared._key(folder, {}) != before
+
+
+# --- who lives ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def meanwhile(what, threads=6):
+    """Others do that, over and over."""
+    over, wrong = threading.Event(), []
+
+    def work():
+        try:
+            while not over.is_set():
+                what()
+        except Exception as error:  # noqa: BLE001  told at the end
+            wrong.append(error)
+
+    others = [threading.Thread(target=work) for _ in range(threads)]
+    for each in others:
+        each.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for each in others:
+            each.join(20)
+    assert not wrong and not any(each.is_alive() for each in others)
+
+
+def test_however_many_look_whether_a_server_lives_one_can_start(place, monkeypatch):
+    place.prepare()
+    os.close(place.take())
+    let_go = runtime.let_go  # they look long enough to be met
+    monkeypatch.setattr(runtime, "let_go", lambda lock: (time.sleep(0.002), let_go(lock)))
+    with meanwhile(lambda: place.alive):
+        for _ in range(30):
+            lock = place.take()
+            assert lock is not None and place.alive
+            os.close(lock)
+    assert not place.alive
+
+
+def test_nobody_waits_at_the_gate_for_ever(place, monkeypatch):
+    place.prepare()
+    os.close(place.take())
+    monkeypatch.setattr(gate, "GATE_SECONDS", 0.05)
+    with gate.gate(place.folder.parent):
+        for look in (place.take, lambda: place.alive):
+            with pytest.raises(EngineUnavailable, match="gate"):
+                look()
+    assert not place.alive
+
+
+def aged(place):
+    """Made and used two days ago."""
+    place.prepare()
+    os.close(place.take())
+    place.make_secret()
+    for each in (*place.folder.iterdir(), place.folder):
+        os.utime(each, (time.time() - 2 * 86_400,) * 2)
+    return place
+
+
+def test_the_folder_of_a_server_that_is_gone_goes_a_day_later(place, tmp_path, monkeypatch):
+    root = place.folder.parent
+    old, lives, young, *others = (
+        aged(Place(root / name)) for name in ("0" * 16, "1" * 16, "2" * 16, "notes", "A" * 16)
+    )
+    (root / ("3" * 16)).symlink_to(others[0].folder)
+    lock = lives.take()
+    os.utime(young.folder / "token")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(EngineUnavailable, match="FileNotFoundError"):
+        starting.join(place, JOB)  # whoever starts a server tidies up
+    os.close(lock)
+    assert not old.folder.exists()
+    assert all((each.folder / "token").exists() for each in (lives, young, *others))
+
+
+def test_no_folder_is_removed_from_under_a_start(place):
+    place.prepare()
+    with meanwhile(lambda: place.remove(-1.0), threads=3):
+        for _ in range(200):
+            lock = place.take()
+            place.make_secret()
+            assert (place.folder / "lock").stat().st_ino == os.fstat(lock).st_ino
+            assert place.secret()
+            os.close(lock)
+        wait_for(lambda: not place.folder.exists())
+
+
 # --- whose files ----------------------------------------------------------------------------------
 
 
@@ -325,6 +448,12 @@ def test_everything_is_this_users_alone(place):
     token = place.secret()
     place.make_secret()
     assert place.secret() == token and len(token) >= 32
+    (place.folder / "token").write_text("")  # the machine went down while it was written
+    place.make_secret()
+    assert len(place.secret()) >= 32
+    (place.folder / "token").write_bytes(b"\xff")
+    with pytest.raises(EngineUnavailable, match="no text"):
+        place.secret()
 
 
 @pytest.mark.parametrize("above", [True, False])
@@ -382,6 +511,17 @@ def test_the_users_runtime_folder_where_it_is_private(tmp_path):
     run.chmod(0o755)
     assert runtime_folder(Settings.from_env(env)) == elsewhere
     assert not list(runtime.places(Settings.from_env(env))) and not elsewhere.exists()
+
+
+def test_a_machine_with_a_long_name_leaves_room_for_the_socket(home, monkeypatch):
+    found = set()
+    for host in ("jupyter-" + "x" * 55, "jupyter-" + "x" * 54 + "y", "lab"):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        folder = runtime_folder(Settings(home=Path("/home/somebody/.cache/earthmind_lab"),
+                                         device=None, catalog=""))  # fmt: skip
+        assert len(bytes(Place(folder / ("0" * 16)).socket)) <= runtime.LONGEST_SOCKET
+        found.add(folder.name)
+    assert len(found) == 3 and "lab" in found
 
 
 def test_a_path_that_no_socket_can_have(tmp_path):
