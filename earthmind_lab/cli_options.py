@@ -136,7 +136,7 @@ def fits(parser: argparse.ArgumentParser) -> None:
 
 def _metres(text: str) -> float:
     """A pixel size."""
-    value = float(text)
+    value = _number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text} is no pixel size in metres")
     return value
@@ -256,8 +256,8 @@ def _share(text: str) -> float:
 
 
 def _number(text: str) -> float:
-    """A number; what is none fits no limit. (argparse would print the name of the function.)"""
+    """A number; what is none becomes NaN, which fits no limit."""
     try:
         return float(text)
-    except ValueError:
+    except ValueError:  # argparse would tell the name of a function
         return math.nan

@@ -18,8 +18,10 @@ from earthmind_lab.settings import Settings
 
 try:
     import fcntl
+
+    LOCKS = True
 except ImportError:  # Windows: what is left stays
-    fcntl = None  # type: ignore[assignment]
+    LOCKS = False
 
 PATIENCE_SECONDS = 2.0
 """How long another server may take to remove what lies in the way."""
@@ -46,7 +48,7 @@ def secret_file(path: Path, text: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in path.parent.glob("*.token"):
             _remove_left(left)
-        if fcntl is None:
+        if not LOCKS:
             path.unlink(missing_ok=True)
         descriptor = _made(path, text)
     except OSError as error:
@@ -66,15 +68,14 @@ def secret_file(path: Path, text: str) -> Iterator[None]:
 def _made(path: Path, text: str) -> int:
     """The file, open and locked."""
     until = time.monotonic() + PATIENCE_SECONDS
-    while (descriptor := _locked(path)) is None:
+    while (descriptor := _tried(path, text)) is None:
         if time.monotonic() > until:
             raise FileExistsError("another server holds it")
         time.sleep(0.05)
-    os.write(descriptor, f"{text}\n".encode())
     return descriptor
 
 
-def _locked(path: Path) -> int | None:
+def _tried(path: Path, text: str) -> int | None:
     """A new file with our lock on it; None where another one lies there, or somebody was faster.
 
     The address is ours, so what lies there is a dead server's, or just being removed.
@@ -87,10 +88,12 @@ def _locked(path: Path) -> int | None:
     try:
         _lock(descriptor)
         if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            os.write(descriptor, f"{text}\n".encode())
             return descriptor
     except (BlockingIOError, FileNotFoundError):  # taken for left behind before it was locked
         pass
     except BaseException:
+        path.unlink(missing_ok=True)
         os.close(descriptor)
         raise
     os.close(descriptor)
@@ -99,7 +102,7 @@ def _locked(path: Path) -> int | None:
 
 def _lock(descriptor: int) -> None:
     """Lock a file that nobody has locked; no effect where there are no locks."""
-    if fcntl is not None:
+    if LOCKS:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -110,7 +113,7 @@ def _lock(descriptor: int) -> None:
 
 def _remove_left(path: Path) -> None:
     """Remove a file that no server has locked; whatever can't be done is left."""
-    if fcntl is None:
+    if not LOCKS:
         return
     with suppress(OSError):  # locked, for one
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)

@@ -136,7 +136,7 @@ def test_ctrl_c_between_the_line_and_the_wait_ends_it_cleanly(scripted, monkeypa
     assert LINE.fullmatch(capsys.readouterr().err) and scripted.closed
 
 
-@pytest.mark.parametrize("place", ["create_app", "_write_secret", "Server"])
+@pytest.mark.parametrize("place", ["create_app", "secret_file", "Server"])
 def test_ctrl_c_before_it_listens_ends_it_cleanly(scripted, monkeypatch, place, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
