@@ -35,7 +35,9 @@ def chat_body(url=PICTURE, **more):
 
 
 def raw_body(**options):
-    return wire.pack(wire.Ask(prompt=Prompt(text="Where?", views=VIEWS), options=Options(**options)))
+    return wire.pack(
+        wire.Ask(prompt=Prompt(text="Where?", views=VIEWS), options=Options(**options))
+    )
 
 
 BODIES = dict(zip(ROUTES, (chat_body(), raw_body()), strict=True))
