@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from earthmind_lab.errors import Cancelled, EngineBusy, PromptError
 from earthmind_lab.server.limits import Limits
 
 PIXEL_BYTES = 3
 """Of a decoded picture: three channels of 8 bits."""
+DECODING_BYTES = 15
+"""What each pixel of a picture takes more while it is decoded: measured, as Pillow copies it."""
 
 
 class Admission:
@@ -92,6 +96,13 @@ class Admission:
             self._held += nbytes
             place.held += nbytes
 
+    def free(self, place: Place, nbytes: int) -> None:
+        """Count less again; nothing where the place was left, and all of it given back."""
+        with self._lock:
+            if not place.left:
+                self._held -= nbytes
+                place.held -= nbytes
+
     def leave(self, place: Place) -> None:
         """See `Place.leave`."""
         with self._lock:
@@ -146,6 +157,19 @@ class Place:
             Cancelled: The place was left meanwhile.
         """
         self._admission.hold(self, nbytes)
+
+    @contextmanager
+    def holding(self, nbytes: int) -> Iterator[None]:
+        """The same for what is needed for a while only.
+
+        Raises:
+            PromptError: As `hold`; so are the others.
+        """
+        self.hold(nbytes)
+        try:
+            yield
+        finally:
+            self._admission.free(self, nbytes)
 
     def leave(self) -> None:
         """Give all of it back; no effect the second time."""

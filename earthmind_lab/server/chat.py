@@ -30,7 +30,7 @@ from earthmind_lab.exchange import (
     View,
 )
 from earthmind_lab.server import chat_form as form
-from earthmind_lab.server.admission import PIXEL_BYTES, Place
+from earthmind_lab.server.admission import DECODING_BYTES, PIXEL_BYTES, Place
 from earthmind_lab.server.faults import ASKING, Failure, Refusal, json_response, responses
 from earthmind_lab.server.flow import Flow
 from earthmind_lab.server.guard import seat_of, token_of
@@ -155,10 +155,13 @@ def _views(parts: Sequence[form.ImagePart], limits: Limits, place: Place) -> tup
             change=f"at most {limits.pixels} pixels in all",
         )
     place.hold(PIXEL_BYTES * pixels)
-    return tuple(
-        View(image=pixels_of(file), **(part.earthmind or form.About()).model_dump())
-        for part, file in zip(parts, files, strict=True)
-    )
+    # One after the other.
+    largest = max((width * height for width, height in sizes), default=0)
+    with place.holding(DECODING_BYTES * largest):
+        return tuple(
+            View(image=pixels_of(file), **(part.earthmind or form.About()).model_dump())
+            for part, file in zip(parts, files, strict=True)
+        )
 
 
 def _text(content: str | Sequence[Any]) -> str:

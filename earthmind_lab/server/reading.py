@@ -1,4 +1,4 @@
-"""Bodies of JSON, read beside the loop, and no more of one than a question needs.
+"""What bodies say in JSON: read beside the loop, and no more of it than a question needs.
 
 A parser holds Python's lock, in whatever thread: what it is given has been looked over before.
 """
@@ -25,6 +25,9 @@ MAX_KEYS = 64
 """Of one table; none that has a meaning has so many."""
 _PICTURE = b'"data:image'
 _SIGNS = (b'"', b",", b"[", b"{")
+MAX_HEAD = 256 << 10
+"""Bytes in which a message names its arrays: some thousands."""
+_LENGTH = 8
 T = TypeVar("T", bound=BaseModel)
 
 
@@ -95,7 +98,7 @@ def check_size(body: bytes, limits: Limits) -> None:
         found = body.find(_PICTURE, start, last)
         end = found + len(_PICTURE) if found >= 0 else min(len(body), last)
         words += end - start
-        signs += sum(body.count(sign, start, end) for sign in _SIGNS)
+        signs += _signs(body, start, end)
         if words > limits.words_bytes or signs > limits.signs:
             raise _too_much(limits)
         if found < 0:
@@ -103,6 +106,32 @@ def check_size(body: bytes, limits: Limits) -> None:
         start = body.find(b'"', end)
         if start < 0:  # the string has no end
             return
+
+
+def check_message(body: bytes, limits: Limits) -> None:
+    """The same for a message of `engine.wire`, whose arrays don't count.
+
+    What is no message at all passes: who reads it says what is wrong.
+
+    Raises:
+        Refusal: 413.
+    """
+    length = int.from_bytes(body[:_LENGTH], "little")
+    if length > MAX_HEAD:
+        raise _too_much(limits)
+    start = _LENGTH + length
+    try:
+        text = json.loads(body[_LENGTH:start])["json"]
+        first, last = text["data_offsets"]
+        words = body[start + first : start + last]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return
+    if len(words) > limits.words_bytes or _signs(words, 0, len(words)) > limits.signs:
+        raise _too_much(limits)
+
+
+def _signs(body: bytes, start: int, end: int) -> int:
+    return sum(body.count(sign, start, end) for sign in _SIGNS)
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

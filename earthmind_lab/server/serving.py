@@ -227,7 +227,12 @@ class UnderWay:
         return self._handle.id
 
     async def __aenter__(self) -> UnderWay:
-        threading.Thread(target=self._pump, name=f"ask-{self._handle.id}", daemon=True).start()
+        try:
+            name = f"ask-{self._handle.id}"
+            threading.Thread(target=self._pump, name=name, daemon=True).start()
+        except BaseException:  # there are no more threads
+            await self.__aexit__()
+            raise
         self._tasks.append(asyncio.create_task(self._watch()))
         return self
 

@@ -7,6 +7,7 @@ import json
 import threading
 import weakref
 from contextlib import ExitStack, contextmanager, suppress
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -14,8 +15,8 @@ import pytest
 from earthmind_lab.engine import wire
 from earthmind_lab.errors import Cancelled, EngineBusy, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Options, Prompt
-from earthmind_lab.server import binary, chat
-from earthmind_lab.server.admission import Admission
+from earthmind_lab.server import binary, chat, serving
+from earthmind_lab.server.admission import DECODING_BYTES, PIXEL_BYTES, Admission
 from earthmind_lab.server.limits import Limits
 from tests.engine.test_remote import wait_for
 from tests.server.scripted import Scripted, view
@@ -94,15 +95,22 @@ def given_back(server):
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_pictures_that_fit_are_taken_and_the_next_one_when_there_is_room(route, monkeypatch):
-    engine, decoded = Held(), []
+    engine, decoded, admission = Held(), [], []
+
+    def noting(real):
+        return lambda *given: decoded.append(admission[0].held) or real(*given)
+
     for module, name in ((chat, "pixels_of"), (binary.wire, "unpack")):
-        real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *a, f=real: decoded.append(1) or f(*a))
-    limits = Limits(decoded_bytes=2 * NBYTES[route] + 100)
+        monkeypatch.setattr(module, name, noting(getattr(module, name)))
+    # Decoding takes some more for a while.
+    more = {ROUTES[0]: DECODING_BYTES * SIDE * SIDE, ROUTES[1]: NBYTES[ROUTES[1]]}[route]
+    limits = Limits(decoded_bytes=2 * NBYTES[route] + more + 100)
     with served(engine, limits=limits) as server, server.client() as client:
+        admission.append(server.serving.admission)
         with asking(server, route, 2) as found:
             wait_for(lambda: len(engine.begun) == 2)
             assert server.serving.admission.held == 2 * NBYTES[route] and len(decoded) == 2
+            assert NBYTES[route] + more in decoded  # of the first of them
             refused = post(client, route)
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "busy")
             assert refused.headers["retry-after"] == "1"
@@ -120,11 +128,11 @@ def test_pictures_that_fit_are_taken_and_the_next_one_when_there_is_room(route, 
 def test_a_small_file_counts_with_what_it_becomes():
     file = bomb(4000)
     assert len(file) < 1000
-    limits = Limits(decoded_bytes=3 * 4000 * 4000 - 1)
+    limits = Limits(decoded_bytes=(PIXEL_BYTES + DECODING_BYTES) * 4000 * 4000 - 1)
     with served(Scripted(), limits=limits) as server, server.client() as client:
         refused = post(client, ROUTES[0], chat_body(data_url(file)))
         assert refused.status_code == 400  # it would not fit even alone: no use in waiting
-        assert "48000000 bytes decoded" in refused.text
+        assert "288000000 bytes decoded" in refused.text
         given_back(server)
 
 
@@ -138,7 +146,7 @@ def test_pictures_for_a_look_are_counted_while_they_are_looked_at():
             return super().pictures(views)
 
     route, body = "/v1/earthmind/pictures", wire.pack(wire.Views(views=VIEWS))
-    limits = Limits(decoded_bytes=len(body))
+    limits = Limits(decoded_bytes=3 * len(body) - 1)
     with served(Looking(), limits=limits) as server, server.client() as client:
         found = []
         thread = threading.Thread(target=lambda: found.append(post(client, route, body)))
@@ -344,6 +352,32 @@ def test_a_place_that_was_left_holds_nothing():
     with pytest.raises(Cancelled):
         place.sit("ann")
     assert (admission.asks, admission.held) == (0, 0)
+
+
+def test_what_is_held_for_a_while_is_given_back_once():
+    admission = Admission(Limits())
+    for leaves in (False, True):
+        place = admission.enter("token")
+        place.hold(5)
+        with place.holding(7):
+            assert admission.held == 12
+            if leaves:
+                place.leave()
+        assert admission.held == (0 if leaves else 5)
+        place.leave()
+    assert admission.held == 0
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_it_comes_back_where_no_thread_can_be_had(route, monkeypatch):
+    def none(**_):
+        raise RuntimeError("can't start new thread")
+
+    with served(Scripted()) as server:
+        with monkeypatch.context() as patch, server.client() as client:
+            patch.setattr(serving, "threading", SimpleNamespace(Thread=none))
+            assert post(client, route).status_code == 500
+        given_back(server)
 
 
 def test_more_than_the_server_has_is_refused_for_good():

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from safetensors.numpy import save
 
+from earthmind_lab.engine import wire
+from earthmind_lab.exchange import Options, Prompt
 from earthmind_lab.server import reading
 from earthmind_lab.server.chat_form import Ask
 from earthmind_lab.server.faults import Refusal
@@ -182,3 +186,44 @@ def test_anything_is_counted_to_its_end(body, most):
         assert len(body) > most
     else:
         assert b'"data:image' in body or len(body) <= most
+
+
+# --- messages of our own route --------------------------------------------------------------------
+
+ASK = wire.pack(wire.Ask(prompt=Prompt(text="Where?", views=(view(),)), options=Options()))
+
+
+def message(text, **arrays):
+    return save({"json": np.frombuffer(text, np.uint8), **arrays})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        message(b"{" + b",".join(b'"k%d":1' % i for i in range(200_000)) + b"}"),
+        message(b" " * 5_000_000),
+        message(b"{}", **{f"{i}": np.zeros(1, np.uint8) for i in range(5_000)}),
+        b"\xff" * 100,
+    ],
+    ids=["keys", "words", "arrays", "nonsense"],
+)
+@pytest.mark.parametrize("path", ["/v1/earthmind/ask", "/v1/earthmind/pictures"])
+def test_too_long_a_message_is_refused_unread(path, body, monkeypatch):
+    def never(*_):
+        raise AssertionError("it was read")
+
+    headers = {"content-type": wire.CONTENT_TYPE}
+    with served(Scripted()) as server, server.client() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(wire, "unpack", never)
+            response = client.post(path, content=body, headers=headers)
+        assert (response.status_code, response.json()["error"]["code"]) == (413, "too_large")
+        assert client.post("/v1/earthmind/ask", content=ASK, headers=headers).status_code == 200
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=40) | st.integers(0, len(ASK)).map(lambda end: ASK[:end]))
+def test_what_is_no_message_is_left_to_who_reads_it(body):
+    with suppress(Refusal):  # where it says that its head is long
+        reading.check_message(body, Limits())
+    reading.check_message(ASK, Limits())
