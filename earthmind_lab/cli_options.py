@@ -35,7 +35,7 @@ def serve(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=8000, help="default %(default)s; 0 = any")
     parser.add_argument(
-        "--name", metavar="HOST", action="append", default=[],
+        "--name", metavar="HOST", dest="names", action="append", default=[],
         help="a further name under which it may be asked, that of a proxy with TLS before it; "
         "repeatable",
     )  # fmt: skip

@@ -243,7 +243,7 @@ def serve(given: argparse.Namespace) -> Outcome:
     check_libraries()
     where = {
         "model": given.model, "host": given.host, "port": given.port, "token": given.token,
-        "uds": given.uds, "names": given.name, "open_to_all": given.no_token,
+        "uds": given.uds, "names": given.names, "open_to_all": given.no_token,
         "idle_seconds": given.idle,
     }  # fmt: skip
     if given.replicas is None and (given.ray or given.gpus is not None):

@@ -34,8 +34,8 @@ def answers(host, *, given=(LAB,), listens="127.0.0.1", origin=None):
 
 @pytest.mark.parametrize("host", [LAB, LAB.upper(), f"{LAB}:443", "localhost", "127.0.0.1:8000"])
 def test_a_further_name_is_answered(host):
-    assert answers(host) == 200
-    assert answers(LAB, given=()) == 403
+    assert answers(host) == 200 == answers(host, listens="0.0.0.0")
+    assert answers(LAB, given=()) == 403 == answers(LAB, given=(), listens="0.0.0.0")
 
 
 @pytest.mark.parametrize(
