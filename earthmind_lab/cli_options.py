@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 
 OWN = (
     "optical", "sar", "bands", "optical_scale", "optical_offset", "sar_quantity", "sar_scale",
@@ -33,6 +34,11 @@ def serve(parser: argparse.ArgumentParser) -> None:
         "token; default %(default)s",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=8000, help="default %(default)s; 0 = any")
+    parser.add_argument(
+        "--name", metavar="HOST", dest="names", action="append", default=[],
+        help="a further name under which it may be asked, that of a proxy with TLS before it; "
+        "repeatable",
+    )  # fmt: skip
     parser.add_argument("--uds", metavar="PATH", help="a unix socket for this user instead")
     parser.add_argument(
         "--token", metavar="T",
@@ -42,7 +48,7 @@ def serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-token", action="store_true", help="answer every user of this machine")
     parser.add_argument(
         "--idle", metavar="S", type=_seconds,
-        help="end after so many seconds without an ask and a connection; default: never",
+        help="end after so many seconds without a request; default: never",
     )  # fmt: skip
     parser.add_argument(
         "--stop", action="store_true",
@@ -130,7 +136,7 @@ def fits(parser: argparse.ArgumentParser) -> None:
 
 def _metres(text: str) -> float:
     """A pixel size."""
-    value = float(text)
+    value = _number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text} is no pixel size in metres")
     return value
@@ -138,7 +144,7 @@ def _metres(text: str) -> float:
 
 def _seconds(text: str) -> float:
     """A time limit."""
-    value = float(text)
+    value = _number(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return value
@@ -235,15 +241,23 @@ def _replicas(text: str) -> tuple[int, int]:
     >>> _replicas("2"), _replicas("1-4")
     ((2, 2), (1, 4))
     """
-    fewest, _, most = text.partition("-")
-    found = int(fewest), int(most or fewest)
-    if not 1 <= found[0] <= found[1]:
+    found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", text, re.ASCII)
+    fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= fewest <= most:
         raise argparse.ArgumentTypeError(f"{text!r} is neither 2 nor 1-4")
-    return found
+    return fewest, most
 
 
 def _share(text: str) -> float:
-    share = float(text)
+    share = _number(text)
     if not (0 <= share < 1 or (share.is_integer() and share > 0)):
         raise argparse.ArgumentTypeError(f"{text!r} is neither 0.5 nor 1 nor 2")
     return share
+
+
+def _number(text: str) -> float:
+    """A number; what is none becomes NaN, which fits no limit."""
+    try:
+        return float(text)
+    except ValueError:  # argparse would tell the name of a function
+        return math.nan

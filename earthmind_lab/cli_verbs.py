@@ -243,7 +243,8 @@ def serve(given: argparse.Namespace) -> Outcome:
     check_libraries()
     where = {
         "model": given.model, "host": given.host, "port": given.port, "token": given.token,
-        "uds": given.uds, "open_to_all": given.no_token, "idle_seconds": given.idle,
+        "uds": given.uds, "names": given.names, "open_to_all": given.no_token,
+        "idle_seconds": given.idle,
     }  # fmt: skip
     if given.replicas is None and (given.ray or given.gpus is not None):
         raise EarthMindError("--ray and --gpus are about replicas.", change="--replicas, too")

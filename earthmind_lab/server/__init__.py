@@ -9,7 +9,7 @@ token gets no further than ``/health``.
 """
 
 from earthmind_lab.server.app import create_app
+from earthmind_lab.server.limits import Limits
 from earthmind_lab.server.run import serve
-from earthmind_lab.server.serving import Limits
 
 __all__ = ["Limits", "create_app", "serve"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -15,9 +16,11 @@ from earthmind_lab.engine.base import Engine
 from earthmind_lab.server import binary, chat
 from earthmind_lab.server.chat_form import UNSUPPORTED
 from earthmind_lab.server.faults import install, json_response, responses
-from earthmind_lab.server.guard import Guard, own_names
+from earthmind_lab.server.guard import Guard
+from earthmind_lab.server.limits import Limits
 from earthmind_lab.server.metrics import CONTENT_TYPE
-from earthmind_lab.server.serving import Limits, Serving
+from earthmind_lab.server.names import own_names
+from earthmind_lab.server.serving import Serving
 
 ABOUT = """One resident model for several notebooks, scripts and faces.
 
@@ -43,6 +46,7 @@ def create_app(
     *,
     token: str | None,
     host: str = "127.0.0.1",
+    names: Sequence[str] = (),
     limits: Limits | None = None,
 ) -> FastAPI:
     """The server's app over one engine.
@@ -51,20 +55,24 @@ def create_app(
         engine: Who answers; None = it comes later, by ``app.state.serving.ready(engine)``.
         token: What every request but ``/health`` must bring; None = nothing.
         host: Where the app is served: other names of this machine are refused.
+        names: Further ones under which it may be asked: of a proxy with TLS before it.
         limits: What requests and seats may take.
+
+    Raises:
+        EarthMindError: A name is none.
     """
-    limits = limits or Limits()
+    serving = Serving(engine, limits or Limits())
     app = FastAPI(
         title="earthmind_lab", version=__version__, description=ABOUT, docs_url=None,
         redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
-    app.state.serving = Serving(engine, limits)
+    app.state.serving = serving
     app.include_router(router)
-    for each in (guarded, chat.router, binary.router):
+    for each in (guarded, chat.router, chat.asking, binary.router):
         # The guard has looked already; this only says so in the description.
         app.include_router(each, dependencies=[Depends(HTTPBearer(auto_error=False))])
     install(app, UNSUPPORTED)
-    app.add_middleware(Guard, token=token, names=own_names(host), limits=limits)
+    app.add_middleware(Guard, token=token, names=own_names(host, names), serving=serving)
     return app
 
 

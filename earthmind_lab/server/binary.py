@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
@@ -16,13 +16,17 @@ from earthmind_lab.engine import wire
 from earthmind_lab.engine.base import Engine
 from earthmind_lab.errors import EarthMindError, EngineUnavailable
 from earthmind_lab.exchange import Done, Failed, Modality, Object, View
+from earthmind_lab.server.admission import Place
 from earthmind_lab.server.faults import ASKING, json_response, responses
 from earthmind_lab.server.flow import Flow
-from earthmind_lab.server.guard import seat_of
+from earthmind_lab.server.guard import seat_of, token_of
+from earthmind_lab.server.limits import Limits
+from earthmind_lab.server.reading import check_message
 from earthmind_lab.server.serving import Gone, Serving, UnderWay
 
 MAX_SIDE = 65_536
 """Longest side of a view that is asked about without its pixels."""
+T = TypeVar("T")
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -51,10 +55,11 @@ async def ask(request: Request) -> Response:
     """Ask: an `Ask` message in, a frame for each event out, empty frames as signs of life."""
     serving, body = _serving(request), await request.body()
     engine = serving.engine
-    asked = await asyncio.to_thread(wire.unpack, body, wire.Ask)
-    seat = seat_of(request.scope, asked.options.seat)
-    under = serving.ask(asked.prompt, asked.options, seat, request.receive, "binary")
-    return Flow(_frames(under), media_type=wire.CONTENT_TYPE, headers=_of(engine))
+    with serving.entering(token_of(request.scope), "binary") as place:
+        asked = await _unpacked(body, wire.Ask, place, serving.limits)
+        place.sit(seat_of(request.scope, asked.options.seat))
+        under = await serving.ask(asked.prompt, asked.options, place, request.receive, "binary")
+    return Flow(under, _frames(under), media_type=wire.CONTENT_TYPE, headers=_of(engine))
 
 
 @router.get("/capabilities", response_class=Response, responses={**_ANSWERS, **responses()})
@@ -86,20 +91,34 @@ async def seen_gsd(
 
 
 @router.post(
-    "/pictures", response_class=Response, responses={**_ANSWERS, **responses(400)},
+    "/pictures", response_class=Response, responses={**_ANSWERS, **responses(400, 429)},
     openapi_extra=_BODY,
 )  # fmt: skip
 async def pictures(request: Request) -> Response:
     """What the vision encoder is given: a `Views` message in, a `Pictures` message out."""
     serving, body = _serving(request), await request.body()
     engine = serving.engine
-    asked = await asyncio.to_thread(wire.unpack, body, wire.Views)
-    serving.check_views(asked.views)
-    made = getattr(engine, "pictures", None)
-    if made is None:
-        raise EngineUnavailable(f"The engine {engine.name!r} does not show its pictures.")
-    found = await asyncio.to_thread(made, asked.views)
-    return _message(engine, wire.Pictures(pictures=found))
+    with serving.entering(token_of(request.scope), "pictures") as place, place:
+        place.sit(seat_of(request.scope, None))
+        asked = await _unpacked(body, wire.Views, place, serving.limits)
+        serving.check_views(asked.views)
+        made = getattr(engine, "pictures", None)
+        if made is None:
+            raise EngineUnavailable(f"The engine {engine.name!r} does not show its pictures.")
+        found = await asyncio.to_thread(made, asked.views)
+        return _message(engine, wire.Pictures(pictures=found))
+
+
+async def _unpacked(body: bytes, kind: type[T], place: Place, limits: Limits) -> T:
+    """A message whose arrays are raw: it takes its length, and while it is read twice that."""
+    place.hold(len(body))
+    with place.holding(len(body)):
+        return await asyncio.to_thread(_read, body, kind, limits)
+
+
+def _read(body: bytes, kind: type[T], limits: Limits) -> T:
+    check_message(body, limits)
+    return wire.unpack(body, kind)
 
 
 def sized(height: int, width: int, gsd: float, modality: Modality) -> View:
@@ -110,7 +129,7 @@ def sized(height: int, width: int, gsd: float, modality: Modality) -> View:
 
 async def _frames(under: UnderWay) -> AsyncGenerator[bytes, None]:
     """Every event of an ask as a frame; ends when it, or its client, has gone."""
-    async with under, aclosing(under.events()) as events:
+    async with aclosing(under.events()) as events:
         try:
             async for event in events:
                 if isinstance(event, Object | Done):

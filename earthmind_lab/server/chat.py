@@ -30,17 +30,21 @@ from earthmind_lab.exchange import (
     View,
 )
 from earthmind_lab.server import chat_form as form
+from earthmind_lab.server.admission import DECODING_BYTES, PIXEL_BYTES, Place
 from earthmind_lab.server.faults import ASKING, Failure, Refusal, json_response, responses
 from earthmind_lab.server.flow import Flow
-from earthmind_lab.server.guard import seat_of
-from earthmind_lab.server.pictures import picture_of, run_lengths
-from earthmind_lab.server.serving import Gone, Limits, Serving, UnderWay
+from earthmind_lab.server.guard import seat_of, token_of
+from earthmind_lab.server.limits import Limits
+from earthmind_lab.server.pictures import file_of, pixels_of, run_lengths, size_of
+from earthmind_lab.server.reading import JSONRoute
+from earthmind_lab.server.serving import Gone, Serving, UnderWay
 
 _STREAM = {
     "schema": {"type": "string"},
     "example": 'data: {"choices": [{"delta": {"content": "Yes"}}]}\n\ndata: [DONE]\n\n',
 }
 router = APIRouter(prefix="/v1", tags=["openai"])
+asking = APIRouter(prefix="/v1", tags=["openai"], route_class=JSONRoute)
 
 
 @router.get("/models", response_model=form.Models, responses=responses())
@@ -57,7 +61,7 @@ async def model(request: Request, name: str) -> Response:
     return json_response(_model(engine))
 
 
-@router.post(
+@asking.post(
     "/chat/completions", response_model=form.Completion,
     responses={
         200: {"content": {"text/event-stream": _STREAM}, "description": "An answer, or a stream"},
@@ -70,17 +74,20 @@ async def complete(request: Request, asked: form.Ask) -> Response:
     serving = _serving(request)
     engine = serving.engine
     _check_name(asked.model, engine)
-    options = _options(asked)
-    # Decoding pictures takes a while, and others are waiting for their tokens.
-    prompt = await asyncio.to_thread(_prompt, asked.messages, serving.limits)
-    engine.capabilities.check(prompt)
     seat = seat_of(request.scope, asked.user or asked.safety_identifier)
-    under = serving.ask(prompt, options, seat, request.receive, "chat")
+    with serving.entering(token_of(request.scope), "chat") as place:
+        place.sit(seat)
+        # Decoding pictures takes a while, and others are waiting for their tokens.
+        prompt = await asyncio.to_thread(_prompt, asked.messages, serving.limits, place)
+        asked.messages.clear()  # they are as large as the request, and the answer takes a while
+        engine.capabilities.check(prompt)
+        under = await serving.ask(prompt, _options(asked), place, request.receive, "chat")
+        del prompt
     about = {"id": f"chatcmpl-{under.id}", "created": int(time.time()), "model": engine.name}
     if asked.stream:
         usage = asked.stream_options is not None and asked.stream_options.include_usage
         chunks = _chunks(under, about, engine.capabilities, usage=usage)
-        return Flow(chunks, media_type="text/event-stream", headers={})
+        return Flow(under, chunks, media_type="text/event-stream", headers={})
     try:
         reply = await under.reply()
     except Gone:
@@ -100,11 +107,12 @@ def _options(asked: form.Ask) -> Options:
     return Options(max_new_tokens=most, temperature=asked.temperature or 0.0, seed=asked.seed or 0)
 
 
-def _prompt(messages: Sequence[form.Message], limits: Limits) -> Prompt:
+def _prompt(messages: Sequence[form.Message], limits: Limits, place: Place) -> Prompt:
     """Instructions before the first question; earlier turns are history; the last one is asked.
 
     Raises:
         PromptError: Other orders, or pictures after the first question.
+        EngineBusy: There is no room for the pictures now.
     """
     lead = [*takewhile(lambda each: isinstance(each, form.Instruction), messages)]
     said = messages[len(lead) :]
@@ -128,22 +136,32 @@ def _prompt(messages: Sequence[form.Message], limits: Limits) -> Prompt:
             "A later question brings pictures of its own.",
             change="all pictures in the first question, or a conversation of their own",
         )
-    return Prompt(text=texts[-1], views=_views(_pictures(questions[0]), limits), history=history)
+    views = _views(_pictures(questions[0]), limits, place)
+    return Prompt(text=texts[-1], views=views, history=history)
 
 
-def _views(parts: Sequence[form.ImagePart], limits: Limits) -> tuple[View, ...]:
-    """Pictures decoded, one after the other within what is left of the limit."""
+def _views(parts: Sequence[form.ImagePart], limits: Limits, place: Place) -> tuple[View, ...]:
+    """Pictures decoded, once there is room for all of them."""
     if len(parts) > limits.pictures:
         raise PromptError("There are too many pictures.", found=f"{len(parts)} pictures",
                           change=f"at most {limits.pictures}")  # fmt: skip
-    views: list[View] = []
-    left = limits.pixels
-    for part in parts:
-        image = picture_of(part.image_url.url, most_pixels=left)
-        left -= image.shape[0] * image.shape[1]
-        about = part.earthmind or form.About()
-        views.append(View(image=image, **about.model_dump()))
-    return tuple(views)
+    files = [file_of(part.image_url.url) for part in parts]
+    sizes = [size_of(file) for file in files]
+    pixels = sum(width * height for width, height in sizes)
+    if pixels > limits.pixels:
+        raise PromptError(
+            "The pictures are too large.",
+            found=", ".join(f"{width} x {height} px" for width, height in sizes),
+            change=f"at most {limits.pixels} pixels in all",
+        )
+    place.hold(PIXEL_BYTES * pixels)
+    # One after the other.
+    largest = max((width * height for width, height in sizes), default=0)
+    with place.holding(DECODING_BYTES * largest):
+        return tuple(
+            View(image=pixels_of(file), **(part.earthmind or form.About()).model_dump())
+            for part, file in zip(parts, files, strict=True)
+        )
 
 
 def _text(content: str | Sequence[Any]) -> str:
@@ -171,7 +189,7 @@ async def _chunks(
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return _event({**chunk, "choices": [choice]})
 
-    async with under, aclosing(under.events()) as events:
+    async with aclosing(under.events()) as events:
         yield told({"role": "assistant", "content": ""})
         try:
             async for event in events:

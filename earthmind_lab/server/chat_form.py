@@ -77,7 +77,7 @@ class Instruction(Form):
     """What is put before the first question: the model has no place of its own for it."""
 
     role: Literal["system", "developer"]
-    content: Words | Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
+    content: Words | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)]
 
 
 class Question(Form):
@@ -88,7 +88,7 @@ class Question(Form):
         Words
         | Annotated[
             list[Annotated[TextPart | ImagePart, Field(discriminator="type")]],
-            Field(max_length=MAX_PARTS),
+            Field(max_length=MAX_PARTS, fail_fast=True),
         ]
     ) = Field(examples=["Is there any water?"])  # fmt: skip
 
@@ -105,7 +105,7 @@ class Earlier(Form):
     """An earlier answer, as a client gives it back."""
 
     role: Literal["assistant"]
-    content: Words | Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
+    content: Words | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)]
     earthmind: Said | None = None
     refusal: None = None
     annotations: Nothing | None = None
@@ -135,7 +135,7 @@ class Ask(Form):
 
     model: str = Field(max_length=200, description="A name that GET /v1/models gives.")
     messages: list[Message] = Field(
-        min_length=1, max_length=200,
+        min_length=1, max_length=200, fail_fast=True,
         description="Questions and answers by turns, a question at the end.",
     )  # fmt: skip
     max_completion_tokens: int | None = Field(

@@ -10,15 +10,16 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
-import socket
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from earthmind_lab.errors import EngineBusy, EngineUnavailable, PromptError
 from earthmind_lab.server.faults import Refusal
-from earthmind_lab.server.serving import Limits
+from earthmind_lab.server.limits import Limits
+from earthmind_lab.server.serving import Serving
 
 OPEN = ("/health",)
 """Answered without a token."""
@@ -34,13 +35,13 @@ class Guard:
         app: What it stands before.
         token: What every request must bring; None = nothing.
         names: Names in addresses that are this server's, beside loopback and plain IP addresses.
-        limits: Of bodies.
+        serving: Told of whoever is let in; its limits hold for bodies.
     """
 
     def __init__(
-        self, app: ASGIApp, *, token: str | None, names: Iterable[str], limits: Limits
+        self, app: ASGIApp, *, token: str | None, names: Iterable[str], serving: Serving
     ) -> None:
-        self._app, self._limits = app, limits
+        self._app, self._serving, self._limits = app, serving, serving.limits
         self._token = token.encode() if token is not None else None
         self._names = {name.lower() for name in (*names, "localhost")}
         self._held = 0  # bytes of all bodies
@@ -56,8 +57,9 @@ class Guard:
         body, send = b"", _plainly(send)
         try:
             self._check(scope)
-            body = await self._read(scope, receive)
-            await self._app(scope, _again(body, receive), send)
+            with self._serving.visit() if scope["path"] not in OPEN else nullcontext():
+                body = await self._read(scope, receive)
+                await self._app(scope, _again(body, receive), send)
         except Refusal as refusal:
             await refusal.response()(scope, receive, send)
         except _HungUp:
@@ -150,14 +152,21 @@ def seat_of(scope: Scope, named: str | None) -> str:
     """
     client = (scope.get("client") or ("local",))[0]
     named = named or Headers(scope=scope).get(SEAT) or client
-    return f"{scope['state']['domain']}/{named[:_MAX_SEAT]}"
+    return f"{token_of(scope)}/{_short(named)}"
 
 
-def own_names(host: str) -> list[str]:
-    """Names under which a server that listens on `host` may be asked."""
-    if host in ("127.0.0.1", "::1", "localhost"):
-        return []  # the machine's own name does not lead to loopback
-    return [host, socket.gethostname()]
+def token_of(scope: Scope) -> str:
+    """A name for the token of a request that has passed the guard; tells nothing of it."""
+    domain: str = scope["state"]["domain"]
+    return domain
+
+
+def _short(name: str) -> str:
+    """A name of any length in few characters; another for each."""
+    if len(name) <= _MAX_SEAT:
+        return name
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+    return f"{name[: _MAX_SEAT - 33]}~{digest[:32]}"
 
 
 def _plainly(send: Send) -> Send:

@@ -9,7 +9,7 @@ _BEAT_SECONDS = 1.0
 
 
 class Idle:
-    """Counts the time in which nothing is asked and nobody is connected.
+    """Counts the time in which nothing is asked; who is connected and silent doesn't count.
 
     Args:
         seconds: After so much of it the server ends; None = never.

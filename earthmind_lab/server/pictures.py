@@ -7,6 +7,8 @@ import binascii
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +19,14 @@ from earthmind_lab.errors import PromptError
 _DATA = re.compile(r"data:image/(png|jpeg);base64,", re.IGNORECASE)
 
 
-def picture_of(url: str, *, most_pixels: int) -> NDArray[np.uint8]:
-    """The pixels of a data URL.
+def file_of(url: str) -> bytes:
+    """The file in a data URL.
 
     Args:
         url: ``data:image/png;base64,…`` or ``data:image/jpeg;base64,…``.
-        most_pixels: Pictures that say to be larger are refused before they are decoded.
-
-    Returns:
-        (H, W, 3), turned upright where its camera says so.
 
     Raises:
-        PromptError: Another kind of address, or no such picture.
+        PromptError: Another kind of address, or no base64.
     """
     head = _DATA.match(url)
     if head is None:
@@ -38,33 +36,51 @@ def picture_of(url: str, *, most_pixels: int) -> NDArray[np.uint8]:
             change="data:image/png;base64,… or data:image/jpeg;base64,…",
         )
     try:
-        data = base64.b64decode(url[head.end() :], validate=True)
+        return base64.b64decode(url[head.end() :], validate=True)
     except (binascii.Error, ValueError) as error:
         raise PromptError("The picture is no base64.", found=str(error)) from error
+
+
+def size_of(file: bytes) -> tuple[int, int]:
+    """Width and height that a file says; nothing is decoded.
+
+    Raises:
+        PromptError: It is no PNG or JPEG.
+    """
+    with _opened(file) as image:
+        return image.width, image.height
+
+
+def pixels_of(file: bytes) -> NDArray[np.uint8]:
+    """The pixels of a file.
+
+    Returns:
+        (H, W, 3), turned upright where its camera says so.
+
+    Raises:
+        PromptError: It can't be read.
+    """
+    from earthmind_lab.render import picture_view
+
+    with _opened(file) as image:
+        return picture_view(image).image
+
+
+@contextmanager
+def _opened(file: bytes) -> Iterator[Image.Image]:
+    """A file whose head has been read."""
     try:
         with warnings.catch_warnings():
-            # The limit below comes before decoding.
+            # The limits come before decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-                return _pixels(image, most_pixels)
+            with Image.open(io.BytesIO(file), formats=("PNG", "JPEG")) as image:
+                yield image
     except PromptError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever the bytes make them stumble over
         raise PromptError(
             "The picture can't be read.", found=type(error).__name__, change="a whole PNG or JPEG"
         ) from error
-
-
-def _pixels(image: Image.Image, most: int) -> NDArray[np.uint8]:
-    from earthmind_lab.render import picture_view
-
-    if image.width * image.height > most:
-        raise PromptError(
-            "The picture is too large.",
-            found=f"{image.width} x {image.height} px",
-            change=f"at most {most} pixels",
-        )
-    return picture_view(image).image
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> str:

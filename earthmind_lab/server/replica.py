@@ -15,6 +15,7 @@ from earthmind_lab.engine.base import Handle, Kept, Stats
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Done, Event, Failed
 from earthmind_lab.server.binary import sized
+from earthmind_lab.server.submitting import Submitter
 
 
 class Replica:
@@ -28,14 +29,14 @@ class Replica:
         from earthmind_lab.engine.loading import load_engine
 
         self._engine: Any = load_engine(model)
-        self._tag = uuid.uuid4().hex
+        self._tag, self._submitter = uuid.uuid4().hex, Submitter()
 
     async def ask(self, body: bytes) -> AsyncGenerator[Any, None]:
         """Answer: first who does, with which weights, then every event as a message."""
         yield self._tag, self._engine.capabilities.weight_hash
         asked = await asyncio.to_thread(wire.unpack, body, wire.Ask)
         try:
-            handle = self._engine.submit(asked.prompt, asked.options)
+            handle = await self._submitter.submit(self._engine, asked.prompt, asked.options)
         except EarthMindError as error:
             yield wire.pack(Failed(ask="", error=error))
             return

@@ -10,8 +10,8 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,14 +23,17 @@ from earthmind_lab.errors import EarthMindError
 from earthmind_lab.server.app import create_app
 from earthmind_lab.server.connections import Connection
 from earthmind_lab.server.idle import Idle
-from earthmind_lab.server.serving import Limits, Serving
+from earthmind_lab.server.limits import Limits
+from earthmind_lab.server.names import LOOPBACK, address_of
+from earthmind_lab.server.secret import secret_file, secret_path
+from earthmind_lab.server.serving import Serving
 from earthmind_lab.settings import Settings
 
 HOST, PORT, NANO = "127.0.0.1", 8000, "nano"
 GRACE_SECONDS = 5.0
 """How long answers may go on after Ctrl-C."""
 MOST_CONNECTIONS = 512
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+CTRL_C = "Ctrl-C ends it"
 
 
 class Server(uvicorn.Server):
@@ -67,7 +70,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Several times a second: whether to end."""
         serving = self._serving
-        active = bool(self.server_state.connections) or serving.busy or serving.state == "loading"
+        active = serving.visited() or serving.busy or serving.state == "loading"
         if self._idle.over(active=active):
             self.should_exit = True
         return await super().on_tick(counter)
@@ -96,10 +99,11 @@ class Server(uvicorn.Server):
                 signal.signal(each, handler)
 
 
-def serve(
+def serve(  # noqa: PLR0913  a door: options by name
     *, model: str | Callable[[], Engine] = NANO, host: str = HOST, port: int = PORT,
-    token: str | None = None, uds: str | Path | None = None, open_to_all: bool = False,
-    limits: Limits | None = None, idle_seconds: float | None = None,
+    names: Sequence[str] = (), token: str | None = None, uds: str | Path | None = None,
+    open_to_all: bool = False,
+    limits: Limits | None = None, idle_seconds: float | None = None, ends: str = CTRL_C,
     beat: Callable[[bool], bool] = lambda _: True, stop: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Load a model, serve it, and print where; returns after Ctrl-C, or when idle.
@@ -110,12 +114,14 @@ def serve(
         host: Address to listen on; another than loopback lets other machines in, who then need
             the token. There is no encryption: put a proxy with TLS, or a tunnel, before it.
         port: Port to listen on; 0 = any free one.
+        names: Further names under which it may be asked, without port: that of a proxy before it.
         token: What clients must bring; default ``EARTHMIND_TOKEN``, else a new one, which only
             this user can read from the file that is printed.
         uds: Path of a unix socket to listen on instead, for this user only.
         open_to_all: Ask for no token; only on loopback or a socket.
         limits: What requests and seats may take.
-        idle_seconds: End after so long without an ask and a connection; None = never.
+        idle_seconds: End after so long without a request; None = never.
+        ends: What ends it, in the words that are printed.
         beat: As `Idle` takes it.
         stop: Ends a load that is still running.
 
@@ -123,7 +129,7 @@ def serve(
         EarthMindError: No model, the port or socket is taken, or `open_to_all` on a network.
     """
     settings = Settings.from_env()
-    if open_to_all and not (uds or host in _LOOPBACK):
+    if open_to_all and not (uds or host in LOOPBACK):
         raise EarthMindError(
             f"Without a token the server would answer everybody who reaches {host}.",
             change="--token or EARTHMIND_TOKEN, or --host 127.0.0.1",
@@ -131,30 +137,29 @@ def serve(
     # Blanks around a header's value are no part of it.
     given = None if open_to_all else (token or settings.token or "").strip()
     made = None if open_to_all or given else secrets.token_urlsafe(24)
-    app = create_app(None, token=given or made, host=host, limits=limits)
+    app = create_app(None, token=given or made, host=host, names=names, limits=limits)
     listening = _listen(host, port, uds)
-    address = _address(listening, host)
-    note = settings.home / "serve" / f"{_file_name(address)}.token"
+    address = address_of(listening, host)
+    note = secret_path(settings, address)
     where = "no token asked for" if open_to_all else "token in EARTHMIND_TOKEN or as given"
+    where = f"token in {note}" if made else where
     load = partial(_load_here, model) if isinstance(model, str) else model
     loader = _Loader(load, app.state.serving)
     try:
-        if made:
-            _write_secret(note, made)
-            where = f"token in {note}"
-        loader.told = f"EarthMind serves {{}} at {address} ({where}; Ctrl-C ends it)"
+        loader.told = f"EarthMind serves {{}} at {address} ({where}; {ends})"
         idle = Idle(idle_seconds, beat=beat)
         server = Server(app, started=lambda: loader.start(server), idle=idle)
-        asyncio.run(server.serve(sockets=[listening]))
+        with secret_file(note, made) if made else nullcontext():
+            asyncio.run(server.serve(sockets=[listening]))
     except KeyboardInterrupt:
         pass  # Ctrl-C before uvicorn listens to it ends in the same way
     finally:
         listening.close()
         stop()
         loader.close()
-        for left in ([note] if made else []) + ([Path(uds)] if uds else []):
+        if uds:
             with suppress(OSError):
-                left.unlink(missing_ok=True)
+                Path(uds).unlink(missing_ok=True)
     if loader.error is not None:
         raise loader.error
 
@@ -256,35 +261,3 @@ def _listen_on_socket(path: Path) -> socket.socket:
         os.umask(before)
     listening.listen()
     return listening
-
-
-def _address(listening: socket.socket, host: str) -> str:
-    """What clients are told."""
-    name = listening.getsockname()
-    if listening.family == socket.AF_UNIX:
-        return f"unix://{Path(name).resolve()}"
-    return f"http://[{host}]:{name[1]}" if ":" in host else f"http://{host}:{name[1]}"
-
-
-def _file_name(address: str) -> str:
-    return "".join(char if char.isalnum() or char in ".-" else "_" for char in address)[-100:]
-
-
-def _write_secret(path: Path, text: str) -> None:
-    """A file that only this user can read.
-
-    Raises:
-        EarthMindError: It can't be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise EarthMindError(
-            f"The token can't be written to {path}.",
-            found=str(error),
-            change="EARTHMIND_TOKEN with a token of your own, or EARTHMIND_HOME",
-        ) from error

@@ -7,53 +7,20 @@ import contextlib
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from starlette.types import Receive
 
 from earthmind_lab.engine.base import Engine, Handle
-from earthmind_lab.errors import (
-    Cancelled,
-    EarthMindError,
-    EngineBusy,
-    EngineUnavailable,
-    PromptError,
-)
+from earthmind_lab.errors import Cancelled, EarthMindError, EngineUnavailable, PromptError
 from earthmind_lab.exchange import Done, Event, Failed, Options, Prompt, Reply, Token, View
+from earthmind_lab.server.admission import Admission, Place
 from earthmind_lab.server.faults import Refusal
+from earthmind_lab.server.limits import Limits
 from earthmind_lab.server.metrics import Metrics
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one request, and one seat, may take."""
-
-    body_bytes: int = 64 << 20
-    """Of one request."""
-    bodies_bytes: int = 1 << 30
-    """Of all requests that are being read or answered."""
-    head_seconds: float = 30.0
-    """In which the head of a request must have come, on each connection; and so the longest pause
-    between two."""
-    body_seconds: float = 60.0
-    """In which a body must have come."""
-    ask_seconds: float = 600.0
-    """In which an answer must be complete."""
-    asks_per_seat: int = 32
-    """Under way at once, waiting ones included."""
-    characters: int = 200_000
-    """Of all texts of one ask, history included."""
-    new_tokens: int = 4096
-    """Longest answer that may be asked for."""
-    pictures: int = 16
-    """In one question."""
-    pixels: int = 64_000_000
-    """Of all pictures of one question."""
-    alive_seconds: float = 5.0
-    """Between signs of life on a stream that has nothing to say."""
+from earthmind_lab.server.submitting import Submitter
 
 
 class Gone(Exception):
@@ -71,10 +38,13 @@ class Serving:
     def __init__(self, engine: Engine | None, limits: Limits) -> None:
         self.limits = limits
         self.metrics = Metrics()
+        self.admission = Admission(limits)
         self.closing = False
         self._engine: Engine | None = None
-        self._seats: Counter[str] = Counter()
+        self._submitter = Submitter()
         self._under_way: set[UnderWay] = set()
+        self._ended = False
+        self._visits, self._visited = 0, False
         if engine is not None:
             self.ready(engine)
 
@@ -104,64 +74,94 @@ class Serving:
         """
         if self._engine is not None and not self.closing:
             return self._engine
+        raise self._unavailable()
+
+    def _unavailable(self) -> Refusal:
         doing = "is being stopped" if self.closing else "is still loading its model"
         error = EngineUnavailable(f"The server {doing}.", change="ask again a little later")
-        raise Refusal(503, error, code=self.state)
+        return Refusal(503, error, code=self.state)
 
-    def ask(
-        self, prompt: Prompt, options: Options, seat: str, receive: Receive, route: str
+    @contextlib.contextmanager
+    def entering(self, token: str, route: str) -> Iterator[Place]:
+        """A place for an ask, from before anything of it is decoded; left again on any error.
+
+        Without one, whoever gets the place leaves it.
+
+        Args:
+            token: Whose holder asks.
+            route: For the metrics.
+
+        Raises:
+            EngineBusy: The token has too many asks under way.
+        """
+        place = None
+        try:
+            place = self.admission.enter(token)
+            yield place
+        except BaseException as error:
+            if place is not None:
+                place.leave()
+            if isinstance(error, EarthMindError):
+                self.metrics.refused(route)
+            raise
+
+    async def ask(
+        self, prompt: Prompt, options: Options, place: Place, receive: Receive, route: str
     ) -> UnderWay:
-        """Submit an ask for a request.
+        """Submit an ask for a request; from now on it has the place, until it has ended.
 
         Args:
             prompt: What is asked.
             options: How to answer, as the client said.
-            seat: Who asks.
+            place: Of `entering`, with a seat.
             receive: Of the request, whose body has been read: tells when the client has gone.
             route: For the metrics.
 
         Raises:
             PromptError: The server's limits don't admit it.
-            EngineBusy: The seat has too many asks under way, or the queue is full.
+            EngineBusy: The queue is full.
             EngineUnavailable: The engine is closed.
+            Refusal: The server is being stopped.
         """
-        try:
-            handle, deadline = self._submit(prompt, options, seat)
-        except EarthMindError:
-            self.metrics.refused(route)
-            raise
-        self._seats[seat] += 1
-        under = UnderWay(self, handle, seat, receive, route, deadline)
+        engine = self.engine
+        self._check(prompt, options)
+        deadline = min(options.deadline or math.inf, self.limits.ask_seconds)
+        options = replace(options, seat=place.seat or "", deadline=deadline)
+        handle = await self._submitter.submit(engine, prompt, options)
+        if self._ended:  # meanwhile
+            handle.cancel()
+            raise self._unavailable()
+        under = UnderWay(self, handle, place, receive, route, deadline)
         self._under_way.add(under)
         return under
-
-    def _submit(self, prompt: Prompt, options: Options, seat: str) -> tuple[Handle, float]:
-        """Hand it to the engine; also the seconds that it may take."""
-        engine, limits = self.engine, self.limits
-        self._check(prompt, options)
-        if self._seats[seat] >= limits.asks_per_seat:
-            raise EngineBusy(
-                "This seat has too many asks under way.",
-                found=f"{self._seats[seat]} asks",
-                change="wait for one of them, or cancel some",
-            )
-        deadline = min(options.deadline or math.inf, limits.ask_seconds)
-        return engine.submit(prompt, replace(options, seat=seat, deadline=deadline)), deadline
 
     def ended(self, under: UnderWay) -> None:
         """An ask has ended, or was given up."""
         self._under_way.discard(under)
-        self._seats[under.seat] -= 1
-        if self._seats[under.seat] <= 0:
-            del self._seats[under.seat]
+
+    @contextlib.contextmanager
+    def visit(self) -> Iterator[None]:
+        """While a request is read and answered; a connection without one is nobody's visit."""
+        self._visits += 1
+        self._visited = True
+        try:
+            yield
+        finally:
+            self._visits -= 1
+
+    def visited(self) -> bool:
+        """Whether there is a request, or was one since this was asked last."""
+        visited, self._visited = self._visited or self._visits > 0, False
+        return visited
 
     @property
     def busy(self) -> bool:
         """Whether asks are under way."""
-        return bool(self._under_way)
+        return self.admission.asks > 0
 
     def end(self) -> None:
         """End every ask that is under way; its client is told that the server is being stopped."""
+        self._ended = True
         for under in list(self._under_way):
             under.end()
 
@@ -210,10 +210,10 @@ class UnderWay:
     """
 
     def __init__(
-        self, serving: Serving, handle: Handle, seat: str, receive: Receive, route: str,
+        self, serving: Serving, handle: Handle, place: Place, receive: Receive, route: str,
         deadline: float,
     ) -> None:  # fmt: skip
-        self._serving, self._handle, self.seat, self._route = serving, handle, seat, route
+        self._serving, self._handle, self._place, self._route = serving, handle, place, route
         self._receive, self._deadline = receive, deadline
         self._started = time.monotonic()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the client has gone
@@ -227,7 +227,12 @@ class UnderWay:
         return self._handle.id
 
     async def __aenter__(self) -> UnderWay:
-        threading.Thread(target=self._pump, name=f"ask-{self._handle.id}", daemon=True).start()
+        try:
+            name = f"ask-{self._handle.id}"
+            threading.Thread(target=self._pump, name=name, daemon=True).start()
+        except BaseException:  # there are no more threads
+            await self.__aexit__()
+            raise
         self._tasks.append(asyncio.create_task(self._watch()))
         return self
 
@@ -239,6 +244,7 @@ class UnderWay:
         # next looks for cycles.
         self._tasks.clear()
         self._serving.ended(self)
+        self._place.leave()
         seconds = time.monotonic() - self._started
         self._serving.metrics.ended(self._route, self._outcome, seconds)
 

@@ -38,6 +38,7 @@ def main() -> None:
             uds=place.socket,
             token=place.secret(),
             idle_seconds=job["idle_seconds"],
+            ends="earthmind serve --stop ends it",
             beat=lambda active: place.beat(active=active),
         )
     except Exception as error:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 
+from earthmind_lab.engine import wire
+from earthmind_lab.exchange import Options, Prompt
 from earthmind_lab.server.serving import Limits
+from tests.engine.test_remote import wait_for
 from tests.server.scripted import Scripted, reply_of
 from tests.server.served import TOKEN, served
 
@@ -26,6 +31,14 @@ def server():
 def connected(server):
     host, port = server.url.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=PATIENCE)
+
+
+def asked(route):
+    if "chat" in route:
+        messages = [{"role": "user", "content": "Where?"}]
+        body = json.dumps({"model": "scripted", "stream": True, "messages": messages})
+        return "application/json", body.encode()
+    return wire.CONTENT_TYPE, wire.pack(wire.Ask(prompt=Prompt(text="Where?"), options=Options()))
 
 
 def ended(connection):
@@ -77,9 +90,9 @@ def test_a_slow_answer_is_not_late():
         return reply_of(prompt, options)
 
     with served(Scripted(slow), limits=Limits(head_seconds=SECONDS)) as server:
-        asked = {"model": "scripted", "messages": [{"role": "user", "content": "Where?"}]}
+        body = {"model": "scripted", "messages": [{"role": "user", "content": "Where?"}]}
         with server.client() as client:
-            assert client.post("/v1/chat/completions", json=asked).status_code == 200
+            assert client.post("/v1/chat/completions", json=body).status_code == 200
 
 
 def asks_on(connection):
@@ -97,3 +110,23 @@ def test_whoever_does_not_read_is_cut_off(server):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with pytest.raises(ConnectionError):
             asks_on(connection)
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/earthmind/ask"])
+def test_an_answer_that_nobody_reads_is_ended(route):
+    """There is one watch over that, for all that is written: the connection's."""
+    long = "water " * 200_000
+    engine = Scripted(lambda prompt, options: replace(reply_of(prompt, options), text=long))
+    with served(engine, limits=Limits(head_seconds=SECONDS)) as server:
+        for listening in (each for one in server.server.servers for each in one.sockets):
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with connected(server) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            kind, body = asked(route)
+            head = HEAD.replace("GET /v1/models", f"POST {route}")
+            head += f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            wait_for(lambda: engine.asked, PATIENCE)
+            wait_for(lambda: not server.serving.busy, PATIENCE)
+            with suppress(ConnectionError):
+                assert b"[DONE]" not in ended(connection)

@@ -183,6 +183,18 @@ def test_replicas_without_ray_say_what_to_install(monkeypatch, capsys):
     assert "earthmind_lab[model,ray,serve]" in capsys.readouterr().err
 
 
+def test_rays_files_are_this_users_alone():
+    """It opens its own folder to everybody."""
+    from earthmind_lab.server import ray_run
+
+    before = os.environ.get("RAY_AUTH_TOKEN")
+    with ray_run._alone() as own:
+        around = Path(own["_temp_dir"]).parent
+        assert around.stat().st_mode & 0o777 == 0o700
+        assert os.environ["RAY_AUTH_TOKEN"] and own["include_dashboard"] is False
+    assert not around.exists() and os.environ.get("RAY_AUTH_TOKEN") == before
+
+
 def test_options_of_replicas_need_replicas(capsys):
     assert cli.main(["serve", "--gpus", "1"]) == 2
     assert "--replicas" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -21,6 +22,7 @@ from earthmind_lab.engine.remote import RemoteEngine
 from earthmind_lab.errors import EarthMindError, EngineUnavailable
 from earthmind_lab.exchange import Options, Prompt, Token
 from earthmind_lab.server import run as serving
+from earthmind_lab.server.app import create_app
 from tests.engine.test_remote import wait_for
 from tests.server.scripted import Scripted, view
 from tests.server.served import free_port
@@ -61,6 +63,16 @@ def start(tmp_path):
     for each in started:
         each.process.kill()
         each.process.communicate()
+
+
+def test_a_killed_servers_token_goes_with_the_next_one(start):
+    first = start("--port", "0")
+    note = Path(first.where.removeprefix("token in "))
+    first.process.kill()
+    first.process.communicate()
+    assert note.exists()
+    second = start("--port", "0")
+    assert not note.exists() and Path(second.where.removeprefix("token in ")).exists()
 
 
 def test_the_line_the_token_and_the_end(start, tmp_path):
@@ -136,7 +148,7 @@ def test_ctrl_c_between_the_line_and_the_wait_ends_it_cleanly(scripted, monkeypa
     assert LINE.fullmatch(capsys.readouterr().err) and scripted.closed
 
 
-@pytest.mark.parametrize("place", ["create_app", "_write_secret", "Server"])
+@pytest.mark.parametrize("place", ["create_app", "secret_file", "Server"])
 def test_ctrl_c_before_it_listens_ends_it_cleanly(scripted, monkeypatch, place, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -199,6 +211,54 @@ def test_it_ends_when_nobody_asks(scripted, capsys):
     assert serve("--port", "0", "--idle", "0.3") == 0
     assert LINE.fullmatch(capsys.readouterr().err) and scripted.closed
     assert serve("--idle", "0") == cli.ERROR
+
+
+def test_it_ends_although_somebody_holds_a_silent_connection(scripted):
+    port, ended, held = free_port(), threading.Event(), []
+
+    def hold():
+        wait_for(lambda: is_ready(f"http://127.0.0.1:{port}"))
+        with socket.create_connection(("127.0.0.1", port)):
+            held.append(ended.wait(20))  # it would be cut off after 30 s
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert serve("--port", str(port), "--idle", "1", "--no-token") == 0
+    ended.set()
+    thread.join()
+    assert held == [True]
+
+
+def is_ready(url):
+    try:
+        return httpx.get(f"{url}/health", trust_env=False).json()["status"] == "ready"
+    except httpx.TransportError:
+        return False
+
+
+def test_a_request_is_noticed_however_short_and_a_strangers_is_not():
+    """Most are over before the server next looks whether something goes on."""
+    app = create_app(Scripted(), token="mine")
+    visited = app.state.serving.visited
+
+    async def ask(path, token):
+        headers = {"authorization": f"Bearer {token}"}
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+        async with client:
+            return (await client.get(path, headers=headers)).status_code
+
+    assert not visited()
+    assert asyncio.run(ask("/health", "mine")) == 200 and not visited()
+    assert asyncio.run(ask("/v1/models", "wrong")) == 401 and not visited()
+    assert asyncio.run(ask("/v1/models", "mine")) == 200 and visited()
+    assert not visited()
+
+
+@pytest.mark.parametrize("word", ["--replicas=x", "--replicas=1-", "--replicas=²", "--gpus=x",
+                                  "--idle=x"])  # fmt: skip
+def test_nonsense_is_said_in_words_and_no_functions_name(word, capsys):
+    said = fails(capsys, word)
+    assert "_" not in said and word.partition("=")[2] in said
 
 
 def test_a_model_that_is_not_there_ends_it(capsys):

@@ -12,6 +12,7 @@ from earthmind_lab.data.samples import place
 from earthmind_lab.engine import load_engine
 from earthmind_lab.render import render
 from earthmind_lab.server.app import create_app
+from earthmind_lab.server.limits import Limits
 from tests.server.served import TOKEN, served
 
 PAGE = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -42,3 +43,16 @@ def test_every_route_is_named():
         assert path == "/openapi.json" or method.lower() in about[path]
     ours = {path for path in about if not path.startswith("/v1/earthmind/")}
     assert ours - {"/v1/models/{name}"} <= {path for _, path in named}
+
+
+def test_the_limits_are_those_of_the_code():
+    limits = Limits()
+    for told in (
+        f"| {limits.body_bytes >> 20} MB; {limits.bodies_bytes >> 30} GB |",
+        f"| {limits.words_bytes >> 20} MB, with {limits.characters:,} characters of text |",
+        f"| {limits.pictures}, with {limits.pixels // 10**6} million pixels in all |",
+        f"| {limits.decoded_bytes >> 30} GB, counted before",
+        f"| {limits.asks_per_seat} of a seat, {limits.asks_per_token} of all seats of a token |",
+        f"| {limits.new_tokens} tokens, {limits.ask_seconds / 60:g} minutes |",
+    ):
+        assert told in PAGE
