@@ -5,6 +5,8 @@ Nothing in here waits, and no failure of one ask reaches another:
 - A turn lets in asks until that has taken 40 ms: one whose pictures have to be read by a large
   model, or several whose pictures are kept. So whoever is being answered waits for the pictures of
   one ask at most, beside a pause that nobody sees.
+- A long call is heard between its layers: whoever was stopped or is late ends there, and the call
+  itself does where it is for nobody else.
 - A step that fails is repeated for each answer alone; only those fail that fail alone.
 - Where the device is full, the newest of the answers that shared the call go back into the line
   and start anew later; an ask fails for want of memory only where it had the device to itself.
@@ -60,6 +62,7 @@ class Turns:
         """Written since the model was loaded, answers that failed included."""
         self.tokens_prefilled = 0
         """Read since then, by answers that have ended."""
+        backend.listen(self.heed)
 
     @property
     def busy(self) -> bool:
@@ -73,6 +76,23 @@ class Turns:
         self._step(self._writing())
         self._end([answer for answer in self._running.values() if answer.complete])
         self._in_hand = ()
+
+    def heed(self) -> None:
+        """Between the parts of a long call: all who were stopped or are late end now.
+
+        The places of those under way are freed when the call is over.
+
+        Raises:
+            EarthMindError: Nobody wants any more what the call is for.
+        """
+        now = self._clock()
+        self._line.expire(now)
+        for answer in list(self._running.values()):
+            if (error := answer.ask.unwanted(now)) is not None:
+                answer.ask.fail(error)
+        group = self._in_hand
+        if group and all(one.ask.unwanted(now) for one in group):
+            group[0].ask.check(now)
 
     def give_up(self) -> None:
         """The engine closes: every answer ends here."""
@@ -199,7 +219,7 @@ class Turns:
             return
         if len(group) > 1:
             for one in sorted(group, key=_rank, reverse=True):
-                if self._here(one):
+                if self._here(one) and self._still_wanted(one):
                     yield from self._segment([one])
             return
         others = self._writing() or [one for one in self._running.values() if one is not group[0]]

@@ -1,0 +1,34 @@
+"""Long passes of a model can be ended between its layers, and whoever waits is heard there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+def heard_between(model: nn.Module, heed: Callable[[], None]) -> list[RemovableHandle]:
+    """From now on call `heed` before every layer that reads more than one position.
+
+    What the layers compute stays the same to the last bit. A pass over one position per answer is
+    left alone: it is short, and there are many. On a GPU the layers are only queued here, so that
+    a pass that is ended still computes what was queued; there that is a matter of a second.
+
+    Args:
+        model: Any model of transformers; its layers (of language, vision and mask towers) are
+            known by the class that the library gives them all.
+        heed: May raise, which ends the pass.
+
+    Returns:
+        What takes it away again.
+    """
+
+    def before(_: nn.Module, given: tuple[Any, ...]) -> None:
+        if not given or given[0].shape[1] > 1:
+            heed()
+
+    layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+    return [layer.register_forward_pre_hook(before) for layer in layers]
