@@ -41,6 +41,8 @@ class Ask:
         self.due = None if options.deadline is None else self.submitted + options.deadline
         self.arrival = 0
         """Its number in the line; kept when it goes back."""
+        self.paid = self.expected = 0
+        """What it has cost its seat since it was let in, and what is expected; see `service`."""
         self.deaths = 0
         """How often a worker died over it."""
         self.strikes = 0

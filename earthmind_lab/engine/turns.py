@@ -140,8 +140,11 @@ class Turns:
             else:
                 self._fail(answer, error)
         except Exception as error:  # noqa: BLE001  a broken ask must not stop the others
+            # What was done for it by then nobody counted: as much as for an answer, let us say.
+            self._line.charge([(ask, ask.expected)])
             self._fail(answer, error)
         else:
+            self._line.charge([(ask, answer.cost())])
             return answer
         return None
 
@@ -180,6 +183,7 @@ class Turns:
                     one.note(step)
                 except Exception as error:  # noqa: BLE001  as above
                     self._fail(one, error)
+            self._line.charge([(one.ask, one.cost()) for one in group if self._here(one)])
 
     def _send_back(self, group: Sequence[Answering]) -> None:
         """The newest half of the group, of the lowest priority first, goes back into the line."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import random
 from collections import Counter
 
 import pytest
 
-from earthmind_lab.errors import (
-    OutOfDeviceMemory,
-)
+from earthmind_lab.errors import Cancelled, OutOfDeviceMemory
 from earthmind_lab.exchange import Options, Prompt
 from tests.engine.seats import WAIT, Hold, asks, piled
 from tests.engine.stand_in import StandIn
@@ -36,10 +36,89 @@ def test_service_is_shared_evenly_under_unequal_piles(run):
     for handle in piled(run, backend, prompts, places=8)[1]:
         handle.result(WAIT)
     assert set(left.values()) == {0}
-    shares = list(had.values())
-    assert len(shares) == 50
-    assert sum(shares) ** 2 / (50 * sum(n * n for n in shares)) >= 0.95
+    assert len(had) == 50
+    assert jain(had.values()) >= 0.95
     assert had["0"] <= max(had[str(s)] for s in range(1, 50)), "the pile wins nothing"
+
+
+def jain(shares) -> float:
+    """1 where all have the same, 1 / n where one has it all."""
+    shares = list(shares)
+    return sum(shares) ** 2 / (len(shares) * sum(n * n for n in shares))
+
+
+@pytest.mark.parametrize("lengths", ["of the seat", "of the ask"])
+def test_tokens_are_shared_evenly_whatever_the_length_of_answers(run, lengths):
+    """Fifty seats that always have asks waiting, 16 places, answers of 8 to 260 tokens."""
+    noise = random.Random(7)
+    own = {str(seat): noise.randint(8, 260) for seat in range(50)}
+    options = {seat: Options(seat=seat, max_new_tokens=260) for seat in own}
+    waiting, had, handles = Counter(dict.fromkeys(own, 2)), Counter(dict.fromkeys(own, 0)), []
+
+    def reply(prompt: Prompt) -> str:
+        count = noise.randint(8, 260)
+        if lengths == "of the seat":
+            count = own.get(prompt.text, 1)
+        return "".join(noise.choice("abcdefgh") for _ in range(count))
+
+    def another(prompt: Prompt) -> None:
+        if handles and not handles[0].stop_asked:
+            waiting[prompt.text] -= 1
+            assert min(waiting.values()) > 0, "each has one waiting at every moment"
+            handles.append(engine.submit(prompt, options[prompt.text]))
+            waiting[prompt.text] += 1
+
+    def count(states) -> None:
+        if handles and not handles[0].stop_asked:
+            had.update(state.prompt.text for state in states)
+            if had.total() > 50 * 500:
+                for handle in handles:
+                    handle.cancel()
+
+    backend = StandIn(reply=reply, on_batch=count, on_prefill=another)
+    hold = Hold()
+    backend.on_batch = hold
+    engine = run(backend, places=16)
+    first = engine.submit(Prompt(text="first"), Options(max_new_tokens=1))
+    assert hold.reached.wait(WAIT)
+    handles += [engine.submit(Prompt(text=seat), options[seat]) for seat in [*own, *own]]
+    backend.on_batch = count
+    hold.opened.set()
+    first.result(WAIT)
+    for handle in handles:
+        with contextlib.suppress(Cancelled):
+            handle.result(WAIT)
+    assert jain(had.values()) >= 0.95
+    assert max(had.values()) - min(had.values()) <= 260
+
+
+def test_whoever_stops_their_asks_before_the_first_token_takes_no_more_turns(run):
+    """Their pictures were encoded all the same, and the others have waited."""
+    begun = Counter()
+
+    def encode(views) -> None:
+        ask = engine._turns._in_hand[0].ask
+        begun[ask.seat] += 1
+        if ask.seat == "fickle":
+            ask.cancel()
+            backend.heed()
+
+    backend = StandIn(reply=lambda p: "ab" * 32, on_encode=encode)
+    hold = Hold()
+    backend.on_batch = hold
+    engine = run(backend, places=1)
+    first = engine.submit(Prompt(text="first"), Options(max_new_tokens=1))
+    assert hold.reached.wait(WAIT)
+    fickle = [engine.submit(Prompt(text="x"), Options(seat="fickle")) for _ in range(40)]
+    others = [engine.submit(Prompt(text="x"), Options(seat="other")) for _ in range(10)]
+    backend.on_batch = lambda states: None
+    hold.opened.set()
+    first.result(WAIT)
+    assert others[-1].result(WAIT)
+    assert 8 <= begun["fickle"] <= 14, "not four times as many"
+    for handle in fickle:
+        with pytest.raises(Cancelled):
+            handle.result(WAIT)
 
 
 def test_batch_goes_on_under_a_stream_of_interactive_asks(run):
