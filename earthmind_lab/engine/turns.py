@@ -17,7 +17,6 @@ Nothing in here waits, and no failure of one ask reaches another:
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from earthmind_lab.engine.answering import Answering
 from earthmind_lab.engine.asks import Ask
 from earthmind_lab.engine.base import Backend
 from earthmind_lab.engine.line import Line
+from earthmind_lab.engine.tracebacks import Callers, without_locals
 from earthmind_lab.errors import EarthMindError, EngineError, OutOfDeviceMemory
 from earthmind_lab.exchange import Event, Failed, Found
 
@@ -57,6 +57,7 @@ class Turns:
         self._backend, self._line = backend, line
         self._clock, self._flush_seconds = clock, flush_seconds
         self._running: dict[str, Answering] = {}
+        self._callers = Callers()
         self._in_hand: Sequence[Answering] = ()  # whom the backend works for right now
         self.tokens_new = 0
         """Written since the model was loaded, answers that failed included."""
@@ -71,6 +72,12 @@ class Turns:
 
     def turn(self) -> None:
         """One round: let in, write, end."""
+        try:
+            self._round()
+        finally:
+            self._callers.clear()  # of asks that failed; all but this one have ended
+
+    def _round(self) -> None:
         self._line.expire(self._clock())
         self._step(self._let_in())
         self._step(self._writing())
@@ -217,7 +224,7 @@ class Turns:
         try:
             found = self._backend.segment([one.state for one in group])
         except Exception as failure:  # noqa: BLE001  as above
-            error = _without_frames(failure)
+            error = without_locals(failure, module=__name__)
         else:
             yield from zip(group, found, strict=True)
             return
@@ -248,7 +255,8 @@ class Turns:
 
     def _fail(self, answer: Answering, error: Exception) -> None:
         """End an answer without a reply; the error holds nothing of what the model computed."""
-        error = _without_frames(error)
+        error = without_locals(error, module=__name__)
+        self._callers.add(error)
         if not isinstance(error, EarthMindError):
             wrapped = _failure(self._name, found=f"{type(error).__name__}: {error}")
             wrapped.__cause__ = error
@@ -296,22 +304,3 @@ def _apart(group: Sequence[Answering]) -> list[list[Answering]]:
 
 def _failure(name: str, *, found: str) -> EngineError:
     return EngineError(f"The model {name!r} failed on this ask.", found=found)
-
-
-def _without_frames(error: Exception) -> Exception:
-    """The error without the locals of its frames: they hold the caches of a failed ask."""
-    chain: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while chain:
-        link = chain.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        chain += [link.__cause__, link.__context__]
-        trace = link.__traceback__
-        # The worker's own frame is alive and can't be cleared, so it is left out.
-        while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
-            trace = trace.tb_next
-        traceback.clear_frames(trace)
-        link.__traceback__ = trace
-    return error
