@@ -22,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCache
 
 from earthmind_lab.engine.base import Capabilities, Kept, Step, StopRule
@@ -88,7 +87,7 @@ class TransformersBackend:
         self._processing = threading.Lock()  # a tokenizer is not safe for several threads
         # Qwen's models keep where an answer counts on from in themselves, as if there were one.
         self._counters = [part for part in model.modules() if hasattr(part, "rope_deltas")]
-        self._heard: list[RemovableHandle] = []
+        self._unheard: Callable[[], None] = lambda: None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -97,9 +96,8 @@ class TransformersBackend:
 
     def listen(self, heed: Callable[[], None]) -> None:
         """From now on call `heed` between the layers of the model, as far as it calls them so."""
-        while self._heard:
-            self._heard.pop().remove()
-        self._heard = heard_between(self.model, heed)
+        self._unheard()
+        self._unheard = heard_between(self.model, heed)
 
     def encode(self, views: Sequence[View]) -> AdapterEncoded:
         """Nothing yet: the model encodes pictures as part of its prompt pass."""
@@ -232,6 +230,7 @@ class TransformersBackend:
 
     def close(self) -> None:
         """Free the device."""
+        self._unheard()
         del self.model, self._counters
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

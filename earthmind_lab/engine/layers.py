@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
-def heard_between(model: nn.Module, heed: Callable[[], None]) -> list[RemovableHandle]:
+def heard_between(model: nn.Module, heed: Callable[[], None]) -> Callable[[], None]:
     """From now on call `heed` before every layer that reads more than one position.
 
     What the layers compute stays the same to the last bit. A pass over one position per answer is
@@ -26,9 +25,22 @@ def heard_between(model: nn.Module, heed: Callable[[], None]) -> list[RemovableH
         What takes it away again.
     """
 
-    def before(_: nn.Module, given: tuple[Any, ...]) -> None:
-        if not given or given[0].shape[1] > 1:
-            heed()
+    # No hooks of torch: with them a layer's call is a closure over what it is given, and the
+    # traceback of an error that went through it would hold that.
+    def heard(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **more: Any) -> Any:
+            if not given or given[0].shape[1] > 1:
+                heed()
+            return forward(*given, **more)
+
+        return call
 
     layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
-    return [layer.register_forward_pre_hook(before) for layer in layers]
+    for layer in layers:
+        layer.forward = heard(layer.forward)
+
+    def undo() -> None:
+        for layer in layers:
+            vars(layer).pop("forward", None)
+
+    return undo

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from earthmind_lab.engine.base import Capabilities, Kept, Step, seen_gsd
 from earthmind_lab.engine.cache import ByteCache
@@ -82,7 +81,7 @@ class LocalBackend:
         self._readings = Readings(self.cache, self._slots)
         self._writer = Writer(model, self._slots)
         self._drawer = Drawer(model, processor, self.cache)
-        self._heard: list[RemovableHandle] = []
+        self._unheard: Callable[[], None] = lambda: None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -110,9 +109,8 @@ class LocalBackend:
 
     def listen(self, heed: Callable[[], None]) -> None:
         """From now on call `heed` between the layers of all towers, so also between views."""
-        while self._heard:
-            self._heard.pop().remove()
-        self._heard = heard_between(self.model, heed)
+        self._unheard()
+        self._unheard = heard_between(self.model, heed)
 
     @torch.inference_mode()
     def encode(self, views: Sequence[View]) -> LocalEncoded:
@@ -262,6 +260,7 @@ class LocalBackend:
     def close(self) -> None:
         """Free the device: drops the model and all that was kept."""
         self.cache.clear()
+        self._unheard()
         del self.model, self._slots, self._readings, self._writer, self._drawer
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,8 +1,11 @@
 """The embedded model under everything at once: cancels, dead workers, tiny budgets, full memory.
 
 Seats ask about chips of their own. Whatever happens meanwhile: nothing hangs, each answer that
-comes is that of the question asked alone, and in the end the model holds what it held before. The
-numbers are whole campaigns; `make soak` does more of everything, over hours and over the server.
+comes is that of the question asked alone, and in the end the model holds what it held before.
+
+    EARTHMIND_CAMPAIGN=1 python -m pytest tests/engine/test_campaign.py
+
+is the whole of it: 200 cancels, 20 dead workers, memory that ends 100 times. The suite does a part.
 """
 
 from __future__ import annotations
@@ -221,9 +224,14 @@ def test_cancels_at_random_moments(world: World) -> None:
 def test_workers_killed_at_random_moments(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker.logger, "disabled", True)  # else pytest keeps their tracebacks
     noise, killed = random.Random(6), 0
+    written, ahead = 0, 0
     while killed < KILLS:
         world.busy(noise)
-        time.sleep(noise.uniform(0.0, 0.15))
+        time.sleep(noise.uniform(0.0, 0.02))
+        # Something is written between deaths: six in a row at one place are an ask's doing.
+        if world.engine._turns.tokens_new < written + ahead:
+            continue
+        time.sleep(noise.uniform(0.0, 0.1))
         thread = world.engine._worker._worker
         if thread is None or not thread.is_alive():
             continue
@@ -236,9 +244,10 @@ def test_workers_killed_at_random_moments(world: World, monkeypatch: pytest.Monk
             assert time.monotonic() < end
             time.sleep(0.002)
         killed += 1
+        written, ahead = world.engine._turns.tokens_new, noise.randint(1, 150)
     world.look(wait=True)
     assert world.engine._worker._worker.is_alive()
-    assert world.done > KILLS
+    assert world.done >= SEATS
 
 
 class Full:
