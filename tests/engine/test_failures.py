@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import time
 from collections import Counter
 
 import pytest
 
+from earthmind_lab.engine.answering import Answering
 from earthmind_lab.errors import (
     Cancelled,
     EngineError,
@@ -179,3 +182,23 @@ def test_deadlines_by_the_engines_clock(run):
         waits.result(WAIT)
     assert 4 <= len(said(soon)) <= 6, "a token a second"
     assert len(said(waits)) < 6, "it took the place of the one that was late"
+
+
+def test_a_failed_ask_holds_no_other_answer(run):
+    """A frame that an error went through holds its caller's, and that one what others were told."""
+
+    def fail(state) -> None:
+        if state.prompt.text == "ask 1" and state.written == 5:
+            raise ValueError("shapes")
+
+    engine, handles = piled(run, StandIn(reply=script, on_step=fail), asks(4))
+    with pytest.raises(EngineError) as caught:
+        handles[1].result(WAIT)
+    for handle in (handles[0], *handles[2:]):
+        assert handle.result(WAIT)
+    assert engine.generate(Prompt(text="one more turn")).text
+    end = time.monotonic() + WAIT
+    while alive := [one for one in gc.get_objects() if isinstance(one, Answering)]:
+        assert time.monotonic() < end, alive
+        gc.collect()
+    assert caught.value.__traceback__ is not None
