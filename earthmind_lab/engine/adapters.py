@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, DynamicCach
 
 from earthmind_lab.engine.base import Capabilities, Kept, Step, StopRule
 from earthmind_lab.engine.device import device_memory, free_memory
+from earthmind_lab.engine.layers import heard_between
 from earthmind_lab.engine.memory import divided
 from earthmind_lab.engine.sampling import chosen
 from earthmind_lab.errors import EngineError, OutOfDeviceMemory, PromptError
@@ -86,11 +87,17 @@ class TransformersBackend:
         self._processing = threading.Lock()  # a tokenizer is not safe for several threads
         # Qwen's models keep where an answer counts on from in themselves, as if there were one.
         self._counters = [part for part in model.modules() if hasattr(part, "rope_deltas")]
+        self._unheard: Callable[[], None] = lambda: None
 
     @property
     def capabilities(self) -> Capabilities:
         """What the model is."""
         return self._capabilities
+
+    def listen(self, heed: Callable[[], None]) -> None:
+        """From now on call `heed` between the layers of the model, as far as it calls them so."""
+        self._unheard()
+        self._unheard = heard_between(self.model, heed)
 
     def encode(self, views: Sequence[View]) -> AdapterEncoded:
         """Nothing yet: the model encodes pictures as part of its prompt pass."""
@@ -223,6 +230,7 @@ class TransformersBackend:
 
     def close(self) -> None:
         """Free the device."""
+        self._unheard()
         del self.model, self._counters
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

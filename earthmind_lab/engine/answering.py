@@ -10,6 +10,7 @@ from typing import Any
 from earthmind_lab.engine.asks import Ask
 from earthmind_lab.engine.base import Backend, Step
 from earthmind_lab.engine.degenerate import Circle, ended
+from earthmind_lab.engine.service import READ, WRITTEN
 from earthmind_lab.engine.transcript import NO_LABEL, Name, Transcript, names
 from earthmind_lab.exchange import (
     Done,
@@ -58,7 +59,7 @@ class Answering:
         self._circle = Circle(backend.decode, self._stop)
         self._logprobs: list[float] = []
         self._flushed = -flush_seconds
-        self._views_encoded = 0
+        self._views_encoded = self._read = self._written = 0
         self._stopped = self._round = False
         self._since = clock()
 
@@ -100,6 +101,14 @@ class Answering:
             self._flushed = now
         if self.complete:
             self._enter("segment")
+
+    def cost(self) -> int:
+        """What was read and written for it since this was asked last, as `service` counts."""
+        read: int = self.state.tokens_prefilled
+        written = len(self._transcript.ids)
+        cost = READ * (read - self._read) + WRITTEN * (written - self._written)
+        self._read, self._written = read, written
+        return cost
 
     def last_events(self, objects: tuple[Found, ...]) -> list[Event]:
         """The rest of the text, the objects, and the reply.

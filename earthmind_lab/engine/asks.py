@@ -41,6 +41,8 @@ class Ask:
         self.due = None if options.deadline is None else self.submitted + options.deadline
         self.arrival = 0
         """Its number in the line; kept when it goes back."""
+        self.paid = self.expected = 0
+        """What it has cost its seat since it was let in, and what is expected; see `service`."""
         self.deaths = 0
         """How often a worker died over it."""
         self.strikes = 0
@@ -87,7 +89,7 @@ class Ask:
         raise last.error
 
     def cancel(self) -> None:
-        """Stop: at once while queued, else before the next token; no effect once ended."""
+        """Stop: at once while queued, else before the next token or layer; no effect once ended."""
         with self._lock:
             self.stop_asked = True
             if not self._running:
@@ -166,6 +168,12 @@ class Ask:
         """Whether its deadline has passed."""
         return self.due is not None and now >= self.due
 
+    def unwanted(self, now: float) -> EngineError | None:
+        """Why to stop here: its owner or the clock says so; None = go on."""
+        if self.stop_asked:
+            return cancelled()
+        return late(self.options) if self.overdue(now) else None
+
     def check(self, now: float) -> None:
         """Stop here when its owner or the clock says so.
 
@@ -173,10 +181,8 @@ class Ask:
             Cancelled: Stopped by the user.
             EngineError: The deadline has passed.
         """
-        if self.stop_asked:
-            raise cancelled()
-        if self.overdue(now):
-            raise late(self.options)
+        if (error := self.unwanted(now)) is not None:
+            raise error
 
     def blame(self, place: tuple[str, int]) -> bool:
         """The worker died over it, at this stage and token.

@@ -6,7 +6,7 @@ This file knows no torch. Callers hold an `Engine`; the in-process engine drives
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -161,6 +161,14 @@ class Backend(Protocol[EncodedT, StateT]):
         """What the model is."""
         ...
 
+    def listen(self, heed: Callable[[], None]) -> None:
+        """From now on call `heed` between the parts of every long call: views, layers.
+
+        It may raise, which ends the call like any failure: what was computed to its end may stay,
+        nothing half done does.
+        """
+        ...
+
     def encode(self, views: Sequence[View]) -> EncodedT:
         """Visual tokens of the views, from the cache where it has them."""
         ...
@@ -265,7 +273,7 @@ class Handle(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Stop: at once while queued, else before the next token; no effect once ended."""
+        """Stop: at once while queued, else before the next token or layer; no effect once ended."""
         ...
 
 

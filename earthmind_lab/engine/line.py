@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from earthmind_lab.engine.asks import Ask, late
 from earthmind_lab.engine.order import order
 from earthmind_lab.engine.places import Places
+from earthmind_lab.engine.service import Service
 from earthmind_lab.errors import EngineBusy, EngineError, EngineUnavailable
-from earthmind_lab.exchange import Event
+from earthmind_lab.exchange import Done, Event
 
 
 @dataclass(kw_only=True)
@@ -49,6 +49,7 @@ class Line:
         self._waiting: dict[str, Ask] = {}
         self._under_way: dict[str, Ask] = {}
         self._ticks = itertools.count(1)
+        self._service = Service()
         self._served: dict[str, int] = {}  # when each seat that is here was served last
         self._held = ""  # the ask whose turn it is until it runs: it was sent back
         self._passed = 0  # asks let in since one of a lower priority waits
@@ -84,6 +85,7 @@ class Line:
                     change="wait for one of them, or cancel some",
                 )
             ask.arrival = next(self._ticks)
+            self._service.come(ask)
             self._waiting[ask.id] = ask
             self._announce()
             self._changed.notify_all()
@@ -110,15 +112,29 @@ class Line:
                     self._left(ask)
                     self._announce()  # those behind it stand one place further on
                     continue
+                ask.expected = self._service.expected(ask)
                 self._passed, self._served[ask.seat] = passed, next(self._ticks)
                 self._announce()
                 return ask
             return None
 
+    def charge(self, costs: Iterable[tuple[Ask, int]]) -> None:
+        """What was read and written for asks under way, see `service`.
+
+        It decides who is let in next, and is told to those who wait when that happens.
+        """
+        with self._lock:
+            for ask, cost in costs:
+                if ask.id in self._under_way:
+                    self._service.charge(ask, cost)
+
     def left(self, ask: Ask, *last: Event) -> None:
         """An ask under way ends, with its last events."""
         with self._lock:
             ask.emit(*last)
+            for event in last:
+                if isinstance(event, Done):
+                    self._service.ended(event.reply.usage.tokens_new)
             self._left(ask)
             self._most = min(self._places, self._most + 1)
             self._announce()
@@ -216,7 +232,8 @@ class Line:
             yield held, self._passed
         yield from order(
             [ask for ask in self._waiting.values() if ask is not held],
-            running=Counter(ask.seat for ask in self._under_way.values()),
+            service=lambda priority: self._service.of(priority, self._under_way.values()),
+            expected=self._service.expected,
             served=self._served,
             passed=self._passed,
         )
@@ -240,6 +257,7 @@ class Line:
             self._waiting[ask.id] = ask
             self._under_way.pop(ask.id, None)
             # As if its seat had not been served, whichever of its asks are put back first.
+            self._service.refund(ask)
             self._served[ask.seat] = min(ask.arrival, self._served.get(ask.seat, ask.arrival))
         else:
             self._left(ask)
@@ -248,7 +266,7 @@ class Line:
     def _left(self, ask: Ask) -> None:
         if self._under_way.pop(ask.id, None) is not None:
             self._count(ask)
-        self._forget(ask.seat)
+        self._forget(ask)
 
     def _drop_ended(self) -> None:
         """Forget those that ended while waiting; the others stand further on."""
@@ -257,15 +275,18 @@ class Line:
             del self._waiting[ask.id]
             if ask.id not in self._under_way:
                 self._count(ask)
-            self._forget(ask.seat)
+            self._forget(ask)
         if gone:
             self._announce()
 
-    def _forget(self, seat: str) -> None:
+    def _forget(self, ask: Ask) -> None:
         """Seats come and go; one with nothing here is a newcomer the next time."""
         here = itertools.chain(self._waiting.values(), self._under_way.values())
-        if all(ask.seat != seat for ask in here):
-            self._served.pop(seat, None)
+        priorities = {other.priority for other in here if other.seat == ask.seat}
+        if ask.priority not in priorities:
+            self._service.leave(ask)
+        if not priorities:
+            self._served.pop(ask.seat, None)
 
     def _count(self, ask: Ask) -> None:
         if ask.cancelled:

@@ -16,7 +16,7 @@ whoever else is asking:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -29,6 +29,7 @@ from earthmind_lab.engine.cache import ByteCache
 from earthmind_lab.engine.composing import LocalEncoded, compose, laid_out
 from earthmind_lab.engine.device import device_memory, free_memory
 from earthmind_lab.engine.drawing import Drawer, Drawing
+from earthmind_lab.engine.layers import heard_between
 from earthmind_lab.engine.memory import Footprint, divided, plan
 from earthmind_lab.engine.readings import Readings
 from earthmind_lab.engine.slots import Slots, rounded
@@ -80,6 +81,7 @@ class LocalBackend:
         self._readings = Readings(self.cache, self._slots)
         self._writer = Writer(model, self._slots)
         self._drawer = Drawer(model, processor, self.cache)
+        self._unheard: Callable[[], None] = lambda: None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -104,6 +106,11 @@ class LocalBackend:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of tokens, control tokens included."""
         return self.processor.decode(list(token_ids))
+
+    def listen(self, heed: Callable[[], None]) -> None:
+        """From now on call `heed` between the layers of all towers, so also between views."""
+        self._unheard()
+        self._unheard = heard_between(self.model, heed)
 
     @torch.inference_mode()
     def encode(self, views: Sequence[View]) -> LocalEncoded:
@@ -253,6 +260,7 @@ class LocalBackend:
     def close(self) -> None:
         """Free the device: drops the model and all that was kept."""
         self.cache.clear()
+        self._unheard()
         del self.model, self._slots, self._readings, self._writer, self._drawer
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

@@ -4,10 +4,12 @@ This file knows no torch; `Backend` hides it. What the engine adds to a backend,
 
     asks        an ask with its events: the handle that callers hold
     order       who goes next: priority, turns between seats
+    service     what each seat has had, by which they take turns
     line        who waits, who is under way, and whether there is room
     turns       continuous batching: asks join and leave at any step, none harms another
     answering   one answer: text, objects, cost
     degenerate  answers that go round in a circle or say nothing
+    layers      where a long pass of the model is heard
     worker      the thread, and its successor should it die
 """
 

@@ -5,6 +5,8 @@ Nothing in here waits, and no failure of one ask reaches another:
 - A turn lets in asks until that has taken 40 ms: one whose pictures have to be read by a large
   model, or several whose pictures are kept. So whoever is being answered waits for the pictures of
   one ask at most, beside a pause that nobody sees.
+- A long call is heard between its layers: whoever was stopped or is late ends there, and the call
+  itself does where it is for nobody else.
 - A step that fails is repeated for each answer alone; only those fail that fail alone.
 - Where the device is full, the newest of the answers that shared the call go back into the line
   and start anew later; an ask fails for want of memory only where it had the device to itself.
@@ -15,7 +17,6 @@ Nothing in here waits, and no failure of one ask reaches another:
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from earthmind_lab.engine.answering import Answering
 from earthmind_lab.engine.asks import Ask
 from earthmind_lab.engine.base import Backend
 from earthmind_lab.engine.line import Line
+from earthmind_lab.engine.tracebacks import Callers, without_locals
 from earthmind_lab.errors import EarthMindError, EngineError, OutOfDeviceMemory
 from earthmind_lab.exchange import Event, Failed, Found
 
@@ -55,11 +57,13 @@ class Turns:
         self._backend, self._line = backend, line
         self._clock, self._flush_seconds = clock, flush_seconds
         self._running: dict[str, Answering] = {}
+        self._callers = Callers()
         self._in_hand: Sequence[Answering] = ()  # whom the backend works for right now
         self.tokens_new = 0
         """Written since the model was loaded, answers that failed included."""
         self.tokens_prefilled = 0
         """Read since then, by answers that have ended."""
+        backend.listen(self.heed)
 
     @property
     def busy(self) -> bool:
@@ -68,11 +72,34 @@ class Turns:
 
     def turn(self) -> None:
         """One round: let in, write, end."""
+        try:
+            self._round()
+        finally:
+            self._callers.clear()  # of asks that failed; all but this one have ended
+
+    def _round(self) -> None:
         self._line.expire(self._clock())
         self._step(self._let_in())
         self._step(self._writing())
         self._end([answer for answer in self._running.values() if answer.complete])
         self._in_hand = ()
+
+    def heed(self) -> None:
+        """Between the parts of a long call: all who were stopped or are late end now.
+
+        The places of those under way are freed when the call is over.
+
+        Raises:
+            EarthMindError: Nobody wants any more what the call is for.
+        """
+        now = self._clock()
+        self._line.expire(now)
+        for answer in list(self._running.values()):
+            if (error := answer.ask.unwanted(now)) is not None:
+                answer.ask.fail(error)
+        group = self._in_hand
+        if group and all(one.ask.unwanted(now) for one in group):
+            group[0].ask.check(now)
 
     def give_up(self) -> None:
         """The engine closes: every answer ends here."""
@@ -120,8 +147,11 @@ class Turns:
             else:
                 self._fail(answer, error)
         except Exception as error:  # noqa: BLE001  a broken ask must not stop the others
+            # What was done for it by then nobody counted: as much as for an answer, let us say.
+            self._line.charge([(ask, ask.expected)])
             self._fail(answer, error)
         else:
+            self._line.charge([(ask, answer.cost())])
             return answer
         return None
 
@@ -160,6 +190,7 @@ class Turns:
                     one.note(step)
                 except Exception as error:  # noqa: BLE001  as above
                     self._fail(one, error)
+            self._line.charge([(one.ask, one.cost()) for one in group if self._here(one)])
 
     def _send_back(self, group: Sequence[Answering]) -> None:
         """The newest half of the group, of the lowest priority first, goes back into the line."""
@@ -193,13 +224,13 @@ class Turns:
         try:
             found = self._backend.segment([one.state for one in group])
         except Exception as failure:  # noqa: BLE001  as above
-            error = _without_frames(failure)
+            error = without_locals(failure, module=__name__)
         else:
             yield from zip(group, found, strict=True)
             return
         if len(group) > 1:
             for one in sorted(group, key=_rank, reverse=True):
-                if self._here(one):
+                if self._here(one) and self._still_wanted(one):
                     yield from self._segment([one])
             return
         others = self._writing() or [one for one in self._running.values() if one is not group[0]]
@@ -224,7 +255,8 @@ class Turns:
 
     def _fail(self, answer: Answering, error: Exception) -> None:
         """End an answer without a reply; the error holds nothing of what the model computed."""
-        error = _without_frames(error)
+        error = without_locals(error, module=__name__)
+        self._callers.add(error)
         if not isinstance(error, EarthMindError):
             wrapped = _failure(self._name, found=f"{type(error).__name__}: {error}")
             wrapped.__cause__ = error
@@ -272,22 +304,3 @@ def _apart(group: Sequence[Answering]) -> list[list[Answering]]:
 
 def _failure(name: str, *, found: str) -> EngineError:
     return EngineError(f"The model {name!r} failed on this ask.", found=found)
-
-
-def _without_frames(error: Exception) -> Exception:
-    """The error without the locals of its frames: they hold the caches of a failed ask."""
-    chain: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while chain:
-        link = chain.pop()
-        if link is None or id(link) in seen:
-            continue
-        seen.add(id(link))
-        chain += [link.__cause__, link.__context__]
-        trace = link.__traceback__
-        # The worker's own frame is alive and can't be cleared, so it is left out.
-        while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
-            trace = trace.tb_next
-        traceback.clear_frames(trace)
-        link.__traceback__ = trace
-    return error

@@ -75,12 +75,17 @@ class StandIn:
     """Prefilled, not released."""
     twice: int = 0
     """Releases of what was released before."""
+    heed: Callable[[], None] = lambda: None
+    """What `on_...` calls where a model would have come to its next layer."""
 
     def seen_gsd(self, view: View) -> float | None:
         return seen_gsd(view, tile_px=self.capabilities.tile_px)
 
     def pictures(self, views: Sequence[View]):
         return tuple((view.image,) for view in views)
+
+    def listen(self, heed: Callable[[], None]) -> None:
+        self.heed = heed
 
     def encode(self, views: Sequence[View]) -> StandInEncoded:
         self.threads.add(threading.get_ident())

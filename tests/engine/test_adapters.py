@@ -23,7 +23,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from earthmind_lab.engine.adapters import TransformersBackend, open_adapter
 from earthmind_lab.engine.resident import ResidentEngine
-from earthmind_lab.errors import EngineError, OutOfDeviceMemory, PromptError
+from earthmind_lab.errors import Cancelled, EngineError, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Options, Prompt, Region, Turn, View
 from tests.engine.meter import Meter
 
@@ -277,3 +277,29 @@ def test_other_folders_are_refused(tmp_path: Path, folder: Path) -> None:
             open_adapter(tmp_path)
     finally:
         logging.disable(logging.NOTSET)
+
+
+def test_a_cancel_in_the_middle_of_a_pass(folder: Path) -> None:
+    """Between any two layers, of pictures and of text; the next ask is right."""
+    backend = open_adapter(folder)
+    engine, prompt = ResidentEngine(backend), Prompt(text="What is it?", views=(view(),))
+    options, layers = Options(max_new_tokens=4), 2 + 2
+    try:
+        wanted = engine.generate(prompt, options)
+        for number in range(layers):
+            reached: list[int] = []
+
+            def stop(reached: list[int] = reached, number: int = number) -> None:
+                reached.append(number)
+                if len(reached) == number + 1:
+                    engine._turns._in_hand[0].ask.cancel()
+                engine._turns.heed()
+
+            backend.listen(stop)
+            with pytest.raises(Cancelled):
+                engine.generate(prompt, options)
+            assert len(reached) == number + 1
+        backend.listen(engine._turns.heed)
+        assert engine.generate(prompt, options).token_ids == wanted.token_ids
+    finally:
+        engine.close()

@@ -68,20 +68,18 @@ class Held(Scripted):
 
 
 @contextmanager
-def asking(server, route, count=1, **headers):
-    """Asks under way, which end with the engine's leave; gives their responses, at last."""
+def asking(server, route, **headers):
+    """An ask under way, which ends with the engine's leave; gives its response, at last."""
     found = []
 
     def ask():
         with server.client() as client:
             found.append(post(client, route, **headers))
 
-    threads = [threading.Thread(target=ask) for _ in range(count)]
-    for each in threads:
-        each.start()
+    thread = threading.Thread(target=ask)
+    thread.start()
     yield found
-    for each in threads:
-        each.join(20)
+    thread.join(20)
 
 
 def given_back(server):
@@ -107,8 +105,12 @@ def test_pictures_that_fit_are_taken_and_the_next_one_when_there_is_room(route, 
     limits = Limits(decoded_bytes=2 * NBYTES[route] + more + 100)
     with served(engine, limits=limits) as server, server.client() as client:
         admission.append(server.serving.admission)
-        with asking(server, route, 2) as found:
-            wait_for(lambda: len(engine.begun) == 2)
+        # One after the other: there is room to decode one of them at a time.
+        with ExitStack() as stack:
+            found = []
+            for number in (1, 2):
+                found.append(stack.enter_context(asking(server, route)))
+                wait_for(lambda number=number: len(engine.begun) == number)
             assert server.serving.admission.held == 2 * NBYTES[route] and len(decoded) == 2
             assert NBYTES[route] + more in decoded  # of the first of them
             refused = post(client, route)
@@ -116,12 +118,12 @@ def test_pictures_that_fit_are_taken_and_the_next_one_when_there_is_room(route, 
             assert refused.headers["retry-after"] == "1"
             assert len(decoded) == 2  # it was not even looked at
             engine.go.release()
-            wait_for(lambda: len(found) == 1)
+            wait_for(lambda: any(found))
             with asking(server, route) as third:
                 wait_for(lambda: len(engine.begun) == 3)
                 engine.go.release(2)
             assert third[0].status_code == 200
-        assert [each.status_code for each in found] == [200, 200]
+        assert [each.status_code for (each,) in found] == [200, 200]
         given_back(server)
 
 

@@ -1,0 +1,96 @@
+"""What each seat has had: the counters by which seats take turns.
+
+The virtual token counter of Sheng et al. 2024, "Fairness in Serving Large Language Models" (OSDI):
+a seat's counter grows with the tokens that the model reads and writes for it, and the seat with the
+smallest counter is next. A seat that comes starts at the least of those that are here, or where it
+was when it left if that is more: it can neither save up turns nor shake off what it has had.
+
+With the paper's variant that predicts lengths, an answer counts from its start as much as answers
+are usually long, until it has written more or ends. Else a seat that is behind would be let in many
+times before the first of its answers has cost it anything.
+
+Seats are compared within a priority only, and so are their counters.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+
+from earthmind_lab.engine.asks import Ask
+
+READ = 1
+"""What a token counts that was read; not one whose keys and values were kept."""
+WRITTEN = 2
+"""What a token counts that was written; both as in the paper."""
+USUAL = 64.0
+"""Tokens of an answer before any was written."""
+RECENT = 0.1
+"""Weight of the latest answer in how long they usually are."""
+REMEMBERED = 1024
+"""Seats of one priority that left and have had more than those that are here."""
+
+
+class Service:
+    """The counters of all seats that are here, and of some that left."""
+
+    def __init__(self) -> None:
+        self._usual = USUAL
+        self._here: dict[int, Counter[str]] = {}  # by priority
+        self._left: dict[int, dict[str, int]] = {}
+
+    def of(self, priority: int, under_way: Iterable[Ask]) -> Counter[str]:
+        """By seat what counts now, with what is still expected of the answers under way."""
+        had = self._here[priority].copy()
+        for ask in under_way:
+            if ask.priority == priority:
+                had[ask.seat] += max(0, ask.expected - ask.paid)
+        return had
+
+    def expected(self, ask: Ask) -> int:
+        """What an answer counts until it has written more or ends."""
+        return WRITTEN * round(min(self._usual, ask.options.max_new_tokens))
+
+    def come(self, ask: Ask) -> None:
+        """A seat is here: it has an ask that waits or runs."""
+        here = self._here.setdefault(ask.priority, Counter())
+        if ask.seat not in here:
+            had = self._left.get(ask.priority, {}).pop(ask.seat, 0)
+            here[ask.seat] = max(had, min(here.values(), default=0))
+
+    def charge(self, ask: Ask, cost: int) -> None:
+        """So much was read and written for an ask under way."""
+        ask.paid += cost
+        self._here[ask.priority][ask.seat] += cost
+
+    def refund(self, ask: Ask) -> None:
+        """An ask begins anew, through no fault of its seat."""
+        self._here[ask.priority][ask.seat] -= ask.paid
+        ask.paid = ask.expected = 0
+
+    def ended(self, written: int) -> None:
+        """An answer was complete with so many tokens."""
+        self._usual += RECENT * (written - self._usual)
+
+    def leave(self, ask: Ask) -> None:
+        """Nothing of its seat is here any more, after this ask.
+
+        It is remembered while it has had more than somebody who is here; where nobody is, nobody
+        is owed anything.
+        """
+        priority, seat = ask.priority, ask.seat
+        here = self._here.get(priority, Counter())
+        if seat not in here:
+            return
+        had = here.pop(seat)
+        if not here:
+            del self._here[priority]
+            self._left.pop(priority, None)
+        elif had > (least := min(here.values())):
+            left = self._left.setdefault(priority, {})
+            left[seat] = had
+            if len(left) > REMEMBERED:
+                more = sorted(((n, name) for name, n in left.items() if n > least), reverse=True)
+                kept = itertools.islice(more, REMEMBERED // 2)
+                self._left[priority] = {name: n for n, name in kept}
