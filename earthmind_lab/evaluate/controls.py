@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from earthmind_lab.engine.base import Engine
 from earthmind_lab.errors import EarthMindError, ModelNotFound
 from earthmind_lab.exchange import Modality, Options, View
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 Control: TypeAlias = Literal["blank", "other", "shuffled", "no-sar", "no-optical"]
 CONTROLS: tuple[str, ...] = get_args(Control)
@@ -130,10 +133,9 @@ def shuffled_engine(model: str | Path, *, seed: int = 0) -> Iterator[Engine]:
             engine.close()
 
 
-def _permuted(value: object, generator: object) -> object:
+def _permuted(value: Tensor, generator: Generator) -> Tensor:
     import torch
 
-    assert isinstance(value, torch.Tensor) and isinstance(generator, torch.Generator)
     order = torch.randperm(value.numel(), generator=generator)
     return value.flatten()[order].view_as(value).contiguous()
 

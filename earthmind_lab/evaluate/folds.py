@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -123,7 +124,9 @@ def distance_km(one: BaseGeometry, other: BaseGeometry) -> float:
     scale = math.cos(math.radians(min(south, 89.9)))
 
     def shrunk(geometry: BaseGeometry, turn: float = 0.0) -> BaseGeometry:
-        return shapely.transform(geometry, lambda xy: (xy + (turn, 0)) * (scale, 1.0))
+        return shapely.transform(
+            geometry, lambda xy: (xy + np.array([turn, 0.0])) * np.array([scale, 1.0])
+        )
 
     # One may lie at 179.9, the other at -179.9 degrees.
     near = min(shrunk(one).distance(shrunk(other, turn)) for turn in (-360.0, 0.0, 360.0))

@@ -58,7 +58,8 @@ class Truth:
 
     def known(self, index: int) -> Bool:
         """(H, W) where a class is decided."""
-        assert self.yes is not None and self.no is not None
+        assert self.yes is not None
+        assert self.no is not None
         return np.asarray(self.yes[index] | self.no[index])
 
     def share(self, index: int) -> float | None:
@@ -223,8 +224,8 @@ def _by_spectrum(
         return None
     if not {"green", "red"} <= set(chip.bands):
         return None
-    bands = {name: chip.band(name) for name in ("green", "red", "swir16") if name in chip.bands}
-    bands["nir"] = chip.band(infrared)
+    names = [name for name in ("green", "red", "swir16") if name in chip.bands]
+    bands = {name: chip.band(name) for name in names} | {"nir": chip.band(infrared)}
     seen = chip.valid_optical & chip.inside
     seen = seen if cloud is None else seen & ~cloud
     with np.errstate(invalid="ignore"):

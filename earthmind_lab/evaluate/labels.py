@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -45,7 +45,7 @@ class Labels:
     collection: str = ""
     href: str | None = None
     """Raster or GeoJSON; None for a list."""
-    legend: Mapping[int, str | None] = None  # type: ignore[assignment]
+    legend: Mapping[int, str | None] = field(default_factory=dict)
     """Code of the raster to class."""
     names: tuple[str, ...] = ()
     """Of a list: the labels as the source writes them. Of drawings: the classes that were drawn."""
@@ -112,7 +112,7 @@ def labels_of(item: Mapping[str, Any], where: Path) -> Labels | None:
         if legend is None and not outlines:
             continue
         return Labels(
-            **common, kind=DRAWN if drawn else "label map", footprint=footprint(item),
+            **common, kind="hand-drawn" if drawn else "label map", footprint=footprint(item),
             href=resolve_href(str(asset["href"]), where), legend=legend or {},
             names=tuple(properties.get("earthmind:classes") or ()) if outlines else (),
             scene=str(properties.get("earthmind:drawn_on") or ""),

@@ -6,7 +6,7 @@ print(table.markdown())
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -95,6 +95,7 @@ def evaluate_landcover(
     labels: str | None = None,
     *,
     sensors: Sequence[str] = SENSORS,
+    places: Collection[str] | None = None,
     control: str | None = None,
     notes: Mapping[str, Note] | None = None,
     max_gap: timedelta = MAX_GAP,
@@ -107,6 +108,7 @@ def evaluate_landcover(
         catalog: ``sample``, or the path of a static catalog.
         labels: Id of its collection of labels; None = every item with a legend.
         sensors: Of ``optical``, ``sar``, ``both``.
+        places: Names of the places to look at; None = all.
         control: What is taken away.
         notes: What is known beyond the items.
         max_gap: Longest gap of a pair.
@@ -117,7 +119,7 @@ def evaluate_landcover(
         EarthMindError: The engine can't answer.
     """
     taken = check_control(control)
-    sites = sites_for(engine, walk(catalog, labels, notes=notes, max_gap=max_gap))
+    sites = sites_for(engine, walk(catalog, labels, places=places, notes=notes, max_gap=max_gap))
     model, skipped = engine_of(engine, sites), list[str]()
     rows: list[Cover] = []
     mains: list[Main] = []
@@ -260,7 +262,7 @@ def _scores(rows: Sequence[Cover]) -> dict[str, Any]:
     places = [r.place for r in there]
 
     def over(scores: list[float | None]) -> Any:
-        return interval(scores, places, mean_of)
+        return interval(scores, places)
 
     return {
         "there": len(there),
@@ -287,8 +289,7 @@ def _main_lines(rows: Sequence[Main]) -> list[dict[str, Any]]:
         true, places = [r.true for r in mine], [r.place for r in mine]
         prior = without_own_place(true, places)
         wrong = [f"{r.scene}: {r.said or 'none'} for {r.true}" for r in mine if r.said != r.true]
-        right = interval(mine, places, lambda held: accuracy([r.said for r in held],
-                                                             [r.true for r in held]))  # fmt: skip
+        right = interval([r.said == r.true for r in mine], places)
         lines.append(
             {
                 "sensors": sensors, "scenes": len(mine), "right": right,

@@ -33,6 +33,9 @@ SOURCES = {
 }
 """Where each legend is defined."""
 
+_MIXED_FARMLAND = (
+    "land principally occupied by agriculture, with significant areas of natural vegetation"
+)
 _TABLE: dict[str, Mapping[int, tuple[str, str | None]]] = {
     "worldcover": {
         10: ("tree cover", "trees"), 20: ("shrubland", "rangeland"), 30: ("grassland", "rangeland"),
@@ -67,8 +70,7 @@ _TABLE: dict[str, Mapping[int, tuple[str, str | None]]] = {
         222: ("fruit trees and berry plantations", None), 223: ("olive groves", None),
         231: ("pastures", "crops"), 241: ("annual crops associated with permanent crops", "crops"),
         242: ("complex cultivation patterns", "crops"),
-        243: ("land principally occupied by agriculture, with significant areas of natural "
-              "vegetation", None),
+        243: (_MIXED_FARMLAND, None),
         244: ("agro-forestry areas", None), 311: ("broad-leaved forest", "trees"),
         312: ("coniferous forest", "trees"), 313: ("mixed forest", "trees"),
         321: ("natural grassland", "rangeland"), 322: ("moors and heathland", "rangeland"),
@@ -93,9 +95,7 @@ _MAYBE: Mapping[str, tuple[str, ...]] = {
     "sport and leisure facilities": ("built-up areas", "rangeland", "trees"),
     "fruit trees and berry plantations": ("crops", "trees"),
     "olive groves": ("crops", "trees"),
-    "land principally occupied by agriculture, with significant areas of natural vegetation": (
-        "crops", "trees", "rangeland",
-    ),
+    _MIXED_FARMLAND: ("crops", "trees", "rangeland"),
     "agro-forestry areas": ("crops", "trees", "rangeland"),
     "transitional woodland/shrub": ("trees", "rangeland"),
     "burnt areas": ("bare ground", "rangeland", "trees"),

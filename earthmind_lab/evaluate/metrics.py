@@ -5,9 +5,9 @@ Nothing in here knows pictures or engines, so each is tested against a count by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,41 +162,73 @@ def without_own_place(true: Sequence[T], places: Sequence[str]) -> list[T | None
 
 
 def interval(
-    rows: Sequence[T],
+    values: Sequence[float | bool | None],
     units: Sequence[str],
-    score: Callable[[Sequence[T]], float | None],
     *,
+    sides: Sequence[bool] | None = None,
+    groups: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> Interval | None:
-    """A score and its bootstrap interval, drawing places, not scenes.
+    """A mean and its bootstrap interval, drawing places, not scenes.
 
     Several scenes of one place are no independent witnesses, so they are drawn together.
 
     Args:
-        rows: What is scored.
+        values: One per row; None is left out.
         units: The place of each row.
-        score: Of some rows; None where they decide nothing.
+        sides: What is so of each row; then the mean of the two sides' means (with answers that
+            are right or wrong: `balanced_accuracy`).
+        groups: Of each row, such as its class; then the mean over groups, each counted the same.
+            A group that lacks a side is left out.
         seed: Of the draws.
 
     Returns:
         None where the rows decide nothing.
+
+    >>> str(interval([1.0, 0.0], ["here", "there"]))
+    '0.50 (n=2, no interval)'
     """
-    value = score(rows)
-    if value is None:
+    held = [i for i, value in enumerate(values) if value is not None]
+    names = sorted({units[i] for i in held})
+    at = {name: number for number, name in enumerate(names)}
+    sums: dict[tuple[Hashable, bool], NDArray[np.float64]] = {}
+    for i in held:
+        kind = (groups[i] if groups else 0, bool(sides[i]) if sides else True)
+        found = sums.setdefault(kind, np.zeros((2, len(names))))
+        found[:, at[units[i]]] += (float(values[i] or 0.0), 1.0)
+    wanted = (False, True) if sides else (True,)
+    whole = [
+        np.stack([sums[group, side] for side in wanted])
+        for group in dict.fromkeys(group for group, _ in sums)
+        if all((group, side) in sums for side in wanted)
+    ]
+    if not whole:
         return None
-    grouped: dict[str, list[T]] = {}
-    for row, unit in zip(rows, units, strict=True):
-        grouped.setdefault(unit, []).append(row)
-    names = sorted(grouped)
+    value = float(_scores(whole, np.ones((1, len(names))))[0])
     low = high = None
     if len(names) >= LEAST_UNITS:
         rng = np.random.default_rng(seed)
-        draws = rng.integers(len(names), size=(DRAWS, len(names)))
-        scores = (score([row for i in draw for row in grouped[names[i]]]) for draw in draws)
-        held = [each for each in scores if each is not None]
-        if held:
-            low, high = (float(end) for end in np.percentile(held, (2.5, 97.5)))
+        times = rng.multinomial(len(names), [1 / len(names)] * len(names), size=DRAWS)
+        scores = _scores(whole, times.astype(float))
+        if (decided := scores[np.isfinite(scores)]).size:
+            low, high = (float(end) for end in np.percentile(decided, (2.5, 97.5)))
     return Interval(value=value, low=low, high=high, units=len(names))
+
+
+def _scores(whole: Sequence[NDArray[np.float64]], times: NDArray[np.float64]) -> Any:
+    """One score per draw, from how often each place was drawn; NaN where it decides nothing.
+
+    Args:
+        whole: Of each group (sides, 2, places): sums of values, and their numbers.
+        times: (draws, places).
+    """
+    found = []
+    for sums in whole:
+        total, count = (times @ sums[:, part].T for part in (0, 1))  # (draws, sides)
+        found.append((total / np.where(count > 0, count, np.nan)).mean(axis=1))
+    scores = np.stack(found)
+    held = np.isfinite(scores)
+    return np.where(held, scores, 0).sum(axis=0) / np.where(held.any(0), held.sum(0), np.nan)
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

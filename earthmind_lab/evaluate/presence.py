@@ -6,7 +6,7 @@ print(table.markdown())
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -75,6 +75,7 @@ def evaluate_presence(
     labels: str | None = None,
     *,
     sensors: Sequence[str] = SENSORS,
+    places: Collection[str] | None = None,
     control: str | None = None,
     notes: Mapping[str, Note] | None = None,
     max_gap: timedelta = MAX_GAP,
@@ -88,6 +89,7 @@ def evaluate_presence(
         catalog: ``sample``, or the path of a static catalog.
         labels: Id of its collection of labels; None = every item with a legend.
         sensors: Of ``optical``, ``sar``, ``both``.
+        places: Names of the places to look at; None = all.
         control: ``blank``, ``other``, ``shuffled`` (then `engine` must be the shuffled one:
             `controls.shuffled_engine`), ``no-sar`` or ``no-optical``.
         notes: What is known beyond the items; None = as `walk.walk`.
@@ -99,7 +101,7 @@ def evaluate_presence(
         EarthMindError: The engine can't answer.
     """
     taken = check_control(control)
-    sites = sites_for(engine, walk(catalog, labels, notes=notes, max_gap=max_gap))
+    sites = sites_for(engine, walk(catalog, labels, places=places, notes=notes, max_gap=max_gap))
     model, skipped = engine_of(engine, sites), list[str]()
     rows: list[Presence] = []
     blind: dict[str, bool | None] = {}
@@ -212,7 +214,7 @@ def _scores(rows: Sequence[Presence]) -> dict[str, Any]:
         "majority": majority(there),
         "blind right": accuracy([r.blind for r in rows], there),
         "other places' answer right": accuracy(prior, there),
-        "balanced": interval(rows, places, balanced),
+        "balanced": interval([r.right for r in rows], places, sides=there),
         "always yes": balanced_accuracy([True] * len(rows), there),
         "blind": balanced_accuracy([r.blind for r in rows], there),
         "VV": _balanced_rule(rows, "vv"),
@@ -225,12 +227,6 @@ def balanced(rows: Sequence[Presence]) -> float | None:
     return balanced_accuracy([r.said for r in rows], [r.there for r in rows])
 
 
-def pooled_balanced(rows: Sequence[Presence]) -> float | None:
-    """Mean over the classes that are there on some scenes and not on others."""
-    labels = dict.fromkeys(r.label for r in rows)
-    return mean_of([balanced([r for r in rows if r.label == label]) for label in labels])
-
-
 def _pooled(rows: Sequence[Presence], labels: Sequence[str]) -> dict[str, Any]:
     """Mean over classes, so that a class with many scenes doesn't speak for the others."""
     by_class = [_scores([r for r in rows if r.label == label]) for label in labels]
@@ -238,7 +234,10 @@ def _pooled(rows: Sequence[Presence], labels: Sequence[str]) -> dict[str, Any]:
     means = {name: mean_of([scores[name] for scores in by_class]) for name in names}
     return {
         "scenes": len({r.scene for r in rows}), "there": sum(r.there for r in rows), **means,
-        "balanced": interval(rows, [r.place for r in rows], pooled_balanced),
+        "balanced": interval(
+            [r.right for r in rows], [r.place for r in rows],
+            sides=[r.there for r in rows], groups=[r.label for r in rows],
+        ),
         "always yes": mean_of([scores["always yes"] for scores in by_class]),
         "blind": mean_of([scores["blind"] for scores in by_class]),
     }  # fmt: skip

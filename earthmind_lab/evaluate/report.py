@@ -1,4 +1,4 @@
-"""A table of scores: for people as Markdown, for programs as plain data, on disk as a whole file."""
+"""A table of scores: for people as Markdown, for programs as data, on disk whole or not."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Table:
                 draft.write((text or self.markdown()) + "\n")
             try:
                 Path(draft.name).chmod(0o644)
-                os.replace(draft.name, path)
+                Path(draft.name).replace(path)
             except OSError:
                 Path(draft.name).unlink(missing_ok=True)
                 raise
@@ -163,10 +163,10 @@ def group_rows(rows: Sequence[R]) -> list[tuple[str, list[R]]]:
 
 
 def table_lines(lines: Sequence[dict[str, Any]]) -> list[str]:
-    """A Markdown table.
+    r"""A Markdown table.
 
     >>> table_lines([{"a": 0.5, "b": None}, {"a": "x|y", "b": True}])
-    ['| a | b |', '|---|---|', '| 0.50 |  |', '| x\\\\|y | yes |']
+    ['| a | b |', '|---|---|', '| 0.50 |  |', '| x\\|y | yes |']
     """
     if not lines:
         return ["Nothing was decided."]

@@ -8,7 +8,7 @@ the embedded catalog are `scenes.CASES`. A catalog without notes works with the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ Training: TypeAlias = Literal["yes", "place", "stop", "no", "unknown"]
 """Whether the embedded model was trained on it: on this scene, on another one of this place; it
 decided when training stopped; never; nobody said."""
 MAX_GAP = timedelta(days=12)
-"""Between the optical and the SAR scene: one cycle of Sentinel-1. Longer, and it is other ground."""
+"""Between the optical and the SAR scene: one cycle of Sentinel-1."""
 TWIN_GAP = timedelta(days=31)
 """Between a cloudy picture and the clear one that tells what is under the clouds."""
 CLOUDY, CLEAR = 10.0, 2.0
@@ -96,6 +96,7 @@ def walk(
     catalog: str | Path = "sample",
     labels: str | None = None,
     *,
+    places: Collection[str] | None = None,
     notes: Mapping[str, Note] | None = None,
     max_gap: timedelta = MAX_GAP,
 ) -> list[Site]:
@@ -104,12 +105,13 @@ def walk(
     Args:
         catalog: ``sample``, or the path of a static ``catalog.json`` or its folder.
         labels: Id of the collection that holds the labels; None = every item with a legend.
+        places: Names of the places wanted; None = all.
         notes: By id of the optical item; None = `known_notes` for ``sample``, else none.
         max_gap: Longest gap of a pair without a note; beyond, the optical scene stands alone.
 
     Raises:
         CatalogUnavailable: It can't be read, or isn't a catalog of files.
-        NoScenesFound: It holds no scene.
+        NoScenesFound: It holds no scene, or no such place.
         SearchError: The collection of labels holds none.
     """
     opened = open_catalog(catalog)
@@ -129,13 +131,20 @@ def walk(
         Spot(id=f"{i}", footprint=scene.footprint, items=(scene.id,), name=_named(scene))
         for i, scene in enumerate(scenes)
     ]
-    place = dict(zip((id(scene) for scene in scenes), places_of(spots), strict=True))
-    sites = [_site(s, scenes, held, notes, place, max_gap, opened.name) for s in scenes
+    where = dict(zip((id(scene) for scene in scenes), places_of(spots), strict=True))
+    sites = [_site(s, scenes, held, notes, where, max_gap, opened.name) for s in scenes
              if s.modality == "optical"]  # fmt: skip
     used = {site.pair.sar.id for site in sites if site.pair.sar}
     alone = (s for s in scenes if s.modality == "sar" and s.id not in used)
-    sites += [_alone(s, held, place[id(s)], opened.name) for s in alone]
-    return _trained(sorted(sites, key=lambda site: (site.place, site.pair.scenes[0].start)))
+    sites += [_alone(s, held, where[id(s)], opened.name) for s in alone]
+    found = _trained(sorted(sites, key=lambda site: (site.place, site.pair.scenes[0].start)))
+    missing = set(places or ()) - {site.place for site in found}
+    if missing:
+        raise NoScenesFound(
+            f"The catalog holds no place {', '.join(sorted(missing))!r}.",
+            found=", ".join(sorted({site.place for site in found})),
+        )
+    return [site for site in found if places is None or site.place in places]
 
 
 def _named(scene: Scene) -> str:
