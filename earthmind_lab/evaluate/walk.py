@@ -127,9 +127,16 @@ def walk(
     if not scenes:
         raise NoScenesFound("The catalog holds no scene.", found=str(path))
     notes = notes if notes is not None else known_notes() if embedded else {}
+    ids = [scene.id for scene in scenes]
     spots = [
-        Spot(id=f"{i}", footprint=scene.footprint, items=(scene.id,), name=_named(scene))
-        for i, scene in enumerate(scenes)
+        Spot(
+            # One id in two collections is two scenes.
+            id=scene.id if ids.count(scene.id) == 1 else f"{scene.id} ({scene.sensor}, {number})",
+            footprint=scene.footprint,
+            items=(scene.id,),
+            name=_named(scene),
+        )
+        for number, scene in enumerate(scenes)
     ]
     where = dict(zip((id(scene) for scene in scenes), places_of(spots), strict=True))
     sites = [_site(s, scenes, held, notes, where, max_gap, opened.name) for s in scenes
