@@ -1,4 +1,4 @@
-"""Engines that answer from pixels alone, for tests of scores: right, inverted, constant, mumbling."""
+"""Engines that answer from pixels alone, for tests of scores: right, inverted, constant."""
 
 from __future__ import annotations
 

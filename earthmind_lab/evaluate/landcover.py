@@ -172,7 +172,7 @@ def _covers(shown: Shown, truth: Truth, masks: dict[str, NDArray[np.bool_]]) -> 
                 vv=None if vv is None else Counts.of(vv, yes, known),
                 index=None if index is None else Counts.of(index, yes, known),
                 confused=_confused(yes, masks) if truth.there[i] else {},
-                twin=is_twin(looked) and truth.kind == "clear twin",
+                twin=is_twin(looked) and truth.kind != "cloud mask",
             )
         )  # fmt: skip
     return found
@@ -225,7 +225,7 @@ def _parts(rows: Sequence[Cover], mains: Sequence[Main]) -> list[Part]:
                           lines=_confusion(group)))  # fmt: skip
     twins = [row for row in rows if row.twin and row.there]
     if twins:
-        parts.append(Part(title="Cloudy twins, truth from the clear twin",
+        parts.append(Part(title="Cloudy twins, truth of the ground under the clouds",
                           lines=[_scene_line(row) for row in twins]))  # fmt: skip
     return parts
 

@@ -61,7 +61,7 @@ class Presence:
     index: bool | None
     """By a spectral index on the picture asked about."""
     twin: bool
-    """Clouds hide the ground, and the truth is that of the clear twin."""
+    """Clouds hide the ground that the truth is about."""
 
     @property
     def right(self) -> bool:
@@ -146,7 +146,7 @@ def _rows(shown: Shown, blind: dict[str, bool | None]) -> list[Presence]:
                     blind=blind[key],
                     vv=_rule(shown, vv_rule(looked.chip, label), "optical"),
                     index=_rule(shown, index_rule(looked.chip, label), "sar"),
-                    twin=is_cloudy_twin(looked) and truth.kind == "clear twin",
+                    twin=is_cloudy_twin(looked) and truth.kind != "cloud mask",
                 )
             )  # fmt: skip
     return found
@@ -165,7 +165,9 @@ def _parts(rows: Sequence[Presence]) -> list[Part]:
         parts.append(Part(title=f"Presence, {title}", lines=_per_class(group)))
     twins = [row for row in rows if row.twin]
     if twins:
-        parts.append(Part(title="Cloudy twins, truth from the clear twin", lines=_twins(twins)))
+        parts.append(
+            Part(title="Cloudy twins, truth of the ground under the clouds", lines=_twins(twins))
+        )
     return parts
 
 
@@ -253,8 +255,8 @@ def _balanced_rule(rows: Sequence[Presence], name: str) -> float | None:
 def _twins(rows: Sequence[Presence]) -> list[dict[str, Any]]:
     return [
         {
-            "scene": r.scene, "sensors": r.sensors, "class": r.label,
-            "truth": "yes" if r.there else "no", "said": said_word(r.said),
+            "scene": r.scene, "sensors": r.sensors, "truth": r.truth, "class": r.label,
+            "there": "yes" if r.there else "no", "said": said_word(r.said),
             "right": r.right, "VV": said_word(r.vv), "index": said_word(r.index),
             "blind": said_word(r.blind),
         }

@@ -33,6 +33,8 @@ MAX_GAP = timedelta(days=12)
 """Between the optical and the SAR scene: one cycle of Sentinel-1."""
 TWIN_GAP = timedelta(days=31)
 """Between a cloudy picture and the clear one that tells what is under the clouds."""
+_DRAWN = Path(__file__).parent / "drawn" / "catalog.json"
+"""What was drawn on the embedded scenes."""
 CLOUDY, CLEAR = 10.0, 2.0
 """Per cent: a picture from the first on may have a twin, one up to the second may be one."""
 
@@ -122,7 +124,8 @@ def walk(
         )
     embedded = opened.name == "sample"
     path = catalog_path() if embedded else Path(opened.name)
-    held = read_labels(static_items(path, []), labels)
+    items = static_items(path, [])
+    held = read_labels(items + static_items(_DRAWN, []) if embedded else items, labels)
     scenes = opened.search()
     if not scenes:
         raise NoScenesFound("The catalog holds no scene.", found=str(path))
@@ -172,12 +175,16 @@ def _site(
     else:
         radar = [s for s in radar if least_gap(optical, s) <= max_gap]
         sar = min(radar, key=lambda s: (middle_gap(gap_of(optical, s)), s.id), default=None)
+    twin = _twin(optical, near, note)
+    # What was drawn on the clear picture is true under the clouds, too.
+    shown = (optical, twin) if twin is not None else (optical,)
+    labels = [each for each in held if any(_speaks_of(each, scene) for scene in shown)]
     return Site(
         name=note.name or optical.id,
         place=place[id(optical)],
         pair=_pair(optical, sar, catalog),
-        clear=_twin(optical, near, note),
-        labels=tuple(each for each in held if _speaks_of(each, optical)),
+        clear=twin,
+        labels=tuple(labels),
         note=note,
         training=note.training,
     )
