@@ -142,7 +142,8 @@ def show(
             try:
                 read[index] = look(sites[index], deadline=deadline)
             except LoadError as error:
-                skipped.append(f"{sites[index].name}: {error}")
+                if (said := f"{sites[index].name}: {error}") not in skipped:
+                    skipped.append(said)
                 read[index] = None
         return read[index]
 

@@ -36,7 +36,7 @@ from earthmind_lab.evaluate.metrics import (
     mean_of,
     without_own_place,
 )
-from earthmind_lab.evaluate.report import Part, Table, group_rows
+from earthmind_lab.evaluate.report import TWINS, Part, Table, group_rows
 from earthmind_lab.evaluate.rules import index_rule, vv_rule
 from earthmind_lab.evaluate.walk import MAX_GAP, Note, walk
 
@@ -225,7 +225,7 @@ def _parts(rows: Sequence[Cover], mains: Sequence[Main]) -> list[Part]:
                           lines=_confusion(group)))  # fmt: skip
     twins = [row for row in rows if row.twin and row.there]
     if twins:
-        parts.append(Part(title="Cloudy twins, truth of the ground under the clouds",
+        parts.append(Part(title=TWINS,
                           lines=[_scene_line(row) for row in twins]))  # fmt: skip
     return parts
 

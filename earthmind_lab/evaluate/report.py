@@ -30,6 +30,7 @@ _GROUPS = (
     ("scenes of which nobody said", ("unknown",)),
 )
 _ALL = "all scenes"
+TWINS = "Cloudy twins, truth of the ground under the clouds"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,7 +161,9 @@ def test_main_cover(world, covers):
 
 def test_sar_sees_through_the_clouds_of_a_twin(world, covers):
     table = covers
-    rows = {r.sensors: r for r in table.rows if isinstance(r, Cover) and r.twin and r.there}
+    hidden = [r for r in table.rows if isinstance(r, Cover) and r.twin and r.label == "water"]
+    assert {r.truth for r in hidden} == {"clear twin", "label map"}  # not the mask of the clouds
+    rows = {r.sensors: r for r in hidden if r.truth == "clear twin"}
     assert set(rows) == {"optical", "sar", "both", SAR_OFF}
     assert {r.scene for r in rows.values()} == {"hid0"}
     assert rows["both"].iou > 0.95
@@ -169,7 +171,7 @@ def test_sar_sees_through_the_clouds_of_a_twin(world, covers):
     assert rows[SAR_OFF].iou < 0.5
     assert "Cloudy twins" in table.markdown()
     off = evaluate_landcover(Sees(), world, control="no-sar", sensors=["both"])
-    (row,) = [r for r in off.rows if isinstance(r, Cover) and r.twin and r.there]
+    (row,) = masks(off, label="water", truth="clear twin")
     assert row.pixels == rows[SAR_OFF].pixels
 
 
@@ -177,8 +179,10 @@ def test_a_twin_is_told_of_in_its_own_part(world):
     table = evaluate_presence(Sees(), world)
     assert {x["scene"] for x in table.part("Cloudy twins")} == {"hid0"}
     twins = [r for r in table.rows if r.twin]
-    assert twins and all(r.truth == "clear twin" for r in twins)
+    assert {r.truth for r in twins} == {"clear twin", "label map"}
+    assert {r.scene for r in twins} == {"hid0"}
     assert not any(x["truth"] == "clear twin" for x in table.part("Presence"))
+    assert not any(x["scene"] == "hid0" for x in table.part("Per scene"))
 
 
 # --- one place left out --------------------------------------------------------------------------
