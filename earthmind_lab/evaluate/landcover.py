@@ -36,6 +36,7 @@ from earthmind_lab.evaluate.metrics import (
     mean_of,
     without_own_place,
 )
+from earthmind_lab.evaluate.presence import beats
 from earthmind_lab.evaluate.report import TWINS, Part, Table, group_rows
 from earthmind_lab.evaluate.rules import index_rule, vv_rule
 from earthmind_lab.evaluate.walk import MAX_GAP, Note, walk
@@ -287,14 +288,18 @@ def _main_lines(rows: Sequence[Main]) -> list[dict[str, Any]]:
     for sensors in dict.fromkeys(r.sensors for r in rows):
         mine = [r for r in rows if r.sensors == sensors]
         true, places = [r.true for r in mine], [r.place for r in mine]
-        prior = without_own_place(true, places)
+        rivals = {
+            "majority": majority(true),
+            "blind": accuracy([r.blind for r in mine], true),
+            "other places' answer": accuracy(without_own_place(true, places), true),
+        }
+        score = accuracy([r.said for r in mine], true)
         wrong = [f"{r.scene}: {r.said or 'none'} for {r.true}" for r in mine if r.said != r.true]
         right = interval([r.said == r.true for r in mine], places)
         lines.append(
             {
                 "sensors": sensors, "scenes": len(mine), "right": right,
-                "majority": majority(true), "blind": accuracy([r.blind for r in mine], true),
-                "other places' answer": accuracy(prior, true), "wrong": "; ".join(wrong),
+                **rivals, "beats them": beats(score, rivals.values()), "wrong": "; ".join(wrong),
             }
         )  # fmt: skip
     return lines

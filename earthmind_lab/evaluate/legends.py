@@ -30,6 +30,7 @@ SOURCES = {
     "esri": "Esri / Impact Observatory 10 m annual land use and land cover, 9 classes",
     "terramesh": "TerraMesh's numbering of the Esri / Impact Observatory map (embedded catalog)",
     "corine": "CORINE Land Cover, nomenclature of 44 classes at level 3",
+    "corine_raster": "the same, 1 to 44 in the order of level 3, as CORINE's rasters number them",
 }
 """Where each legend is defined."""
 
@@ -106,6 +107,7 @@ _MAYBE: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What a name without a class of its own may hold; a name that isn't known may hold anything."""
 
+_TABLE["corine_raster"] = dict(enumerate(_TABLE["corine"].values(), start=1))
 CODES: Mapping[str, Mapping[int, str | None]] = {
     legend: {code: found for code, (_, found) in rows.items()} for legend, rows in _TABLE.items()
 }

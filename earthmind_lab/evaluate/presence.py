@@ -6,7 +6,7 @@ print(table.markdown())
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -208,14 +208,18 @@ def _per_class(rows: Sequence[Presence]) -> list[dict[str, Any]]:
 
 def _scores(rows: Sequence[Presence]) -> dict[str, Any]:
     there, places = [r.there for r in rows], [r.place for r in rows]
-    prior = without_own_place(there, places)
+    right = accuracy([r.said for r in rows], there)
+    rivals = {
+        "majority": majority(there),
+        "blind right": accuracy([r.blind for r in rows], there),
+        "other places' answer right": accuracy(without_own_place(there, places), there),
+    }
     return {
         "scenes": len(rows),
         "there": sum(there),
-        "right": accuracy([r.said for r in rows], there),
-        "majority": majority(there),
-        "blind right": accuracy([r.blind for r in rows], there),
-        "other places' answer right": accuracy(prior, there),
+        "right": right,
+        **rivals,
+        "beats them": beats(right, rivals.values()),
         "balanced": interval([r.right for r in rows], places, sides=there),
         "always yes": balanced_accuracy([True] * len(rows), there),
         "blind": balanced_accuracy([r.blind for r in rows], there),
@@ -229,6 +233,18 @@ def balanced(rows: Sequence[Presence]) -> float | None:
     return balanced_accuracy([r.said for r in rows], [r.there for r in rows])
 
 
+def beats(score: float | None, rivals: Iterable[float | None]) -> bool | None:
+    """Whether a score is better than every rival's; None where a rival makes no mistake.
+
+    >>> beats(0.9, [0.5, None, 0.8]), beats(0.8, [0.8]), beats(1.0, [1.0]) is None
+    (True, False, True)
+    """
+    held = [rival for rival in rivals if rival is not None]
+    if score is None or not held or max(held) >= 1.0:
+        return None
+    return score > max(held)
+
+
 def _pooled(rows: Sequence[Presence], labels: Sequence[str]) -> dict[str, Any]:
     """Mean over classes, so that a class with many scenes doesn't speak for the others."""
     by_class = [_scores([r for r in rows if r.label == label]) for label in labels]
@@ -236,6 +252,7 @@ def _pooled(rows: Sequence[Presence], labels: Sequence[str]) -> dict[str, Any]:
     means = {name: mean_of([scores[name] for scores in by_class]) for name in names}
     return {
         "scenes": len({r.scene for r in rows}), "there": sum(r.there for r in rows), **means,
+        "beats them": beats(means["right"], [means[name] for name in names[1:]]),
         "balanced": interval(
             [r.right for r in rows], [r.place for r in rows],
             sides=[r.there for r in rows], groups=[r.label for r in rows],

@@ -38,6 +38,8 @@ def test_every_legend_has_a_source_and_names_our_classes():
         ("worldcover", 100, None), ("esri", 5, "crops"), ("esri", 10, None),
         ("esri", 11, "rangeland"), ("terramesh", 5, "built-up areas"), ("corine", 231, "crops"),
         ("corine", 324, None), ("corine", 335, "snow"), ("corine", 523, "water"),
+        ("corine_raster", 1, "built-up areas"), ("corine_raster", 12, "crops"),
+        ("corine_raster", 41, "water"), ("corine_raster", 44, "water"),
     ],
 )  # fmt: skip
 def test_codes(legend, code, name):
