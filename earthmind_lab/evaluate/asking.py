@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from earthmind_lab.engine.base import Engine
 from earthmind_lab.errors import EarthMindError, LoadError, NoScenesFound, PromptError
 from earthmind_lab.evaluate.controls import Control, blank, options_of, other_place, swapped
-from earthmind_lab.evaluate.ground import Looked, look
+from earthmind_lab.evaluate.ground import SIDE_PX, Looked, look
 from earthmind_lab.evaluate.legends import CLASSES, key_of, named
 from earthmind_lab.evaluate.walk import Site
 from earthmind_lab.exchange import Options, Prompt, Reply, View
@@ -134,13 +134,17 @@ def show(
     places = [site.place for site in sites]
     read: dict[int, Looked | None] = {}
 
+    def of_place(index: int) -> Engine:
+        return engine(sites[index].place) if callable(engine) else engine
+
     def held(index: int) -> Looked | None:
         """A site, read once; only ``other`` reads one twice, so only the last few are kept."""
         if index not in read:
             while len(read) >= _KEPT:
                 read.pop(next(iter(read)))
             try:
-                read[index] = look(sites[index], deadline=deadline)
+                most = of_place(index).capabilities.max_side_px or SIDE_PX
+                read[index] = look(sites[index], side_px=min(SIDE_PX, most), deadline=deadline)
             except LoadError as error:
                 if (said := f"{sites[index].name}: {error}") not in skipped:
                     skipped.append(said)
@@ -148,10 +152,10 @@ def show(
         return read[index]
 
     with bar(len(sites), unit="scene", desc="Evaluating") as done:
-        for index, site in enumerate(sites):
+        for index in range(len(sites)):
             looked = held(index)
             if looked is not None:
-                chosen = engine(site.place) if callable(engine) else engine
+                chosen = of_place(index)
                 views = render(looked.chip, preferred=chosen.capabilities.composites)
                 if control == "blank":
                     views = blank(views)

@@ -115,6 +115,14 @@ def test_only_what_the_model_knows_is_asked(world):
     assert "not asked: trees, crops" in table.markdown()
 
 
+def test_a_model_that_sees_less_is_shown_less(world):
+    engine = Sees()
+    engine.capabilities = replace(engine.capabilities, max_side_px=40)
+    evaluate_presence(engine, world, sensors=["both"])
+    sides = {side for prompt in engine.prompts for view in prompt.views for side in view.shape}
+    assert min(sides) >= 35 and max(sides) <= 40
+
+
 def test_neither_yes_nor_no_is_wrong(world):
     table = evaluate_presence(Mumbles(), world, sensors=["both"])
     assert {r.said for r in table.rows} == {None}
