@@ -209,6 +209,20 @@ def sites_for(engine: ForPlace, sites: Sequence[Site]) -> list[Site]:
     return [replace(site, training="no") for site in sites]
 
 
+def check_asked(rows: Sequence[object], sites: Sequence[Site]) -> None:
+    """Refuse a table of nothing.
+
+    Raises:
+        NoScenesFound: No truth decided anything that could be asked.
+    """
+    if not rows:
+        raise NoScenesFound(
+            "Nothing could be asked: no truth decides a class that the model knows and is shown.",
+            found=f"{len(sites)} scenes",
+            change="other sensors, another control, or a catalog with labels",
+        )
+
+
 def engine_of(engine: ForPlace, sites: Sequence[Site]) -> Engine:
     """The engine that names a table: the one, or that of the first place.
 

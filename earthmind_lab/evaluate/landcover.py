@@ -19,6 +19,7 @@ from earthmind_lab.evaluate.asking import (
     SENSORS,
     ForPlace,
     Shown,
+    check_asked,
     engine_of,
     is_twin,
     known_classes,
@@ -116,7 +117,7 @@ def evaluate_landcover(
         deadline: Seconds for each load.
 
     Raises:
-        SearchError: The catalog or its labels can't be read.
+        SearchError: The catalog or its labels can't be read, or nothing could be asked.
         EarthMindError: The engine can't answer.
     """
     taken = check_control(control)
@@ -132,6 +133,7 @@ def evaluate_landcover(
         for truth in shown.looked.truths:
             rows += _covers(shown, truth, masks)
         mains += _mains(shown, blind)
+    check_asked((*rows, *mains), sites)
     return Table(
         task="landcover",
         model=model.name,

@@ -16,6 +16,7 @@ from earthmind_lab.evaluate.asking import (
     SENSORS,
     ForPlace,
     Shown,
+    check_asked,
     engine_of,
     known_classes,
     show,
@@ -97,7 +98,7 @@ def evaluate_presence(
         deadline: Seconds for each load.
 
     Raises:
-        SearchError: The catalog or its labels can't be read.
+        SearchError: The catalog or its labels can't be read, or nothing could be asked.
         EarthMindError: The engine can't answer.
     """
     taken = check_control(control)
@@ -109,6 +110,7 @@ def evaluate_presence(
         engine, sites, sensors=sensors, control=taken, skipped=skipped, deadline=deadline
     ):
         rows += _rows(shown, blind)
+    check_asked(rows, sites)
     return Table(
         task="presence",
         model=model.name,

@@ -305,6 +305,12 @@ def test_an_api_cannot_be_walked(catalog, monkeypatch):
         walk(catalog)
 
 
+@pytest.mark.parametrize("task", [evaluate_presence, evaluate_landcover])
+def test_nothing_to_ask_is_an_error(world, task):
+    with pytest.raises(NoScenesFound, match="Nothing could be asked"):
+        task(Sees(), world, sensors=["sar"], control="no-sar")
+
+
 def test_bad_words(world):
     with pytest.raises(PromptError, match="'radar'"):
         evaluate_presence(Sees(), world, sensors=["radar"])
