@@ -1,4 +1,4 @@
-"""The command line: ``earthmind search | chip | ask | replay | cache | convert | …``.
+"""The command line: ``earthmind search | chip | ask | replay | evaluate | cache | …``.
 
 Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
 logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
@@ -102,6 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     _verb(
         added, "replay", verbs.replay, "ask again what a record asked and compare", options.replay
     )
+    about = "scores of a model on every scene of a catalog, beside rules that need none"
+    _verb(added, "evaluate", verbs.evaluate, about, options.evaluate)
     about = "the chips kept on disk: count, check or remove them"
     _verb(added, "cache", verbs.cache, about, options.cache)
     about = "write a checkpoint in our layout or as published"

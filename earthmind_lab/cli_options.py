@@ -226,6 +226,42 @@ def convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unsafe-bin", action="store_true", help=about)
 
 
+def evaluate(parser: argparse.ArgumentParser) -> None:
+    """Of ``evaluate``."""
+    parser.add_argument(
+        "task", choices=("presence", "landcover"),
+        help="yes or no per class; or masks per class and the main cover",
+    )  # fmt: skip
+    parser.add_argument(
+        "--catalog", metavar="C", default="sample",
+        help="sample, or a catalog.json on this machine; default %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--labels", metavar="ID",
+        help="its collection of label maps, lists or drawings; default: every item that holds them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", default="nano", metavar="M",
+        help="a name, a folder or the address of a server; default %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sensors", metavar="S", default="optical,sar,both",
+        help="which views to show: some of optical, sar, both; default %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--control", choices=("blank", "other", "shuffled", "no-sar", "no-optical"),
+        help="take something away, upon which scores must fall: the pictures, their place, the "
+        "order of the weights, a sensor",
+    )  # fmt: skip
+    parser.add_argument(
+        "--deadline", metavar="S", type=_seconds, default=120.0,
+        help="seconds that each load may take; default %(default)g",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", metavar="FILE", help="write the table; as JSON where the name ends in .json"
+    )
+
+
 def replay(parser: argparse.ArgumentParser) -> None:
     """Of ``replay``."""
     parser.add_argument("record", metavar="RECORD", help="path of a record.json")

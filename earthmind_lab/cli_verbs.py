@@ -156,6 +156,30 @@ def replay(given: argparse.Namespace) -> Outcome:
     return Outcome(data=found.to_dict(), lines=[head, *found.differences])
 
 
+def evaluate(given: argparse.Namespace) -> Outcome:
+    """``earthmind evaluate``: a table of scores."""
+    from contextlib import nullcontext
+
+    from earthmind_lab.engine.loading import load_engine
+    from earthmind_lab.evaluate.controls import shuffled_engine
+    from earthmind_lab.evaluate.landcover import evaluate_landcover
+    from earthmind_lab.evaluate.presence import evaluate_presence
+    from earthmind_lab.evaluate.report import check_file
+
+    if given.out:
+        check_file(given.out)
+    task = {"presence": evaluate_presence, "landcover": evaluate_landcover}[given.task]
+    shuffled = given.control == "shuffled"
+    with shuffled_engine(given.model) if shuffled else nullcontext(load_engine(given.model)) as one:
+        table = task(
+            one, given.catalog, given.labels, control=given.control, deadline=given.deadline,
+            sensors=tuple(word.strip() for word in given.sensors.split(",")),
+        )  # fmt: skip
+    path = str(table.save(given.out)) if given.out else None
+    lines = [*table.markdown().splitlines(), *([f"Wrote {path}"] if path else [])]
+    return Outcome(data={**table.to_dict(), "file": path}, lines=lines)
+
+
 def cache(given: argparse.Namespace) -> Outcome:
     """``earthmind cache``: what is kept on disk."""
     from earthmind_lab.data.cache import ChipCache

@@ -130,6 +130,27 @@ def read_static(
     )
 
 
+def static_items(path: Path, problems: list[str]) -> list[tuple[Mapping[str, Any], Path]]:
+    """Every item under a catalog on disk with its file, those that are no scenes among them.
+
+    Args:
+        path: Of a catalog, collection, item or item collection.
+        problems: Takes a sentence for each file that can't be read.
+
+    Raises:
+        CatalogUnavailable: The file isn't STAC, or can't be read.
+    """
+    path = path.absolute()
+    (root,) = _from_disk([path])
+    if isinstance(root, Exception):
+        raise CatalogUnavailable(
+            f"The catalog {str(path)!r} can't be read.", found=str(root), change=READABLE
+        ) from root
+    _check_root(root, path)
+    found = _walk(root, path, _from_disk, problems)
+    return [(inherit(item, collection), Path(where)) for item, where, collection in found]
+
+
 _Place: TypeAlias = "Path | str"
 """A file, or an address."""
 _Node: TypeAlias = tuple[Mapping[str, Any], _Place, Mapping[str, Any]]

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from earthmind_lab.data.samples import catalog_path
+from earthmind_lab.evaluate.ground import look
+from earthmind_lab.evaluate.metrics import Counts
 from earthmind_lab.evaluate.truth import (
     BUILT,
     CLASSES,
@@ -22,6 +24,7 @@ from earthmind_lab.evaluate.truth import (
     with_labels,
     with_land_cover,
 )
+from earthmind_lab.evaluate.walk import walk
 
 SPECTRA = {  # green, red, nir, swir16: typical reflectance
     "water": (0.08, 0.05, 0.03, 0.01),
@@ -103,3 +106,36 @@ def test_map_codes_are_those_that_the_embedded_catalog_declares() -> None:
     names = {each["value"]: each["name"] for each in declared}
     for code, index in LAND_COVER.items():
         assert names[code].startswith(CLASSES[index]), (code, names[code])
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chips are loaded once for all tests in here."""
+    monkeypatch.setenv("EARTHMIND_HOME", str(tmp_path_factory.getbasetemp() / "truth"))
+    monkeypatch.setenv("EARTHMIND_CACHE_BYTES", "100MB")
+
+
+def test_the_drawings_are_truth_on_two_scenes_and_under_the_clouds_of_one():
+    found = {}
+    for site in walk(places=["finland_lake", "jiangsu"]):
+        looked = look(site)
+        truths = {truth.kind: truth for truth in looked.truths}
+        drawn = truths["hand-drawn"]
+        index = truths.get("clear twin") or truths["spectral index"]
+        assert drawn.there == (True, *[None] * 8)
+        both = drawn.known(WATER) & index.known(WATER)
+        apart = Counts.of(index.yes[WATER], drawn.yes[WATER], both & ~drawn.edge)
+        # Two ways of looking at one water: they part at its edge and in reeds, not inside.
+        assert apart.iou > 0.9
+        assert Counts.of(index.yes[WATER], drawn.yes[WATER], both & drawn.edge).iou < 0.9
+        found[site.name] = drawn
+    assert set(found) == {"finland_lake", "jiangsu", "jiangsu_cloudy"}
+    clear, cloudy = found["jiangsu"], found["jiangsu_cloudy"]
+    assert np.array_equal(clear.yes, cloudy.yes)
+
+
+def test_labels_can_be_taken_alone():
+    kinds = {t.kind for site in walk(labels="drawn") for t in site.labels}
+    assert kinds == {"hand-drawn"}
+    kinds = {t.kind for site in walk(labels="land-cover") for t in site.labels}
+    assert kinds == {"label map", "label list"}
