@@ -23,10 +23,13 @@ behind the measurement cannot tell them apart.
 
 from dataclasses import dataclass
 
-CLASSES = ("water", "trees", "crops", "built", "bare", "snow", "grass")
-"""Class names; the index is the number in `SimulatedScene.classes`. The first six are asked about;
-natural grass, scrub and reed (6) belong to no asked class but are vegetation. Pasture is farmland
-and counts as crops, as it does in the truth of real scenes."""
+CLASSES = (
+    "water", "trees", "crops", "built", "bare", "snow", "rangeland", "flooded vegetation",
+)  # fmt: skip
+"""Class names; the index is the number in `SimulatedScene.classes`. Pasture and rice under water are
+farmland and count as crops, as pasture does in the truth of real scenes; rangeland is natural
+grass, heath and scrub; flooded vegetation is reed, marsh, mangrove, and woods or fields in a flood.
+Clouds are no class: `SimulatedScene.cloud` holds their opacity."""
 
 
 Spectrum = tuple[float, float, float, float, float]
@@ -57,16 +60,20 @@ class Material:
     """Relative brightness of straight rows."""
     bounce: float = 0.4
     """Texture of the backscatter in dB at building or crown size."""
+    wind: float = 0.0
+    """How much of the wind's rise of the backscatter it shows: 1 for open water."""
+    height: float = 0.0
+    """Metres above the ground, to the radar: eaves, and half of what porous crowns reach."""
 
 
 def _water(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="water", reflectance=reflectance, backscatter=(vv, vh),
-                    grain=0.01, smooth=0.07, green=0.0, bounce=0.15)  # fmt: skip
+                    grain=0.01, smooth=0.07, green=0.0, bounce=0.15, wind=1.0)  # fmt: skip
 
 
-def _trees(reflectance: Spectrum, vv: float, vh: float) -> Material:
+def _trees(reflectance: Spectrum, vv: float, vh: float, *, height: float = 9) -> Material:
     return Material(kind="trees", reflectance=reflectance, backscatter=(vv, vh),
-                    grain=0.13, smooth=0.09, green=0.08, bounce=0.7)  # fmt: skip
+                    grain=0.13, smooth=0.09, green=0.08, bounce=0.7, height=height)  # fmt: skip
 
 
 def _crops(reflectance: Spectrum, vv: float, vh: float) -> Material:
@@ -76,9 +83,10 @@ def _crops(reflectance: Spectrum, vv: float, vh: float) -> Material:
 
 def _built(reflectance: Spectrum, vv: float, vh: float,
            *, green: float = 0.1, block: float = 0.22,
-           bounce: float = 3.0) -> Material:  # fmt: skip
+           bounce: float = 3.0, height: float = 0.0) -> Material:  # fmt: skip
     return Material(kind="built", reflectance=reflectance, backscatter=(vv, vh), spread=0.18,
-                    grain=0.05, smooth=0.03, green=green, block=block, bounce=bounce)  # fmt: skip
+                    grain=0.05, smooth=0.03, green=green, block=block, bounce=bounce,
+                    height=height)  # fmt: skip
 
 
 def _bare(reflectance: Spectrum, vv: float, vh: float) -> Material:
@@ -91,9 +99,21 @@ def _snow(reflectance: Spectrum, vv: float, vh: float) -> Material:
                     grain=0.04, smooth=0.07, green=0.0, bounce=0.6)  # fmt: skip
 
 
-def _grass(reflectance: Spectrum, vv: float, vh: float, *, kind: str = "grass") -> Material:
+def _grass(reflectance: Spectrum, vv: float, vh: float, *, kind: str = "rangeland") -> Material:
     return Material(kind=kind, reflectance=reflectance, backscatter=(vv, vh),
                     grain=0.07, smooth=0.10, green=0.14, bounce=0.5)  # fmt: skip
+
+
+def _wetland(reflectance: Spectrum, vv: float, vh: float, *, height: float = 0.0) -> Material:
+    # Stems over water answer twice: bright VV beside a dark SWIR.
+    return Material(kind="flooded vegetation", reflectance=reflectance, backscatter=(vv, vh),
+                    grain=0.09, smooth=0.12, green=0.14, bounce=0.9, height=height)  # fmt: skip
+
+
+def _ship(reflectance: Spectrum) -> Material:
+    # The class is that of the ground: a ship floats on water. Which pixels show it: `things`.
+    return Material(kind="water", reflectance=reflectance, backscatter=(4.0, -5.0), spread=0.2,
+                    grain=0.1, smooth=0.0, green=0.0, bounce=2.0)  # fmt: skip
 
 
 MATERIALS: dict[str, Material] = {
@@ -105,9 +125,9 @@ MATERIALS: dict[str, Material] = {
     "flood": _water((0.032, 0.052, 0.052, 0.034, 0.014), -21.0, -27.8),
     "pond": _water((0.048, 0.067, 0.056, 0.050, 0.032), -20.7, -25.9),
     "broadleaf": _trees((0.020, 0.042, 0.025, 0.300, 0.150), -9.6, -15.3),
-    "rainforest": _trees((0.018, 0.038, 0.022, 0.250, 0.140), -7.6, -13.6),
+    "rainforest": _trees((0.018, 0.038, 0.022, 0.250, 0.140), -7.6, -13.6, height=13),
     "conifer": _trees((0.020, 0.034, 0.025, 0.190, 0.095), -9.9, -15.2),
-    "dry wood": _trees((0.034, 0.052, 0.050, 0.195, 0.155), -10.3, -16.0),
+    "dry wood": _trees((0.034, 0.052, 0.050, 0.195, 0.155), -10.3, -16.0, height=4),
     "autumn wood": _trees((0.036, 0.052, 0.062, 0.180, 0.150), -10.0, -16.0),
     "crop": _crops((0.034, 0.072, 0.042, 0.400, 0.195), -11.4, -16.9),
     "lush crop": _crops((0.030, 0.072, 0.034, 0.460, 0.200), -11.8, -16.8),
@@ -117,12 +137,12 @@ MATERIALS: dict[str, Material] = {
     "ploughed": _crops((0.070, 0.092, 0.115, 0.170, 0.240), -10.4, -18.6),
     "dark soil": _crops((0.040, 0.052, 0.066, 0.105, 0.150), -10.8, -18.4),
     "paddy": _crops((0.050, 0.068, 0.062, 0.145, 0.070), -13.5, -20.5),
-    "white roof": _built((0.270, 0.280, 0.290, 0.330, 0.330), -0.5, -9.5, green=0.04),
-    "grey roof": _built((0.135, 0.152, 0.170, 0.212, 0.242), -0.6, -10.2),
-    "tile roof": _built((0.095, 0.125, 0.178, 0.245, 0.275), -1.0, -10.8),
-    "blue roof": _built((0.190, 0.180, 0.165, 0.230, 0.260), -0.5, -9.5, green=0.04),
-    "suburb": _built((0.080, 0.104, 0.122, 0.232, 0.222), -3.8, -12.2, green=0.35),
-    "village": _built((0.092, 0.118, 0.150, 0.232, 0.258), -4.0, -12.8, green=0.25),
+    "white roof": _built((0.270, 0.280, 0.290, 0.330, 0.330), -0.5, -9.5, green=0.04, height=9),
+    "grey roof": _built((0.135, 0.152, 0.170, 0.212, 0.242), -0.6, -10.2, height=10),
+    "tile roof": _built((0.095, 0.125, 0.178, 0.245, 0.275), -1.0, -10.8, height=8),
+    "blue roof": _built((0.190, 0.180, 0.165, 0.230, 0.260), -0.5, -9.5, green=0.04, height=8),
+    "suburb": _built((0.080, 0.104, 0.122, 0.232, 0.222), -3.8, -12.2, green=0.35, height=6),
+    "village": _built((0.092, 0.118, 0.150, 0.232, 0.258), -4.0, -12.8, green=0.25, height=5),
     "yard": _built((0.140, 0.156, 0.176, 0.220, 0.255), -5.5, -14.5, bounce=2.5),
     "street": _built((0.085, 0.098, 0.108, 0.155, 0.170), -8.0, -16.0, block=0.1, bounce=2.0),
     "road": _built((0.100, 0.115, 0.125, 0.165, 0.190), -13.0, -20.0, block=0.03, bounce=0.5),
@@ -142,7 +162,15 @@ MATERIALS: dict[str, Material] = {
     "savanna": _grass((0.056, 0.080, 0.102, 0.205, 0.255), -11.6, -17.6),
     "alpine grass": _grass((0.048, 0.076, 0.076, 0.235, 0.205), -10.8, -17.2),
     "scrub": _grass((0.048, 0.068, 0.082, 0.195, 0.215), -10.8, -16.9),
-    "reed": _grass((0.040, 0.060, 0.058, 0.200, 0.130), -10.2, -16.4),
+    "heath": _grass((0.036, 0.052, 0.060, 0.185, 0.170), -11.6, -17.9),
+    "reed": _wetland((0.040, 0.060, 0.058, 0.200, 0.130), -9.6, -16.4),
+    "marsh": _wetland((0.044, 0.062, 0.058, 0.150, 0.090), -9.0, -16.6),
+    "mangrove": _wetland((0.022, 0.042, 0.026, 0.240, 0.085), -7.6, -13.8, height=4),
+    "flooded wood": _wetland((0.022, 0.036, 0.026, 0.185, 0.075), -6.2, -13.2, height=8),
+    "flooded crop": _wetland((0.040, 0.060, 0.054, 0.165, 0.085), -8.6, -16.2),
+    "ship": _ship((0.16, 0.16, 0.17, 0.17, 0.17)),
+    "red ship": _ship((0.09, 0.09, 0.18, 0.20, 0.20)),
+    "white ship": _ship((0.38, 0.38, 0.38, 0.37, 0.32)),
 }
 """Materials by name; see the module docstring for how they were measured."""
 

@@ -4,11 +4,13 @@ Everything is drawn coarse and enlarged by matrix products, because a thousand s
 worth more to a small model than detail below the sensors' resolution.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.sparse import csr_array
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -16,47 +18,70 @@ SPAN = 1.25
 """A field's period in units of the scene: above 1, so that opposite edges do not match."""
 
 
-@lru_cache(maxsize=64)
-def enlarger(coarse: int, fine: int) -> F32:
+@lru_cache(maxsize=256)
+def enlarger(coarse: int, fine: int) -> csr_array:
     """Weights (fine, coarse) of a periodic cubic B-spline over the first 1 / SPAN of a period."""
     position = (np.arange(fine) + 0.5) * coarse / (SPAN * fine) - 0.5
     base = np.floor(position).astype(int)
     t = position - base
-    weights = np.zeros((fine, coarse), np.float32)
     taps = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
-    for k, tap in enumerate(taps):
-        np.add.at(weights, (np.arange(fine), (base + k - 1) % coarse), tap / 6)
-    weights.flags.writeable = False
-    return weights
+    return _rows(taps, [(base + k - 1) % coarse for k in range(4)], 6, (fine, coarse))
+
+
+@lru_cache(maxsize=64)
+def _between(coarse: int, fine: int) -> csr_array:
+    """Weights (fine, coarse) of linear interpolation."""
+    position = np.clip((np.arange(fine) + 0.5) * coarse / fine - 0.5, 0, coarse - 1)
+    base = np.minimum(position.astype(int), coarse - 2)
+    return _rows((1 - position + base, position - base), [base, base + 1], 1, (fine, coarse))
+
+
+def _rows(
+    taps: Sequence[NDArray[np.float64]], columns: Sequence[NDArray[np.intp]], divisor: float,
+    shape: tuple[int, int],
+) -> csr_array:  # fmt: skip
+    """Few weights per row: four multiplications per pixel in place of hundreds."""
+    weights = np.stack(taps, axis=1).astype(np.float32) / np.float32(divisor)
+    starts = np.arange(shape[0] + 1) * len(taps)
+    return csr_array((weights.ravel(), np.stack(columns, axis=1).ravel(), starts), shape=shape)
+
+
+def _both_ways(weights: csr_array, field: F32) -> F32:
+    """weights @ field @ weights.T, in rows that lie one after the other in memory."""
+    wide = weights @ np.ascontiguousarray(field.T)
+    return np.asarray(weights @ np.ascontiguousarray(wide.T), np.float32)
 
 
 def enlarge(field: F32, size: int) -> F32:
     """A field (n, n) as (size, size), smooth."""
-    weights = enlarger(field.shape[0], size)
-    return np.asarray(weights @ field @ weights.T, np.float32)
-
-
-@lru_cache(maxsize=16)
-def _between(coarse: int, fine: int) -> F32:
-    """Weights (fine, coarse) of linear interpolation, read-only."""
-    position = np.clip((np.arange(fine) + 0.5) * coarse / fine - 0.5, 0, coarse - 1)
-    base = np.minimum(position.astype(int), coarse - 2)
-    weights = np.zeros((fine, coarse), np.float32)
-    weights[np.arange(fine), base] = 1 - (position - base)
-    weights[np.arange(fine), base + 1] = position - base
-    weights.flags.writeable = False
-    return weights
+    return _both_ways(enlarger(field.shape[0], size), field)
 
 
 def enlarge_linear(field: F32, size: int) -> F32:
     """A field (..., n, n) as (..., size, size) by linear interpolation, as pictures are."""
     weights = _between(field.shape[-1], size)
-    return np.asarray(weights @ field @ weights.T, np.float32)
+    if field.ndim == 2:
+        return _both_ways(weights, field)
+    return np.stack([_both_ways(weights, plane) for plane in field])
 
 
 def standard(field: F32) -> F32:
-    """The field with mean 0 and standard deviation 1."""
-    return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
+    """The field, changed in place, with mean 0 and standard deviation 1."""
+    field -= field.mean()
+    flat = field.ravel()
+    field *= np.float32(1 / (np.sqrt(np.dot(flat, flat) / flat.size) + 1e-6))
+    return field
+
+
+def white(rng: np.random.Generator, size: int) -> F32:
+    """Uniform noise (size, size), mean 0, standard deviation 1.
+
+    Whatever is made of it is a sum of many pixels, hence normal; normal numbers cost ten times more.
+    """
+    drawn = rng.random((size, size), np.float32)
+    drawn -= np.float32(0.5)
+    drawn *= np.float32(np.sqrt(12))
+    return drawn
 
 
 def noise(rng: np.random.Generator, size: int, wavelength: float, *, slope: float = 1.9) -> F32:
@@ -72,9 +97,9 @@ def noise(rng: np.random.Generator, size: int, wavelength: float, *, slope: floa
     coarse = int(np.clip(size / wavelength * (36 if slope < 3 else 10), 32, max(32, size // 2)))
     coarse += coarse % 2
     spectrum = _amplitudes(coarse, round(coarse * wavelength / (SPAN * size), 3), slope)
-    white = rng.standard_normal((coarse, coarse), np.float32)
-    field = fft.irfft2(fft.rfft2(white) * spectrum, s=(coarse, coarse))
-    return standard(enlarge(np.asarray(field, np.float32), size))
+    drawn = white(rng, coarse)
+    field = fft.irfft2(fft.rfft2(drawn) * spectrum, s=(coarse, coarse))
+    return standard(enlarge(field, size))
 
 
 @lru_cache(maxsize=256)
@@ -89,9 +114,31 @@ def _amplitudes(coarse: int, wavelength: float, slope: float) -> F32:
 
 def grain(rng: np.random.Generator, size: int) -> F32:
     """Texture of two to three pixels (size, size), standard deviation 1."""
-    white = rng.standard_normal((size + 2, size + 2), np.float32)
-    rows = white[:-2] + 1.6 * white[1:-1] + white[2:]
-    return np.asarray((rows[:, :-2] + 1.6 * rows[:, 1:-1] + rows[:, 2:]) / 4.56, np.float32)
+    drawn = white(rng, size + 2)
+    drawn *= np.float32(1 / 4.56)
+    rows = drawn[1:-1] * np.float32(1.6)
+    rows += drawn[:-2]
+    rows += drawn[2:]
+    field = rows[:, 1:-1] * np.float32(1.6)
+    field += rows[:, :-2]
+    field += rows[:, 2:]
+    return field
+
+
+def blur(field: F32, side: float) -> F32:
+    """Three-tap blur (y, x) with weight `side` on each neighbour; edges repeat."""
+    weight, middle = np.float32(side), np.float32(1 - 2 * side)
+    rows, part = field * middle, field * weight
+    rows[1:] += part[:-1]
+    rows[:-1] += part[1:]
+    rows[0] += part[0]
+    rows[-1] += part[-1]
+    both, part = rows * middle, rows * weight
+    both[:, 1:] += part[:, :-1]
+    both[:, :-1] += part[:, 1:]
+    both[:, 0] += part[:, 0]
+    both[:, -1] += part[:, -1]
+    return both
 
 
 def axes(size: int) -> tuple[F32, F32]:
