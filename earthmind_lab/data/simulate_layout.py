@@ -93,6 +93,8 @@ class Ground:
     """Objects that are one thing to count: their number to ``building`` or ``ship``."""
     settled: list[tuple[int, int]] = field(default_factory=list)
     """First and last + 1 of the objects that towns are made of, gardens and streets included."""
+    sea: I16 = field(init=False)
+    """`objects` before there were ships."""
     tall: dict[int, float] = field(default_factory=dict)
     """Metres of the objects that are higher or lower than their material."""
 

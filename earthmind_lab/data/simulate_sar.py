@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from earthmind_lab.data.simulate_layout import Ground
 from earthmind_lab.data.simulate_materials import CLASSES
-from earthmind_lab.data.simulate_noise import F32, blur
+from earthmind_lab.data.simulate_noise import F32, blur, uniform
 from earthmind_lab.data.simulate_optical import Textures
 from earthmind_lab.data.simulate_things import gusts
 
@@ -166,39 +166,56 @@ def _project(power: F32, heights: F32, relief: F32 | None, gsd: float, how: Pass
     """Power (2, y, x) sent to slant range and put back on the map; the radar stands at the left.
 
     Args:
-        power: Of every cell of the map, as if level.
+        power: Of every cell of the map, as if level; changed in place.
         heights: Metres of buildings and crowns above the ground (y, x).
         relief: Metres of the ground (y, x); None where level.
         gsd: Metres per pixel.
         how: Incidence and quantity.
     """
-    size = heights.shape[0]
-    theta = np.radians(how.incidence)
-    shift = np.float32(1 / np.tan(theta) / gsd)
-    column = np.arange(size, dtype=np.float32)[None, :]
-    top = heights if relief is None else heights + relief
+    shift = np.float32(1 / np.tan(np.radians(how.incidence)) / gsd)
+    column = np.arange(power.shape[-1], dtype=np.float32)[None, :]
+    lifted = heights * shift if relief is None else (heights + relief) * shift
     # A ray over something nearer hides what it passes above, in part where that is under a pixel.
-    ray = top * shift + column
-    hidden = np.maximum.accumulate(ray, axis=1) - ray
-    power *= 1 - np.minimum(hidden, np.float32(0.97))
-    ground_bin = np.broadcast_to(column, top.shape) if relief is None else column - relief * shift
-    area = None
-    if relief is not None:
-        slope = np.gradient(relief, np.float32(gsd), axis=1)
-        facing = np.maximum(1 + np.float32(np.tan(theta)) * slope, np.float32(0.05))
-        power *= facing
-        area = facing
-    least = min(float(ground_bin.min()), float((column - top * shift).min()))
-    offset = np.float32(max(np.ceil(-least), 0))
-    width = int(max(float(ground_bin.max()), size) + offset) + 3
-    rows = np.arange(size)[:, None] * width
-    place = _taps(column - top * shift + offset, rows)
-    back = _taps(ground_bin + offset, rows)
-    found = np.stack([_gather(_scatter(band, place, size * width), back) for band in power])
-    if area is not None and how.quantity != "sigma0":
-        lit = _gather(_scatter(area, back, size * width), back)
-        found /= np.maximum(lit, np.float32(0.1))
+    ray = lifted + column
+    hidden = np.maximum.accumulate(ray, axis=1)
+    hidden -= ray
+    power *= 1 - np.minimum(hidden, np.float32(0.97), out=hidden)
+    if relief is None:
+        return _lay_over(power, lifted)
+    slope = np.gradient(relief, np.float32(gsd), axis=1)
+    facing = 1 + np.float32(np.tan(np.radians(how.incidence))) * slope
+    np.maximum(facing, np.float32(0.05), out=facing)
+    power *= facing
+    source, ground = column - lifted, column - relief * shift
+    offset = np.float32(max(np.ceil(-min(source.min(), ground.min())), 0))
+    width = int(max(source.max(), ground.max()) + offset) + 3
+    rows = np.arange(len(relief))[:, None] * width
+    place, back = _taps(source + offset, rows), _taps(ground + offset, rows)
+    count = len(relief) * width
+    found = np.stack([_gather(_scatter(band, place, count), back) for band in power])
+    if how.quantity != "sigma0":
+        found /= np.maximum(_gather(_scatter(facing, back, count), back), np.float32(0.1))
     return found
+
+
+def _lay_over(power: F32, lifted: F32) -> F32:
+    """Move power (2, y, x) in place to the left by so many pixels (y, x): roofs and crowns."""
+    raised = everything = np.flatnonzero(lifted > 0.125)
+    if not len(raised):
+        return power
+    width, moved = power.shape[-1], lifted.ravel()[raised]
+    whole = moved.astype(np.intp)
+    share = moved - whole
+    # What would leave the scene at the left does.
+    raised, share, whole = (a[raised % width > whole] for a in (raised, share, whole))
+    target, found = raised - whole, power.reshape(2, -1)
+    for band in found:
+        values = band[raised]
+        further = values * share
+        band[everything] = 0
+        band += np.bincount(target, values - further, band.size)
+        band += np.bincount(target - 1, further, band.size)
+    return found.reshape(power.shape)
 
 
 Taps = tuple[NDArray[np.intp], F32]
@@ -238,9 +255,9 @@ def _speckle(rng: np.random.Generator, size: int, how: Pass) -> F32:
     """Speckle (y, x) of mean 1: the mean of so many looks, each of them exponential."""
     looks = round(how.looks * 0.168) if how.correlated else round(how.looks)
     # The logarithm of a product of uniform numbers is a sum of exponential ones.
-    product = 1 - rng.random((size, size), np.float32)
+    product = uniform(rng, size)
     for _ in range(looks - 1):
-        product *= 1 - rng.random((size, size), np.float32)
+        product *= uniform(rng, size)
     drawn = np.log(product, out=product)
     drawn *= np.float32(-1 / looks)
     return np.maximum(blur(drawn, 0.22) if how.correlated else drawn, np.float32(1e-3))

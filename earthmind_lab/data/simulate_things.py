@@ -97,6 +97,8 @@ def count_towns(where: Bool, gsd: float) -> tuple[NDArray[np.int32], int]:
     Returns:
         The town's number per pixel (y, x), 0 elsewhere, and how many towns there are.
     """
+    if not where.any():
+        return np.zeros(where.shape, np.int32), 0
     side = max(round(CELL / gsd), 1)
     rows, columns = (-(-n // side) for n in where.shape)
     cells = np.zeros((rows * side, columns * side), bool)
@@ -162,6 +164,7 @@ def ships(ground: Ground, rng: np.random.Generator, *, least: int = 0) -> Bool:
     Returns:
         Where they are (y, x).
     """
+    ground.sea = ground.objects.copy()
     done = np.zeros(ground.objects.shape, bool)
     water = ground.shows("water")
     if ground.gsd > FINEST_SHIPS or not (least or rng.random() < 0.6):

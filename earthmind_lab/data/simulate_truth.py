@@ -99,12 +99,13 @@ def truth_of(ground: Ground, size: int) -> Truth:
         ground: What was painted.
         size: Pixels on each side of the scene, enlarged where that is more than the ground's.
     """
-    classes = ground.kinds()[ground.objects]
+    objects = ground.objects.astype(np.intp)
+    classes = ground.kinds().take(objects)
     numbers = np.zeros(len(ground.materials), np.int16)
     kinds = dict(enumerate(ground.single.values(), start=1))
     for number, single in enumerate(ground.single, start=1):
         numbers[single] = number
-    things = numbers[ground.objects]
+    things = numbers.take(objects)
     towns, count = count_towns(ground.shows_town(), ground.gsd)
     kinds |= {len(ground.single) + k: "town" for k in range(1, count + 1)}
     # A ship or a building that stands alone is no part of a town.
@@ -125,21 +126,22 @@ def _listed(
     seen.sort(key=lambda number: (KINDS.index(kinds[number]), number))
     renumbered = np.zeros(len(pixels), np.int16)
     renumbered[seen] = np.arange(1, len(seen) + 1)
-    things = renumbered[things]
+    things = renumbered.take(things)
+    where = np.flatnonzero(things)
+    numbers, (rows, columns) = things.ravel()[where], np.unravel_index(where, things.shape)
+    middle = [np.bincount(numbers, line, len(seen) + 1) for line in (rows, columns)]
     listed = []
-    for number, (old, place) in enumerate(
-        zip(seen, ndimage.find_objects(things), strict=False), start=1
-    ):
-        rows, columns = place
-        y, x = np.nonzero(things[place] == number)
+    for number, place in enumerate(ndimage.find_objects(things), start=1):
+        tall, wide = place
+        count = int(pixels[seen[number - 1]])
         listed.append(
             Thing(
                 number=number,
-                kind=kinds[old],
-                row=float(y.mean()) + rows.start,
-                column=float(x.mean()) + columns.start,
-                box=(columns.start, rows.start, columns.stop, rows.stop),
-                pixels=int(pixels[old]),
+                kind=kinds[seen[number - 1]],
+                row=float(middle[0][number] / count),
+                column=float(middle[1][number] / count),
+                box=(wide.start, tall.start, wide.stop, tall.stop),
+                pixels=count,
             )
         )
     return Truth(classes=classes, things=things, listed=tuple(listed))
