@@ -44,6 +44,8 @@ __all__ = [
     "BANDS", "CLASSES", "POLARISATIONS", "SimulatedScene", "simulate_clouds", "simulate_scene",
 ]  # fmt: skip
 
+VERSION = 2
+"""Goes up when seeds draw other scenes than before; folders of `simulate_store` are of one."""
 SENSOR_GSD = 10.0
 """Below this the picture is enlarged, as a rendered chip is: no sensor sees finer."""
 LEAST_SIDE, MOST_SIDE = 16, 4096

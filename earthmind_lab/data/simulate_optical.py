@@ -14,7 +14,7 @@ from earthmind_lab.data.simulate_things import building_texture
 BANDS = ("blue", "green", "red", "nir", "swir16")
 # Estimated by eye from band medians of L1C/L2A pairs of one date, not fitted:
 # top of atmosphere = path + transmittance x surface.
-PATH = np.array([0.075, 0.042, 0.022, 0.009, 0.003], np.float32)
+PATH = np.array([0.062, 0.038, 0.022, 0.009, 0.003], np.float32)
 TRANSMITTANCE = np.array([0.82, 0.88, 0.91, 0.93, 0.96], np.float32)
 # Bands move together when plants are greener: NIR up, red and SWIR down.
 GREENING = np.array([-0.5, -0.2, -0.8, 0.45, -0.3], np.float32)
@@ -168,7 +168,7 @@ def draw_air(
     Surface reflectance in two scenes of five. `lasting` decides that, `rng` the haze of the day.
     """
     corrected, thick = lasting.random() < 0.4, rng.uniform(0.75, 1.35)
-    haze = rng.exponential(0.012) * np.array([1.0, 0.9, 0.8, 0.6, 0.3])
+    haze = rng.exponential(0.009) * np.array([1.0, 0.9, 0.8, 0.6, 0.3])
     if corrected:
         return "SR", (np.zeros(5, np.float32), np.ones(5, np.float32))
     path = (PATH * thick + haze).astype(np.float32)
