@@ -5,8 +5,9 @@
 Every class is measured per scene: the median of B, G, R, NIR, SWIR1 reflectance, of VV, VH dB
 (3 x 3 mean in linear power first, so that speckle does not count as spread), and texture: the
 standard deviation inside windows of 3 x 3 and 9 x 9 pixels of one class, of red and NIR relative
-to their mean, of VV in dB. Printed are the median over the scenes and their least and greatest;
-of simulated scenes the 10 to 90 % range. A star marks a simulated median outside the real range.
+to their mean, of VV in dB. Printed are the median of the scenes' medians and, in brackets, for real
+scenes the spread: the least 16th and the greatest 84th percentile over the pixels of any scene; for
+simulated ones the usual 16th and 84th. A star marks a simulated median outside the real spread.
 
 Two tables, because real truth has two sources. `map`: what land-cover maps and labels say where the
 spectrum does not contradict them, against the simulator's exact truth. `rule`: the same spectral
@@ -59,12 +60,14 @@ def main() -> None:
         real[key].append(numbers)
     for key, numbers in simulated_numbers(range(asked.first, asked.first + asked.scenes)):
         simulated[key].append(numbers)
+    outside = np.zeros(2, int)
     for source in ("map", "rule"):
         print(f"\n{source}\n| class | level | scenes | " + " | ".join(COLUMNS) + " |")
         print("|" + "---|" * (3 + len(COLUMNS)))
         for key in sorted(set(real) | set(simulated)):
             if key[0] == source:
-                _rows(key, real.get(key, []), simulated.get(key, []))
+                outside += np.array(_rows(key, real.get(key, []), simulated.get(key, [])))
+    print(f"\nOf {outside[1]} simulated medians {outside[0]} lie outside the real spread.")
 
 
 def real_numbers(splits: list[str]) -> Iterator[tuple[tuple[str, str, str], F32]]:
@@ -137,60 +140,65 @@ def by_rule(bands: Bands) -> dict[str, Bool]:
 def _measured(
     key: tuple[str, str, str], bands: Bands, mask: Bool
 ) -> Iterator[tuple[tuple[str, str, str], F32]]:
+    """Per column the 16th, 50th and 84th percentile over the pixels of the class, (columns, 3)."""
     if mask.sum() < LEAST:
         return
-    nothing = np.full(mask.shape, np.nan, np.float32)
-    numbers = [float(np.median(bands.get(name, nothing)[mask])) for name in OPTICAL]
+    values = [bands[name][mask] if name in bands else None for name in OPTICAL]
     for name in ("vv", "vh"):
         if name in bands:
             power = ndimage.uniform_filter(10 ** (np.nan_to_num(bands[name], nan=-30) / 10), 3)
-            numbers.append(float(np.median(10 * np.log10(power[mask]))))
+            values.append(10 * np.log10(power[mask]))
         else:
-            numbers.append(np.nan)
-    numbers += [_texture(bands.get(name), mask, side, name) for name, side in (
+            values.append(None)
+    values += [_texture(bands.get(name), mask, side, name) for name, side in (
         ("red", 3), ("red", 9), ("nir", 3), ("nir", 9), ("vv", 3), ("vv", 9))]  # fmt: skip
-    yield key, np.array(numbers, np.float32)
+    nothing = np.full(3, np.nan)
+    yield key, np.stack(
+        [nothing if v is None else np.percentile(v, [16, 50, 84]) for v in values]
+    ).astype(np.float32)
 
 
-def _texture(band: F32 | None, mask: Bool, side: int, name: str) -> float:
-    """Median standard deviation inside windows that show one class only."""
+def _texture(band: F32 | None, mask: Bool, side: int, name: str) -> F32 | None:
+    """Standard deviation inside every window that shows one class only."""
     if band is None:
-        return float("nan")
+        return None
     pure = ndimage.minimum_filter(mask, side)
     if pure.sum() < 50:
-        return float("nan")
+        return None
     values = np.nan_to_num(band, nan=0.0).astype(np.float64)
     mean = ndimage.uniform_filter(values, side)
     spread = np.sqrt(np.maximum(ndimage.uniform_filter(values**2, side) - mean**2, 0))
     if name != "vv":
         spread = spread / np.maximum(mean, 1e-3)
-    return float(np.median(spread[pure]))
+    return np.asarray(spread[pure], np.float32)
 
 
-def _rows(key: tuple[str, str, str], real: list[F32], simulated: list[F32]) -> None:
-    """Print a class: real, then simulated with stars."""
-    low = high = None
+def _rows(key: tuple[str, str, str], real: list[F32], simulated: list[F32]) -> tuple[int, int]:
+    """Print a class, real and simulated; how many simulated medians lie outside, and of how many."""
+    outside = compared = 0
+    bounds = np.full((len(COLUMNS), 2), np.nan)
     for who, numbers in (("real", real), ("simulated", simulated)):
-        if not numbers:
-            continue
-        stack = np.stack(numbers)
         cells = []
-        for k in range(len(COLUMNS)):
-            column = stack[:, k][np.isfinite(stack[:, k])]
-            if not len(column):
+        for k, name in enumerate(COLUMNS):
+            low, middle, high = np.array([n[k] for n in numbers if np.isfinite(n[k, 1])]).T.reshape(3, -1)
+            if not len(middle):
                 cells.append("")
                 continue
-            edges = (0, 100) if who == "real" else (10, 90)
-            a, m, b = np.percentile(column, [edges[0], 50, edges[1]])
-            star = ""
-            if who == "simulated" and low is not None and np.isfinite(low[k]):
-                star = "*" if not low[k] <= m <= high[k] else ""
-            form = ".1f" if COLUMNS[k] in ("vv", "vh", "vv 3", "vv 9") else ".3f"
-            cells.append(f"{m:{form}}{star} ({a:{form}}…{b:{form}})")
-        if who == "real":
-            with np.errstate(all="ignore"):
-                low, high = np.nanmin(stack, axis=0), np.nanmax(stack, axis=0)
-        print(f"| {key[1]}, {who} | {key[2]} | {len(numbers)} | " + " | ".join(cells) + " |")
+            mark, m = "", float(np.median(middle))
+            if who == "real":
+                bounds[k] = low.min(), high.max()
+                a, b = bounds[k]
+            else:
+                a, b = np.median(low), np.median(high)
+                if np.isfinite(bounds[k, 0]):
+                    compared += 1
+                    mark = "" if bounds[k, 0] <= m <= bounds[k, 1] else "*"
+                    outside += bool(mark)
+            form = ".1f" if name.startswith("v") else ".3f"
+            cells.append(f"{m:{form}}{mark} ({a:{form}}…{b:{form}})")
+        if numbers:
+            print(f"| {key[1]}, {who} | {key[2]} | {len(numbers)} | " + " | ".join(cells) + " |")
+    return outside, compared
 
 
 if __name__ == "__main__":

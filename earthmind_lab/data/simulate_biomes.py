@@ -171,7 +171,7 @@ def mountain(ground: Ground) -> None:
         shade = 0.5 * np.gradient(height, axis=0) * ground.size / 20
         line = ground.rng.uniform(-1.2, 1.6)
         snow = level + np.clip(shade, -0.6, 0.6).astype(np.float32) > line
-        ground.paint(snow, ground.pick(("fresh snow", "old snow", "wet snow")))
+        ground.paint(snow, ground.pick(("fresh snow", "old snow", "old snow", "wet snow")))
     if ground.chance(0.4):
         ground.paint(height < np.quantile(height[::4, ::4], ground.rng.uniform(0.01, 0.08)),
                      "dark lake")  # fmt: skip
@@ -188,7 +188,7 @@ def winter(ground: Ground) -> None:
     town_like = np.array(["roof" in NAMES[k] or NAMES[k] == "street" for k in names])
     thin = 0.25 * ground.noise(100, 600, slope=1.5) + ground.noise(600, 3000)
     lying = ~wood & ~town_like[ground.objects] & (thin > ground.rng.uniform(-2.5, 0.5))
-    ground.paint(lying, ground.pick(("fresh snow", "old snow")))
+    ground.paint(lying, ground.pick(("fresh snow", "old snow", "old snow")))
     ground.paint(lying & (ground.noise(200, 900) > 0.7), ground.pick(("fresh snow", "old snow")))
     if ground.chance(0.5):
         river(ground, high=250, name="dark lake")

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from shapely import Polygon
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip, Radiometry
 from earthmind_lab.data.simulate import SimulatedScene, simulate_scene
+from earthmind_lab.grid import move_points
 from earthmind_lab.scene import ANY_TIME, Scene, ScenePair
 
 ATTRIBUTION = "Simulated by earthmind_lab: no observation of the Earth"
@@ -69,7 +71,7 @@ def chip_of(scene: SimulatedScene, *, datetime: dt.datetime | None = None) -> Ch
     """
     grid = _grid(scene)
     name = f"simulated scene {scene.seed}"
-    aoi = AOI(geometry=grid.extent.to_crs("EPSG:4326").geom, name=name)
+    aoi = AOI(geometry=_outline(grid), name=name)
     sar = np.maximum(scene.sar, np.float32(FLOOR))
     polarisations = ("vv", "vh")
     pair = ScenePair(
@@ -109,6 +111,14 @@ def _grid(scene: SimulatedScene) -> GeoBox:
     left, top = WEST + column * cell, NORTH - (row % rows) * cell
     affine = Affine(scene.gsd, 0.0, float(left), 0.0, -scene.gsd, float(top))
     return GeoBox((side, side), affine, f"EPSG:{32700 + ZONES[zone]}")
+
+
+def _outline(grid: GeoBox) -> Polygon:
+    """The edge of a grid in lon/lat."""
+    box = grid.extent.boundingbox
+    x = np.array([box.left, box.right, box.right, box.left])
+    y = np.array([box.bottom, box.bottom, box.top, box.top])
+    return Polygon(np.column_stack(move_points(x, y, str(grid.crs), "EPSG:4326")))
 
 
 def _scene(

@@ -341,4 +341,4 @@ def wetland(ground: Ground, where: Bool, *names: str) -> None:
     """Reed, marsh or what is named on `where` (y, x), with open water between."""
     ground.paint(where, ground.pick(names or ("reed", "marsh", "marsh")))
     pools = where & (ground.noise(60, 500, slope=1.6) > ground.rng.uniform(0.9, 2.0))
-    ground.paint(pools, ground.pick(("pond", "dark lake")))
+    ground.paint(pools, ground.pick(("pond", "dark lake", "dark lake")))

@@ -14,7 +14,7 @@ from earthmind_lab.data.simulate_things import building_texture
 BANDS = ("blue", "green", "red", "nir", "swir16")
 # Estimated by eye from band medians of L1C/L2A pairs of one date, not fitted:
 # top of atmosphere = path + transmittance x surface.
-PATH = np.array([0.062, 0.038, 0.022, 0.009, 0.003], np.float32)
+PATH = np.array([0.067, 0.038, 0.022, 0.009, 0.003], np.float32)
 TRANSMITTANCE = np.array([0.82, 0.88, 0.91, 0.93, 0.96], np.float32)
 # Bands move together when plants are greener: NIR up, red and SWIR down.
 GREENING = np.array([-0.5, -0.2, -0.8, 0.45, -0.3], np.float32)

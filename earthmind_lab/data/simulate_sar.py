@@ -173,18 +173,20 @@ def _project(power: F32, heights: F32, relief: F32 | None, gsd: float, how: Pass
         gsd: Metres per pixel.
         how: Incidence and quantity.
     """
-    shift = np.float32(1 / np.tan(np.radians(how.incidence)) / gsd)
+    tangent = float(np.tan(np.radians(how.incidence)))
+    shift = np.float32(1 / tangent / gsd)
     column = np.arange(power.shape[-1], dtype=np.float32)[None, :]
-    lifted = heights * shift if relief is None else (heights + relief) * shift
+    top = heights if relief is None else heights + relief
+    lifted = top * shift
     # A ray over something nearer hides what it passes above, in part where that is under a pixel.
-    ray = lifted + column
+    ray = top * np.float32(tangent / gsd) + column
     hidden = np.maximum.accumulate(ray, axis=1)
     hidden -= ray
     power *= 1 - np.minimum(hidden, np.float32(0.97), out=hidden)
     if relief is None:
         return _lay_over(power, lifted)
     slope = np.gradient(relief, np.float32(gsd), axis=1)
-    facing = 1 + np.float32(np.tan(np.radians(how.incidence))) * slope
+    facing = 1 + np.float32(tangent) * slope
     np.maximum(facing, np.float32(0.05), out=facing)
     power *= facing
     source, ground = column - lifted, column - relief * shift

@@ -196,7 +196,7 @@ def _whole(file: Path, content: bytes) -> None:
 
 def _read(file: Path) -> SimulatedScene:
     try:
-        with np.load(file, allow_pickle=False) as held:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
             arrays = dict(held)
         about = json.loads(str(arrays["about"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
