@@ -153,9 +153,12 @@ def _measured(
     values += [_texture(bands.get(name), mask, side, name) for name, side in (
         ("red", 3), ("red", 9), ("nir", 3), ("nir", 9), ("vv", 3), ("vv", 9))]  # fmt: skip
     nothing = np.full(3, np.nan)
-    yield key, np.stack(
-        [nothing if v is None else np.percentile(v, [16, 50, 84]) for v in values]
-    ).astype(np.float32)
+    yield (
+        key,
+        np.stack([nothing if v is None else np.percentile(v, [16, 50, 84]) for v in values]).astype(
+            np.float32
+        ),
+    )
 
 
 def _texture(band: F32 | None, mask: Bool, side: int, name: str) -> F32 | None:
@@ -174,13 +177,15 @@ def _texture(band: F32 | None, mask: Bool, side: int, name: str) -> F32 | None:
 
 
 def _rows(key: tuple[str, str, str], real: list[F32], simulated: list[F32]) -> tuple[int, int]:
-    """Print a class, real and simulated; how many simulated medians lie outside, and of how many."""
+    """Print a class, real and simulated; how many simulated medians lie outside, of how many."""
     outside = compared = 0
     bounds = np.full((len(COLUMNS), 2), np.nan)
     for who, numbers in (("real", real), ("simulated", simulated)):
         cells = []
         for k, name in enumerate(COLUMNS):
-            low, middle, high = np.array([n[k] for n in numbers if np.isfinite(n[k, 1])]).T.reshape(3, -1)
+            low, middle, high = np.array([n[k] for n in numbers if np.isfinite(n[k, 1])]).T.reshape(
+                3, -1
+            )
             if not len(middle):
                 cells.append("")
                 continue

@@ -138,7 +138,9 @@ def simulate_clouds(seed: int, *, size: int = 352, gsd: float = 10.0) -> tuple[F
     native = native_size(seed, size, gsd)
     sun = draw_sun(stream(seed, "sun"))
     pair = draw_clouds(stream(seed, "cloud"), native, max(gsd, SENSOR_GSD), sun, cloudy=True)
-    return pair if native == size else (enlarge_linear(pair[0], size), enlarge_linear(pair[1], size))
+    return (
+        pair if native == size else (enlarge_linear(pair[0], size), enlarge_linear(pair[1], size))
+    )
 
 
 def stream(seed: int, step: str, date: int = 0) -> np.random.Generator:

@@ -1,8 +1,8 @@
 """What simulated ground looks like to both sensors: one row per material.
 
-The rows are centred on medians measured by `scripts/measure_classes.py` on the real pairs
-of the sample data (Tanzania, Denmark, Chile, Spain, Jiangsu, Punjab, Ireland, Finland, and ten
-SEN12MS-CR scenes).
+The rows are centred on medians that were measured on real pairs (Tanzania, Denmark, Chile, Spain,
+Jiangsu, Punjab, Ireland, Finland, and ten SEN12MS-CR scenes), and checked against the embedded
+scenes by `scripts/measure_classes.py`: docs/simulate.md has the numbers.
 Surface reflectance comes from the L2A files where a class occurs there; elsewhere from the
 L1C medians with the atmosphere of `simulate.py` taken off. Examples of the medians found (B, G, R,
 NIR, SWIR1 | VV, VH dB):
@@ -26,10 +26,10 @@ from dataclasses import dataclass
 CLASSES = (
     "water", "trees", "crops", "built", "bare", "snow", "rangeland", "flooded vegetation",
 )  # fmt: skip
-"""Class names; the index is the number in `SimulatedScene.classes`. Pasture and rice under water are
-farmland and count as crops, as pasture does in the truth of real scenes; rangeland is natural
-grass, heath and scrub; flooded vegetation is reed, marsh, mangrove, and woods or fields in a flood.
-Clouds are no class: `SimulatedScene.cloud` holds their opacity."""
+"""Class names; the index is the number in `SimulatedScene.classes`. Pasture and rice under water
+are farmland and count as crops, as pasture does in the truth of real scenes. Rangeland is natural
+grass, heath and scrub. Flooded vegetation is reed, marsh, mangrove, and woods or fields in a
+flood. Clouds are no class: `SimulatedScene.cloud` holds their opacity."""
 
 
 Spectrum = tuple[float, float, float, float, float]
@@ -68,17 +68,17 @@ class Material:
 
 def _water(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="water", reflectance=reflectance, backscatter=(vv, vh),
-                    grain=0.01, smooth=0.10, green=0.0, bounce=0.15, wind=1.0)  # fmt: skip
+                    grain=0.01, smooth=0.10, green=0.0, bounce=0.35, wind=1.0)  # fmt: skip
 
 
 def _trees(reflectance: Spectrum, vv: float, vh: float, *, height: float = 9) -> Material:
     return Material(kind="trees", reflectance=reflectance, backscatter=(vv, vh),
-                    grain=0.15, smooth=0.12, green=0.15, bounce=0.7, height=height)  # fmt: skip
+                    grain=0.15, smooth=0.12, green=0.15, bounce=0.9, height=height)  # fmt: skip
 
 
 def _crops(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="crops", reflectance=reflectance, backscatter=(vv, vh), spread=0.12,
-                    grain=0.03, smooth=0.06, green=0.11, rows=0.03)  # fmt: skip
+                    grain=0.03, smooth=0.06, green=0.11, rows=0.03, bounce=0.7)  # fmt: skip
 
 
 def _built(reflectance: Spectrum, vv: float, vh: float,
@@ -91,17 +91,17 @@ def _built(reflectance: Spectrum, vv: float, vh: float,
 
 def _bare(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="bare", reflectance=reflectance, backscatter=(vv, vh),
-                    grain=0.05, smooth=0.10, green=0.06, bounce=0.5)  # fmt: skip
+                    grain=0.05, smooth=0.10, green=0.06, bounce=0.6)  # fmt: skip
 
 
 def _snow(reflectance: Spectrum, vv: float, vh: float) -> Material:
     return Material(kind="snow", reflectance=reflectance, backscatter=(vv, vh),
-                    grain=0.11, smooth=0.16, green=0.0, bounce=0.6)  # fmt: skip
+                    grain=0.11, smooth=0.16, green=0.0, bounce=0.9)  # fmt: skip
 
 
 def _grass(reflectance: Spectrum, vv: float, vh: float, *, kind: str = "rangeland") -> Material:
     return Material(kind=kind, reflectance=reflectance, backscatter=(vv, vh),
-                    grain=0.09, smooth=0.13, green=0.19, bounce=0.5)  # fmt: skip
+                    grain=0.09, smooth=0.13, green=0.19, bounce=0.8)  # fmt: skip
 
 
 def _wetland(reflectance: Spectrum, vv: float, vh: float, *, height: float = 0.0) -> Material:

@@ -14,6 +14,30 @@ from scipy.sparse import csr_array
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+FAST = (
+    32,
+    36,
+    40,
+    48,
+    54,
+    60,
+    64,
+    72,
+    80,
+    90,
+    96,
+    108,
+    120,
+    128,
+    144,
+    160,
+    180,
+    192,
+    216,
+    240,
+    256,
+)
+"""Even sides without large prime factors."""
 SPAN = 1.25
 """A field's period in units of the scene: above 1, so that opposite edges do not match."""
 
@@ -47,7 +71,7 @@ def _rows(
 
 
 def _both_ways(weights: csr_array, field: F32) -> F32:
-    """weights @ field @ weights.T, in rows that lie one after the other in memory."""
+    """Weights @ field @ weights.T, in rows that lie one after the other in memory."""
     wide = weights @ np.ascontiguousarray(field.T)
     return np.asarray(weights @ np.ascontiguousarray(wide.T), np.float32)
 
@@ -106,12 +130,16 @@ def noise(rng: np.random.Generator, size: int, wavelength: float, *, slope: floa
         slope: Fall of the amplitude with frequency: 1.5 rough, 3 smooth; 1.9 looks like land.
     """
     # Rough fields carry detail far below their wavelength, smooth ones hardly any.
-    coarse = int(np.clip(size / wavelength * (36 if slope < 3 else 10), 32, max(32, size // 2)))
-    coarse += coarse % 2
+    coarse = _fast(size / wavelength * (36 if slope < 3 else 10), max(32, size // 2))
     spectrum = _amplitudes(coarse, round(coarse * wavelength / (SPAN * size), 3), slope)
     drawn = white(rng, coarse)
     field = fft.irfft2(fft.rfft2(drawn) * spectrum, s=(coarse, coarse))
     return standard(enlarge(field, size))
+
+
+def _fast(wanted: float, most: int) -> int:
+    """About so many points, even, at least 32, and quick to transform."""
+    return next((side for side in FAST if side >= min(wanted, 0.8 * most)), most + most % 2)
 
 
 @lru_cache(maxsize=256)

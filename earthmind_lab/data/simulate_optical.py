@@ -160,10 +160,8 @@ def _tower_shadow(sun: Sun, ground: Ground) -> F32 | np.float32:
     return np.where(shaded, np.float32(0.45), np.float32(1))
 
 
-def draw_air(
-    lasting: np.random.Generator, rng: np.random.Generator
-) -> tuple[str, tuple[F32, F32]]:
-    """"TOA" or "SR", and the air's path reflectance and transmittance (5,).
+def draw_air(lasting: np.random.Generator, rng: np.random.Generator) -> tuple[str, tuple[F32, F32]]:
+    """ "TOA" or "SR", and the air's path reflectance and transmittance (5,).
 
     Surface reflectance in two scenes of five. `lasting` decides that, `rng` the haze of the day.
     """
@@ -217,6 +215,10 @@ def seen(ground: F32, air: tuple[F32, F32], cloud: F32, shadow: F32) -> F32:
 
 def add_sensor_noise(rng: np.random.Generator, optical: F32) -> None:
     """Add the noise of the sensor to reflectance (5, y, x) in place, and bound it."""
-    for pixels in optical:
-        pixels += NOISE * white(rng, pixels.shape[0])
+    size = optical.shape[-1]
+    drawn = white(rng, size + 32)
+    drawn *= NOISE
+    for band, pixels in enumerate(optical):
+        # Far enough apart that no band sees its neighbour's noise.
+        pixels += drawn[8 * band : 8 * band + size, 32 - 8 * band : 32 - 8 * band + size]
     np.clip(optical, 0.0005, 1.2, out=optical)

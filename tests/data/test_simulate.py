@@ -179,7 +179,20 @@ def water(scene: SimulatedScene) -> NDArray[np.bool_]:
     return inner
 
 
-GOLDEN: dict[int, tuple[str, dict[str, float]]] = {}
+GOLDEN: dict[int, tuple[str, dict[str, float]]] = {
+    1: ("steppe", {"trees": 0.1, "crops": 0.29, "bare": 0.15, "rangeland": 0.46}),
+    4: ("lakes", {"water": 0.29, "trees": 0.29, "bare": 0.02, "rangeland": 0.39}),
+    6: (
+        "forest",
+        {"water": 0.16, "trees": 0.64, "crops": 0.02, "bare": 0.02, "rangeland": 0.06,
+         "flooded vegetation": 0.1},
+    ),
+    11: ("arid", {"water": 0.03, "trees": 0.03, "crops": 0.11, "bare": 0.65, "rangeland": 0.18}),
+    17: (
+        "river plain",
+        {"water": 0.09, "trees": 0.36, "crops": 0.39, "rangeland": 0.06, "flooded vegetation": 0.1},
+    ),
+}  # fmt: skip
 """Landscape, and shares to two digits, of some seeds."""
 
 

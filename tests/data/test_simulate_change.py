@@ -97,9 +97,7 @@ def test_same_seed_same_dates() -> None:
 def test_finer_than_the_sensors() -> None:
     both = simulate_pair_of_dates(1, "clearing", size=128, gsd=5.0)
     assert both.mask.shape == both.before.classes.shape == (128, 128)
-    np.testing.assert_array_equal(
-        both.before.classes[~both.mask], both.after.classes[~both.mask]
-    )
+    np.testing.assert_array_equal(both.before.classes[~both.mask], both.after.classes[~both.mask])
 
 
 def test_refuses_what_it_does_not_know() -> None:

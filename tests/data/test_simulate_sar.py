@@ -70,7 +70,7 @@ def test_the_other_orbit_sees_the_other_side() -> None:
         # The optical light tells slopes: south-east is lit, so west slopes are dark.
         nir = scene.optical[3] / scene.optical[3].mean()
         west_facing.setdefault(scene.radar.orbit, []).append(np.corrcoef(vv.ravel(), nir.ravel()))
-        if {len(v) for v in west_facing.values()} == {4, 4} and len(west_facing) == 2:
+        if {len(v) for v in west_facing.values()} == {4} and len(west_facing) == 2:
             break
     ascending, descending = (
         np.mean([c[0, 1] for c in west_facing[orbit]]) for orbit in ("ascending", "descending")
@@ -90,7 +90,9 @@ def test_walls_across_the_look_answer_most() -> None:
     ("looks", "correlated"), [(4.0, False), (8.0, False), (1 / 0.168, True), (2 / 0.168, True)]
 )
 def test_speckle_has_the_looks_it_says(looks: float, correlated: bool) -> None:
-    drawn = _speckle(np.random.default_rng(1), 512, replace(LOOK, looks=looks, correlated=correlated))
+    drawn = _speckle(
+        np.random.default_rng(1), 512, replace(LOOK, looks=looks, correlated=correlated)
+    )
     assert drawn.mean() == pytest.approx(1, abs=0.01)
     assert drawn.mean() ** 2 / drawn.var() == pytest.approx(looks, rel=0.06)
     neighbours = np.corrcoef(drawn[:, 1:].ravel(), drawn[:, :-1].ravel())[0, 1]

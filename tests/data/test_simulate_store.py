@@ -41,7 +41,9 @@ def test_a_second_call_draws_only_what_is_missing(
     drawn: list[int] = []
     real = simulate_store.simulate_scene
     monkeypatch.setattr(
-        simulate_store, "simulate_scene", lambda seed, **kind: drawn.append(seed) or real(seed, **kind)
+        simulate_store,
+        "simulate_scene",
+        lambda seed, **kind: drawn.append(seed) or real(seed, **kind),
     )
     folder = simulate_many(range(5), tmp_path, **KIND)
     assert drawn == [3, 4] and len(folder) == 5
@@ -69,7 +71,10 @@ def test_a_full_disk_leaves_nothing_half_written(
         patch.setattr(simulate_store.np, "savez", full)
         with pytest.raises(LoadError, match="No space left"):
             simulate_many(range(3), tmp_path, **KIND)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["scene_00000000.npz", "settings.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "scene_00000000.npz",
+        "settings.json",
+    ]
     assert len(simulate_many(range(3), tmp_path, **KIND)) == 3
 
 
