@@ -12,8 +12,7 @@ simulated ones the usual 16th and 84th. A star marks a simulated median outside 
 Two tables, because real truth has two sources. `map`: what land-cover maps and labels say where the
 spectrum does not contradict them, against the simulator's exact truth. `rule`: the same spectral
 rules on both sides (NDVI, SWIR1, and VV for built), so that what the rules confuse is alike.
-`--seen` names the splits of `evaluate/scenes.py` that are read: materials are tuned on the scenes of
-training and stopping, those of the test only check the outcome.
+`--seen` names the splits of `evaluate/scenes.py` that are read.
 """
 
 from __future__ import annotations
@@ -183,9 +182,8 @@ def _rows(key: tuple[str, str, str], real: list[F32], simulated: list[F32]) -> t
     for who, numbers in (("real", real), ("simulated", simulated)):
         cells = []
         for k, name in enumerate(COLUMNS):
-            low, middle, high = np.array([n[k] for n in numbers if np.isfinite(n[k, 1])]).T.reshape(
-                3, -1
-            )
+            held = [n[k] for n in numbers if np.isfinite(n[k, 1])]
+            low, middle, high = np.array(held).reshape(-1, 3).T
             if not len(middle):
                 cells.append("")
                 continue

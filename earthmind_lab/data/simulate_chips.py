@@ -73,7 +73,7 @@ def chip_of(scene: SimulatedScene, *, datetime: dt.datetime | None = None) -> Ch
     name = f"simulated scene {scene.seed}"
     aoi = AOI(geometry=_outline(grid), name=name)
     sar = np.maximum(scene.sar, np.float32(FLOOR))
-    polarisations = ("vv", "vh")
+    polarisations, everywhere = ("vv", "vh"), np.ones(scene.classes.shape, bool)
     pair = ScenePair(
         optical=_scene(scene, "optical", aoi, datetime),
         sar=_scene(scene, "sar", aoi, datetime),
@@ -91,9 +91,9 @@ def chip_of(scene: SimulatedScene, *, datetime: dt.datetime | None = None) -> Ch
         sar=sar,
         bands=scene.bands,
         polarisations=polarisations,
-        valid_optical=np.isfinite(scene.optical).all(axis=0),
-        valid_sar=np.isfinite(sar).all(axis=0),
-        inside=np.ones(scene.classes.shape, bool),
+        valid_optical=everywhere,
+        valid_sar=everywhere,
+        inside=everywhere,
         radiometry=_radiometry(scene),
         pair=pair,
         aoi=aoi,

@@ -139,10 +139,10 @@ def _shading(sun: Sun, relief: F32, water: np.ndarray) -> F32:
     row, column = sun.toward
     # A slope that falls toward the sun faces it; the sky lights the others, too.
     facing = np.float32(row) * down + np.float32(column) * across
-    light = 1 - np.float32(0.75 * min(sun.reach, 1.6)) * facing
+    light: F32 = np.asarray(1 - np.float32(0.75 * min(sun.reach, 1.6)) * facing, np.float32)
     np.clip(light, 0.3, 1.6, out=light)
     light[water] = 1
-    return np.asarray(light, np.float32)
+    return light
 
 
 def _tower_shadow(sun: Sun, ground: Ground) -> F32 | np.float32:
@@ -161,7 +161,7 @@ def _tower_shadow(sun: Sun, ground: Ground) -> F32 | np.float32:
 
 
 def draw_air(lasting: np.random.Generator, rng: np.random.Generator) -> tuple[str, tuple[F32, F32]]:
-    """ "TOA" or "SR", and the air's path reflectance and transmittance (5,).
+    """Level ("TOA" or "SR"), and the air's path reflectance and transmittance (5,).
 
     Surface reflectance in two scenes of five. `lasting` decides that, `rng` the haze of the day.
     """

@@ -234,7 +234,7 @@ def _scatter(values: F32, taps: Taps, count: int) -> NDArray[np.float64]:
     """Sum values (y, x) into bins, each shared by the two bins beside it."""
     left, share = taps
     right = values * share
-    bins = np.bincount(left.ravel(), (values - right).ravel(), count)
+    bins = np.bincount(left.ravel(), (values - right).ravel(), count).astype(np.float64)
     bins[1:] += np.bincount(left.ravel(), right.ravel(), count)[:-1]
     return bins
 
@@ -242,9 +242,9 @@ def _scatter(values: F32, taps: Taps, count: int) -> NDArray[np.float64]:
 def _gather(bins: NDArray[np.float64], taps: Taps) -> F32:
     """Values of bins (y, x) at the places they are asked for."""
     left, share = taps
-    bins = bins.astype(np.float32)
-    found = bins.take(left)
-    found += share * (bins.take(left + 1) - found)
+    fine = bins.astype(np.float32)
+    found = fine.take(left)
+    found += share * (fine.take(left + 1) - found)
     return found
 
 

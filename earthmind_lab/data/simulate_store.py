@@ -71,9 +71,12 @@ def simulate_many(
     """Draw the scenes of many seeds into a folder, those that are not there yet.
 
     Args:
-        seeds: As `simulate_scene`, like `size`, `gsd` and `cloudy`.
+        seeds: Of the scenes, each as `simulate_scene`.
         folder: Made where it is missing. It holds scenes of one size, GSD and choice of clouds.
         workers: Processes; 1 = this one. With more, a script needs `if __name__ == "__main__":`.
+        size: Pixels on each side.
+        gsd: Metres per pixel.
+        cloudy: Whether clouds cover a part of the optical bands; None draws it for each.
 
     Returns:
         The scenes asked for.

@@ -82,7 +82,8 @@ def main() -> None:
         old, new = ([each[k] for each in whose] for whose in times)
         ratios = sorted(a / b for a, b in zip(old, new, strict=True))
         print(
-            f"{name}: {1 / median(old):.1f} a second of {asked.revision}, {1 / median(new):.1f} now: "
+            f"{name}: {1 / median(old):.1f} a second of {asked.revision}, "
+            f"{1 / median(new):.1f} now: "
             f"{median(ratios):.2f} times as many ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         )
 
