@@ -184,10 +184,11 @@ def winter(ground: Ground) -> None:
     farmland(ground) if ground.chance(0.6) else forest(ground)
     kinds = np.array([NAMES.index(n) for n in ("conifer", "autumn wood", "broadleaf", "suburb")])
     names = np.array(ground.materials)
-    wood = np.isin(names, kinds)[ground.objects]
+    objects = ground.objects.astype(np.intp)
+    wood = np.isin(names, kinds).take(objects)
     town_like = np.array(["roof" in NAMES[k] or NAMES[k] == "street" for k in names])
     thin = 0.25 * ground.noise(100, 600, slope=1.5) + ground.noise(600, 3000)
-    lying = ~wood & ~town_like[ground.objects] & (thin > ground.rng.uniform(-2.5, 0.5))
+    lying = ~wood & ~town_like.take(objects) & (thin > ground.rng.uniform(-2.5, 0.5))
     ground.paint(lying, ground.pick(("fresh snow", "old snow", "old snow")))
     ground.paint(lying & (ground.noise(200, 900) > 0.7), ground.pick(("fresh snow", "old snow")))
     if ground.chance(0.5):

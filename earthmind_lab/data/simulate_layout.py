@@ -133,14 +133,14 @@ class Ground:
     def shows(self, *kinds: str) -> Bool:
         """Pixels (y, x) of the classes named."""
         wanted = np.isin(self.kinds(), [CLASSES.index(kind) for kind in kinds])
-        return np.asarray(wanted[self.objects])
+        return np.asarray(wanted.take(self.objects.astype(np.intp)))
 
     def shows_town(self) -> Bool:
         """Pixels (y, x) of towns, their gardens and streets included."""
         town = np.zeros(len(self.materials), bool)
         for first, last in self.settled:
             town[first:last] = True
-        return np.asarray(town[self.objects])
+        return np.asarray(town.take(self.objects.astype(np.intp)))
 
     def heights(self) -> F32:
         """Metres above the ground per object."""

@@ -213,7 +213,11 @@ def distance_to_curve(
         side = side + np.float32(wander) * noise(rng, size, wavelength, slope=3.5)
         down, across = np.gradient(side)
         # The zero line of a field has the width of the field's slope; dividing evens it out.
-        return np.abs(side) / np.maximum(np.hypot(down, across), 0.25), side
+        down *= down
+        across *= across
+        down += across
+        steepness = np.sqrt(np.maximum(down, np.float32(0.0625)))
+        return np.abs(side) / steepness, side
     return np.abs(side), side
 
 
@@ -259,4 +263,4 @@ def blocks(rng: np.random.Generator, u: F32, v: F32, side: float) -> F32:
     scale = np.float32(1 / side)
     i = np.floor(u * scale).astype(np.intp) & 63
     j = np.floor(v * scale).astype(np.intp) & 63
-    return values.ravel().take(i * 64 + j)
+    return np.asarray(values.ravel().take(i * 64 + j), np.float32)

@@ -107,7 +107,7 @@ def surface(
     spectra = np.minimum(spectra, 0.95).astype(np.float32)
     light = _light(ground, objects, textures)
     if ground.relief is not None:
-        light *= _shading(sun, ground.relief, ground.column("wind")[objects] > 0)
+        light *= _shading(sun, ground.relief, ground.column("wind").take(objects) > 0)
     light *= _tower_shadow(sun, ground)
     np.maximum(light, np.float32(0.25), out=light)
     greener = ground.column("green").take(objects)
@@ -152,7 +152,7 @@ def _tower_shadow(sun: Sun, ground: Ground) -> F32 | np.float32:
     steps = min(int(high.max(initial=0) * sun.reach / ground.gsd + 0.5), LONGEST_SHADOW)
     if not steps:
         return np.float32(1)
-    roofs, (row, column) = high[ground.objects], sun.toward
+    roofs, (row, column) = high.take(ground.objects.astype(np.intp)), sun.toward
     shaded = np.zeros(roofs.shape, bool)
     for step in range(1, steps + 1):
         moved = np.roll(roofs, (round(-row * step), round(-column * step)), (0, 1))

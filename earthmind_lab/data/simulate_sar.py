@@ -139,15 +139,18 @@ def _geometry(
     """Power (2, y, x) as it comes back on the map: double bounce, layover, shadow, slopes."""
     toward_east = how.orbit == "ascending"
     heights = ground.heights().take(objects)
-    built = ground.column("block").take(objects) > 0.1
-    # Houses stand in the lighter half of the blocks' texture; crowns close.
-    heights *= ~built | (block > -0.2)
     relief = None if ground.relief is None else ground.relief * np.float32(ground.gsd)
+    built = (ground.column("block") > 0.1).take(objects)
+    walled = bool(built.any())
+    if walled:
+        # Houses stand in the lighter half of the blocks' texture; crowns close.
+        heights *= ~built | (block > -0.2)
     if not toward_east:
         power, heights, built = power[..., ::-1], heights[:, ::-1], built[:, ::-1]
         relief = None if relief is None else relief[:, ::-1]
-    walls = np.diff(heights, axis=1, prepend=heights[:, :1]) * built
-    power = power + _double_bounce(walls, ground.direction)  # a copy: `power` may be a mirror
+    if walled:
+        walls = np.diff(heights, axis=1, prepend=heights[:, :1]) * built
+        power += _double_bounce(walls, ground.direction)
     seen = _project(power, heights, relief, ground.gsd, how)
     return seen if toward_east else np.ascontiguousarray(seen[..., ::-1])
 

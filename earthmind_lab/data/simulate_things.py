@@ -103,8 +103,8 @@ def count_towns(where: Bool, gsd: float) -> tuple[NDArray[np.int32], int]:
     rows, columns = (-(-n // side) for n in where.shape)
     cells = np.zeros((rows * side, columns * side), bool)
     cells[: where.shape[0], : where.shape[1]] = where
-    cells = cells.reshape(rows, side, columns, side).any(axis=(1, 3))
-    labels, _ = ndimage.label(cells, np.ones((3, 3)))
+    built = cells.reshape(rows, side, columns, side).any(axis=(1, 3))
+    labels, _ = ndimage.label(built, np.ones((3, 3)))
     wide = labels.repeat(side, 0).repeat(side, 1)[: where.shape[0], : where.shape[1]]
     area = np.bincount((wide * where).ravel(), minlength=int(labels.max()) + 1) * gsd**2
     area[0] = 0

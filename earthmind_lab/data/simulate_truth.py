@@ -73,7 +73,7 @@ class Truth:
             LoadError: There is neither a class nor a kind of that name.
         """
         if name in CLASSES:
-            return self.classes == CLASSES.index(name)
+            return np.asarray(self.classes == CLASSES.index(name))
         if name not in KINDS:
             raise LoadError(f"Nothing simulated is {name!r}.", change=", ".join((*CLASSES, *KINDS)))
         numbers = [thing.number for thing in self.listed if thing.kind == name]
@@ -89,7 +89,7 @@ class Truth:
         labels, _ = ndimage.label(self.mask(name))
         large = np.bincount(labels.ravel()) >= least
         large[0] = False
-        return (np.cumsum(large) * large).astype(np.int32)[labels]
+        return np.asarray((np.cumsum(large) * large).astype(np.int32)[labels])
 
 
 def truth_of(ground: Ground, size: int) -> Truth:
