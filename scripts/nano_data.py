@@ -134,10 +134,16 @@ class Windows:
     def _simulated(self, index: int) -> Window:
         codes = np.asarray(self.classes[index])
         yes = np.stack([codes == SIMULATED.index(name) for name in CLASSES])
+        no = ~yes
+        if "flooded vegetation" not in CLASSES:
+            # A wood in a flood is neither surely one of these nor surely none of them.
+            flooded = codes == SIMULATED.index("flooded vegetation")
+            for name in ("water", "trees", "crops"):
+                no[CLASSES.index(name)] &= ~flooded
         return Window(
             views=np.array(self.views[index]),
             yes=yes,
-            no=~yes,
+            no=no,
             cloud=np.zeros(codes.shape, bool),
             held=frozenset(range(len(VIEWS))),
         )

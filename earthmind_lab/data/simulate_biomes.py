@@ -4,26 +4,15 @@ Feature sizes are drawn in metres, so that a scene at another GSD shows the same
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from earthmind_lab.data.simulate_layout import (
-    CLIMATES,
-    Ground,
-    coast,
-    fields,
-    flood,
-    hills,
-    lakes,
-    ponds,
-    river,
-    road,
-    wetland,
-    wild,
-)
+from earthmind_lab.data.simulate_layout import CLIMATES, Ground, fields, hills, road, wild
 from earthmind_lab.data.simulate_materials import NAMES
 from earthmind_lab.data.simulate_noise import mosaic
 from earthmind_lab.data.simulate_things import farms, town, villages
+from earthmind_lab.data.simulate_water import coast, flood, lakes, ponds, river, wetland
 from earthmind_lab.errors import LoadError
 
 
@@ -248,6 +237,8 @@ BIOMES: dict[str, tuple[Biome, float, tuple[str, ...]]] = {
     "swamp": (swamp, 0.7, ("tropical", "temperate", "boreal")),
 }
 """Landscapes: how to paint one, its weight in the draw, and the climates it occurs in."""
+UNGRAZED = ("mountain", "steppe", "swamp")
+"""Landscapes whose grass is rangeland: pasture is farmland."""
 
 
 def paint_ground(
@@ -274,6 +265,8 @@ def paint_ground(
         raise LoadError(f"There is no landscape {name!r}.", change=", ".join(BIOMES))
     paint, _, climates = BIOMES[name]
     climate = CLIMATES[climates[int(rng.integers(len(climates)))]]
+    if name in UNGRAZED:
+        climate = replace(climate, grass=tuple(n for n in climate.grass if n != "pasture"))
     ground = Ground(rng=rng, size=size, gsd=gsd, climate=climate)
     paint(ground)
     return ground, name

@@ -26,10 +26,11 @@ from earthmind_lab.data.simulate import (
     stream,
 )
 from earthmind_lab.data.simulate_biomes import paint_ground
-from earthmind_lab.data.simulate_layout import Bool, Ground, flood
+from earthmind_lab.data.simulate_layout import Bool, Ground
 from earthmind_lab.data.simulate_materials import NAMES
 from earthmind_lab.data.simulate_noise import mosaic
 from earthmind_lab.data.simulate_things import FINEST_SHIPS, HALLS, buildings, ships
+from earthmind_lab.data.simulate_water import flood
 from earthmind_lab.errors import LoadError
 
 TRIES = 40

@@ -180,7 +180,7 @@ def water(scene: SimulatedScene) -> NDArray[np.bool_]:
 
 
 GOLDEN: dict[int, tuple[str, dict[str, float]]] = {
-    1: ("steppe", {"trees": 0.1, "crops": 0.29, "bare": 0.15, "rangeland": 0.46}),
+    1: ("steppe", {"trees": 0.1, "bare": 0.15, "rangeland": 0.75}),
     4: ("lakes", {"water": 0.29, "trees": 0.29, "bare": 0.02, "rangeland": 0.39}),
     6: (
         "forest",
