@@ -68,8 +68,15 @@ class _Plain:
     def run(self, data: bytes) -> Any:
         for instruction, argument, _ in pickletools.genops(data):
             self._step(instruction.name, argument)
-        (result,) = self._stack
+        result = self._pop()
+        if self._stack:
+            raise ValueError("something is left over")
         return result
+
+    def _pop(self) -> Any:
+        if (item := self._stack.pop()) is _MARK:
+            raise ValueError("a list without its end")
+        return item
 
     def _step(self, name: str, argument: Any) -> None:
         stack = self._stack
@@ -82,7 +89,8 @@ class _Plain:
         elif name == "MARK":
             stack.append(_MARK)
         elif name in _PUT:
-            self._memory[len(self._memory) if name == "MEMOIZE" else int(argument)] = stack[-1]
+            place = len(self._memory) if name == "MEMOIZE" else int(argument)
+            self._memory[place] = stack[-1]
         elif name in _GET:
             stack.append(self._memory[int(argument)])
         elif name not in _SKIPPED:
@@ -91,8 +99,8 @@ class _Plain:
     def _build(self, name: str) -> None:
         stack = self._stack
         if name in ("APPEND", "SETITEM"):
-            items = [stack.pop()] if name == "APPEND" else [stack.pop(-2), stack.pop()]
-            self._add(name, items)
+            items = [self._pop() for _ in range(1 if name == "APPEND" else 2)]
+            self._add(name, items[::-1])
         elif name in ("APPENDS", "SETITEMS"):
             self._add(name, self._since_mark())
         elif name in ("LIST", "TUPLE", "DICT"):
@@ -100,7 +108,7 @@ class _Plain:
             stack.append(_MADE[name](items))
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             count = int(name[-1])
-            items = [stack.pop() for _ in range(count)]
+            items = [self._pop() for _ in range(count)]
             stack.append(tuple(reversed(items)))
         else:
             raise LoadError(
