@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def runs(mask: np.ndarray) -> dict[str, Any]:
     """Run lengths of a mask (H, W), as numbers."""
     flat = mask.T.ravel().astype(int)
     ends = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
-    counts = [b - a for a, b in zip(ends, ends[1:], strict=False)]
+    counts = [b - a for a, b in pairwise(ends)]
     return {"size": list(mask.shape), "counts": ([0] if flat[0] else []) + counts}
 
 

@@ -1,10 +1,11 @@
-"""Other people's training data: every form comes out as examples, and says what is wrong with it."""
+"""Other people's training data: every form comes out as examples, or says what is wrong."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -422,6 +423,10 @@ def test_a_video_through_its_package(tmp_path, monkeypatch):
     """The package itself isn't part of the tests: what we ask it for is."""
     shots = [np.full((20, 30, 3), n, np.uint8) for n in range(9)]
 
+    def rgb(shot, **form):
+        assert form == {"format": "rgb24"}
+        return shot
+
     class Opened:
         def __init__(self, path):
             assert path == str(tmp_path / "day.mp4")
@@ -435,7 +440,7 @@ def test_a_video_through_its_package(tmp_path, monkeypatch):
         def decode(self, *, video):
             assert video == 0
             for shot in shots:
-                yield SimpleNamespace(to_ndarray=lambda format, shot=shot: shot)
+                yield SimpleNamespace(to_ndarray=partial(rgb, shot))
 
     av = ModuleType("av")
     av.open, av.error = Opened, SimpleNamespace(FFmpegError=RuntimeError)

@@ -16,6 +16,7 @@ from earthmind_lab.finetune.opening import open_examples
 from earthmind_lab.finetune.plain_pickle import read_plain_pickle
 from tests.finetune.sets import REFS, refer
 
+PLAIN_TYPES = (list, dict, tuple, str, int, float, bool, type(None))
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner)
@@ -55,15 +56,18 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, protocol):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"garbage", b"]", b"]a.", b"(.", b"0.", b"g7\n.", b"}]\x8c\x01as.", b"\x80\x04\x95\xff.",
-     b"I" + b"9" * 9000 + b"\n.", b"cos\nsystem\n(S'true'\ntR.", b"\x8c\x01a\x8c\x01b\x93.",
-     b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.", b"((((.", b"](a.", b"(q\x000h\x00.", b"(\x85.", b"K\x01K\x02.", pickle.dumps({1, 2}),
-     pickle.dumps(b"bytes"), pickle.dumps(3j), pickle.dumps(ValueError)],
+    [
+        b"", b"garbage", b"]", b"]a.", b"(.", b"0.", b"g7\n.", b"}]\x8c\x01as.",
+        b"\x80\x04\x95\xff.", b"I" + b"9" * 9000 + b"\n.", b"cos\nsystem\n(S'true'\ntR.",
+        b"\x8c\x01a\x8c\x01b\x93.", b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.", b"((((.", b"](a.",
+        b"(q\x00h\x00.", b"(\x85.", b"K\x01K\x02.", pickle.dumps({1, 2}), pickle.dumps(b"bytes"),
+        pickle.dumps(3j), pickle.dumps(ValueError),
+    ],
 )  # fmt: skip
 def test_damaged_or_other(tmp_path, data):
     path = tmp_path / "refs.p"
     path.write_bytes(data)
-    with pytest.raises(LoadError, match="refs.p"):
+    with pytest.raises(LoadError, match=r"refs\.p"):
         read_plain_pickle(path)
 
 
@@ -72,9 +76,10 @@ def test_any_bytes(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("p") / "refs.p"
     path.write_bytes(data)
     try:
-        read_plain_pickle(path)
-    except LoadError as error:
-        assert "refs.p" in str(error)
+        found = read_plain_pickle(path)
+    except LoadError:
+        return
+    assert isinstance(found, PLAIN_TYPES)
 
 
 def test_the_published_form_gives_the_same_examples(tmp_path):
@@ -97,5 +102,7 @@ def test_reading_it_never_loads_the_unpickler(tmp_path):
         "from earthmind_lab.finetune.plain_pickle import read_plain_pickle\n"
         f"print(len(read_plain_pickle(Path({str(tmp_path / 'refs.p')!r}))))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout.strip() == "3", done.stderr

@@ -62,7 +62,7 @@ def test_parts_are_one_object_and_may_leave_the_picture():
     ],
 )  # fmt: skip
 def test_what_is_no_outline(segmentation):
-    with pytest.raises(LoadError, match="^here: "):
+    with pytest.raises(LoadError, match=r"^here: "):
         mask_of(segmentation, (4, 5), "here")
 
 
