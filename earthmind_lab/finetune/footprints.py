@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import shapely
+from numpy.typing import NDArray
 from shapely.errors import ShapelyError
-from shapely.geometry import box, shape
+from shapely.geometry import Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.finetune.source import wrong
+from earthmind_lab.grid import LONLAT, SEGMENT_PX, move_points
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 
 def footprint_of(value: Any, where: str) -> BaseGeometry | None:
@@ -43,3 +50,18 @@ def footprint_of(value: Any, where: str) -> BaseGeometry | None:
         raise wrong(where, "the footprint lies nowhere on the Earth.", found=repr(value),
                     change="longitude before latitude, in degrees")  # fmt: skip
     return found if found.is_valid else found.buffer(0)
+
+
+def footprint_of_grid(grid: GeoBox) -> BaseGeometry:
+    """The ground of all pixels of a grid, in lon/lat."""
+    rows, columns = (int(side) for side in grid.shape)
+    corners = [(0, 0), (columns, 0), (columns, rows), (0, rows)]
+    # In pixels: its sides bend in lon/lat.
+    outline = Polygon(corners).segmentize(SEGMENT_PX)
+
+    def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        a, b, c, d, e, f = grid.affine[:6]
+        x, y = points @ [a, b] + c, points @ [d, e] + f
+        return np.stack(move_points(x, y, str(grid.crs), LONLAT), axis=-1)
+
+    return shapely.transform(outline, move)

@@ -235,9 +235,6 @@ def test_examples_are_shown_as_the_model_sees_them(processor, tmp_path):
     one, two = report.shown
     names = [caption for caption, _ in one.squares]
     assert names == ["vv, square 1 of 1", "optical, square 1 of 1"]
-        "vv, square 1 of 1",
-        "optical, square 1 of 1",
-    ]
     assert [caption for caption, _ in one.drawn] == ["masks on vv"]
     count = processor.config.tokens_per_tile
     assert f"<IMG_CONTEXT>×{2 * count}</img>" in one.prompt and "Segment it." in one.prompt
@@ -313,8 +310,8 @@ def test_command_line_errors(tmp_path, run):
 
 def test_a_whole_set_through_one_door(tmp_path, processor):
     picture(tmp_path / "a.png")
-    entries = [talk(f"Is there water {n}?", "Yes." if n % 2 else "No.", image="a.png", license="MIT")
-               for n in range(20)]  # fmt: skip
+    said = {"image": "a.png", "license": "MIT"}
+    entries = [talk(f"Water {n}?", "Yes." if n % 2 else "No.", **said) for n in range(20)]
     report = check_examples(open_examples(write(tmp_path / "d.jsonl", entries)), processor)
     assert report.ok and not report.warnings and report.yes_no == {"yes": 10, "no": 10}
     assert "d.jsonl: conversations" in repr(report)
