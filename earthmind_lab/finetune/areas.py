@@ -14,8 +14,8 @@ from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.chip import Chip
-from earthmind_lab.data.load import load_chip
+from earthmind_lab.chip import Chip, LoadPlan
+from earthmind_lab.data.load import load_chip, plan_chip
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.errors import EarthMindError, LoadError
 from earthmind_lab.finetune.asks import KINDS, Kind, Wording
@@ -37,7 +37,7 @@ class AreaSets:
     sets: Mapping[str, Chosen]
     """The same by side: ``train``, ``validation``, ``test``."""
     skipped: tuple[str, ...]
-    """Areas that no chip could be loaded for, each with the reason."""
+    """Areas that have no pair of scenes, each with the reason."""
 
     def __getitem__(self, side: str) -> Chosen:
         return self.sets[side]
@@ -111,8 +111,7 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
         for aoi, members in _around(held, side_km):
             try:
                 pair = search_pairs(aoi, dates, **search)[0]
-                load_chip(pair, aoi)  # kept on disk; a chip that can't be read is skipped, too
-                chips.append(partial(_load, pair, aoi))
+                chips.append(partial(_load, plan_chip(pair, aoi)))
             except EarthMindError as error:
                 skipped += [f"{area.id} ({area.name}): {error}" for area in members]
             progress.update(len(members))
@@ -129,8 +128,8 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
     return AreaSets(source=source, sets=sets, skipped=tuple(skipped))
 
 
-def _load(pair: Any, aoi: AOI) -> Chip:
-    return load_chip(pair, aoi)
+def _load(plan: LoadPlan) -> Chip:
+    return load_chip(plan.pair, plan.aoi, plan=plan)
 
 
 def _around(areas: Sequence[Area], side_km: float) -> list[tuple[AOI, list[Area]]]:

@@ -18,9 +18,9 @@ from earthmind_lab.evaluate.truth import PixelTruth
 from earthmind_lab.finetune.questions import SEG, pick
 from earthmind_lab.mapping import RESOLVABLE_PX, components
 
-Kind = Literal["presence", "share", "dominant", "segment", "region"]
+Kind = Literal["presence", "share", "dominant", "segment", "region", "verify"]
 Wording = Literal["words", "per cent"]
-KINDS: tuple[Kind, ...] = ("presence", "share", "dominant", "segment", "region")
+KINDS: tuple[Kind, ...] = ("presence", "share", "dominant", "segment", "region", "verify")
 SURE = 0.95
 """Share of the ground that must be known of a class before its share or its mask is asked for."""
 LEAD = 0.05
@@ -33,6 +33,7 @@ _DOMINANT = ("What is the main land cover?", "What covers most of the area?",
 _SEGMENT = ("Segment the {x}.", "Segment {x}.", "Please segment the {x}.", "Mark the {x}.",
             "Where is the {x}?", "Map the {x}.")  # fmt: skip
 _REGION = ("What is region1?", "What covers region1?", "Describe region1.", "What is in region1?")
+_VERIFY = ("Is region1 {x}?", "Is there {x} in region1?")
 _PARTS = (("a tenth", 1 / 10), ("a fifth", 1 / 5), ("a third", 1 / 3), ("half", 1 / 2),
           ("two thirds", 2 / 3), ("four fifths", 4 / 5))  # fmt: skip
 
@@ -89,11 +90,23 @@ def asks_of(
                 id=f"segment {name}", kind="segment", question=say(_SEGMENT, "segment"),
                 reply=reply, index=index if there else None,
             )  # fmt: skip
-        if "region" in kinds and region_of(truth, ground, index).any():
+        region = region_of(truth, ground, index)
+        if not region.any():
+            continue
+        if "region" in kinds:
             yield Ask(
                 id=f"region {name}", kind="region", question=say(_REGION, "region"),
                 reply=f"Region 1 is {name}.", index=index,
             )  # fmt: skip
+        # What is surely something else here: yes and no come in pairs, so that looking pays.
+        others = [n for i, n in enumerate(names) if truth.no[i][region].all()]
+        if "verify" in kinds and others:
+            other = pick(others, "other", key, name, seed)
+            for asked, word in ((name, "Yes"), (other, "No")):
+                yield Ask(
+                    id=f"verify {name} {word.lower()}", kind="verify", index=index,
+                    question=say(_VERIFY, "verify", name=asked) + YES_NO, reply=f"{word}.",
+                )  # fmt: skip
     main = _main(truth, ground, yes, no)
     if "dominant" in kinds and main is not None:
         question = pick(_DOMINANT, "dominant", key, seed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.errors import LoadError
 from earthmind_lab.exchange import View
-from earthmind_lab.render import MAX_PICTURE_PX, picture_view
+from earthmind_lab.render import DAMAGED, MAX_PICTURE_PX, picture_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,16 +58,14 @@ def frames_of_file(path: Path, most: int) -> tuple[View, ...]:
     """
     if path.suffix.lower() in VIDEOS:
         return _alike(_video(path, most))
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _alike(tuple(_animated(image, path, most)))
-    except (
-        OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError
-    ) as error:  # fmt: skip
+    except (*DAMAGED, Image.DecompressionBombError) as error:
         raise LoadError(
             f"The file {path.name!r} can't be read as frames.", found=str(error),
             change=f"an animated GIF, WebP, PNG, a TIFF of several pages, or {_names()}",

@@ -52,7 +52,8 @@ def labelled_chips(
         labels: `RasterLabels`, `PolygonLabels`, or anything of that kind.
         composites: Pictures that the model wants to be shown (`Capabilities.composites`, or the
             config's); empty = the usual ones. Rendered as the engine does.
-        kinds: Of questions: ``presence``, ``share``, ``dominant``, ``segment``, ``region``.
+        kinds: Of questions: ``presence``, ``share``, ``dominant``, ``segment``, ``region`` (what
+            is it) and ``verify`` (is it water, is it crops: a yes and a no each).
         shares: Answered in ``words`` (About a third.) or ``per cent`` (About 30 %.).
         licence: Of the labels; those of the scenes are added.
         attribution: The same for whom to name.
@@ -144,7 +145,8 @@ class _Shelf:
 def _row(shelf: _Shelf, number: int, held: _Held, ask: Ask, licence: str, attribution: str) -> Row:
     licences = [licence, *held.provenance.get("licences", ())]
     owners = [attribution, *held.provenance.get("attribution", ())]
-    task = ask.kind if ask.kind in ("segment", "region") else "question"
+    tasks = {"segment": "segment", "region": "region", "verify": "region"}
+    task = tasks.get(ask.kind, "question")
     info = ExampleInfo(
         id=f"{held.key}: {ask.id}", task=task, pictures=held.pictures, place=held.place,
         licence="; ".join(dict.fromkeys(each for each in licences if each)),
@@ -157,7 +159,7 @@ def _opened(shelf: _Shelf, number: int, ask: Ask) -> Opened:
     held = shelf.held(number)
     regions: tuple[Region, ...] = ()
     masks = None
-    if ask.kind == "region" and ask.index is not None:
+    if ask.kind in ("region", "verify") and ask.index is not None:
         mask = region_of(held.truth, held.ground, ask.index)
         regions = (Region(mask=mask, label="region1"),)
     elif ask.index is not None:

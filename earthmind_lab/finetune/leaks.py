@@ -7,6 +7,7 @@ again has other pixels and is not found; a footprint finds that, too.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,33 +49,42 @@ class Leak:
 
 @dataclass
 class Fingerprints:
-    """What is compared, gathered example by example."""
+    """What is compared, gathered example by example.
 
-    pictures: dict[str, list[ExampleInfo]] = field(default_factory=dict)
-    pixels: dict[str, list[str]] = field(default_factory=dict)
-    places: dict[bytes, tuple[BaseGeometry, list[str]]] = field(default_factory=dict)
-    _hashes: dict[object, tuple[str, ...]] = field(default_factory=dict)
+    Twenty questions about one picture are compared as one: by what they show.
+    """
+
+    ids: dict[object, list[str]] = field(default_factory=dict)
+    """Of the examples that show the same."""
+    places: dict[object, BaseGeometry] = field(default_factory=dict)
+    pictures: dict[str, list[object]] = field(default_factory=dict)
+    pixels: dict[str, list[object]] = field(default_factory=dict)
+    _seen: set[object] = field(default_factory=set)
 
     def add(self, info: ExampleInfo) -> None:
         """What is known without opening it."""
-        for picture in info.pictures:
-            self.pictures.setdefault(picture, []).append(info)
-        if info.place is not None:
-            key = info.place.normalize().wkb
-            self.places.setdefault(key, (info.place, []))[1].append(info.id)
+        key = _shown(info)
+        if key not in self.ids:
+            for picture in info.pictures:
+                self.pictures.setdefault(picture, []).append(key)
+            if info.place is not None:
+                self.places[key] = info.place
+        self.ids.setdefault(key, []).append(info.id)
 
     def needs(self, info: ExampleInfo) -> bool:
-        """Whether its pixels are still to be seen: questions about the same have the same."""
-        return not info.pictures or _shown(info) not in self._hashes
+        """Whether its pixels are still to be seen."""
+        return _shown(info) not in self._seen
 
     def see(self, info: ExampleInfo, views: Iterable[View]) -> None:
         """Its pixels; nothing has to be opened for what was seen."""
-        if self.needs(info):
+        key = _shown(info)
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        for view in views:
             # Black where there is no data, anywhere: a picture of one colour proves nothing.
-            told = [view for view in views if view.image.min() != view.image.max()]
-            self._hashes[_shown(info)] = tuple(view.hash for view in told)
-        for each in self._hashes[_shown(info)]:
-            self.pixels.setdefault(each, []).append(info.id)
+            if view.image.min() != view.image.max():
+                self.pixels.setdefault(view.hash, []).append(key)
 
 
 def find_leaks(first: Examples, second: Examples, *, pixels: bool = True) -> list[Leak]:
@@ -112,46 +122,50 @@ def gathered(examples: Examples, *, pixels: bool) -> Fingerprints:
 def leaks_between(first: Fingerprints, second: Fingerprints) -> list[Leak]:
     """What two gathered sets share; see `find_leaks`."""
     found: list[Leak] = []
-    told: set[tuple[str, str]] = set()
+    told: set[tuple[object, object]] = set()
 
-    def add(kind: Kind, what: str, pairs: Iterable[tuple[str, str]]) -> None:
+    def add(kind: Kind, what: str, pairs: Iterable[tuple[object, object]]) -> None:
         fresh = [pair for pair in pairs if pair not in told]
         if fresh:
             told.update(fresh)
-            sides = (dict.fromkeys(one for one, _ in fresh), dict.fromkeys(o for _, o in fresh))
-            found.append(Leak(kind=kind, what=what, first=tuple(sides[0]), second=tuple(sides[1])))
+            one = _ids(first, (pair[0] for pair in fresh))
+            other = _ids(second, (pair[1] for pair in fresh))
+            found.append(Leak(kind=kind, what=what, first=one, second=other))
 
     shared = [name for name in first.pictures if name in second.pictures]
     for name in sorted(shared, key=lambda name: not _is_file(name)):
-        pairs = (
-            (one.id, other.id)
-            for one in first.pictures[name]
-            for other in second.pictures[name]
-            if _is_file(name) or not _apart(one, other)
-        )
-        add("file" if _is_file(name) else "item", name, pairs)
+        pairs = itertools.product(first.pictures[name], second.pictures[name])
+        if _is_file(name):
+            add("file", name, pairs)
+        else:
+            here, there = first.places, second.places
+            add("item", name, (p for p in pairs if not _apart(here.get(p[0]), there.get(p[1]))))
     for digest in first.pixels:
         if digest in second.pixels:
-            pairs = ((a, b) for a in first.pixels[digest] for b in second.pixels[digest])
+            pairs = itertools.product(first.pixels[digest], second.pixels[digest])
             add("pixels", digest[:12], pairs)
-    one, other = list(first.places.values()), list(second.places.values())
-    for i, j in overlapping([place for place, _ in one], [place for place, _ in other]):
-        middle = one[i][0].intersection(other[j][0]).centroid
-        pairs = ((a, b) for a in one[i][1] for b in other[j][1])
-        add("footprint", f"around {middle.x:.4f}, {middle.y:.4f}", pairs)
+    keys, others = list(first.places), list(second.places)
+    places, theirs = list(first.places.values()), list(second.places.values())
+    for i, j in overlapping(places, theirs):
+        middle = places[i].intersection(theirs[j]).centroid
+        add("footprint", f"around {middle.x:.4f}, {middle.y:.4f}", [(keys[i], others[j])])
     return found
+
+
+def _ids(prints: Fingerprints, keys: Iterable[object]) -> tuple[str, ...]:
+    return tuple(name for key in dict.fromkeys(keys) for name in prints.ids[key])
 
 
 def _shown(info: ExampleInfo) -> object:
     """What examples of one picture share; a scene alone is no picture, its part is."""
+    if not info.pictures:
+        return info.id
     return info.pictures, info.place.wkb if info.place is not None else None
 
 
-def _apart(one: ExampleInfo, other: ExampleInfo) -> bool:
+def _apart(one: BaseGeometry | None, other: BaseGeometry | None) -> bool:
     """Two chips of one scene that don't touch the same ground."""
-    if one.place is None or other.place is None:
-        return False
-    return not any(overlapping([one.place], [other.place]))
+    return one is not None and other is not None and not any(overlapping([one], [other]))
 
 
 def _is_file(name: str) -> bool:

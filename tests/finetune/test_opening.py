@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import struct
 import sys
+import warnings
 from functools import partial
 from types import ModuleType, SimpleNamespace
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -22,6 +26,18 @@ from earthmind_lab.finetune.reading import read_data
 from earthmind_lab.finetune.source import Recent
 from tests.finetune.sets import REFS, picture, refer, runs, square, talk, write
 
+
+def _bomb():
+    """A PNG whose header promises 400 million pixels."""
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)), (b"IDAT", b""))
+    chunks = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", crc32(name + data))
+        for name, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+BOMB = _bomb()
 LAKE = ("<image>\nIs there water?", "Yes.")
 
 
@@ -185,8 +201,7 @@ def test_a_broken_entry_says_where_and_the_others_go_on(tmp_path, entry, message
     (data / "link.png").symlink_to(tmp_path / "out.png")
     (data / "text.png").write_text("no picture")
     os.mkfifo(data / "pipe.png")
-    bomb = Image.new("1", (20_000, 20_000))
-    bomb.save(data / "bomb.png")
+    (data / "bomb.png").write_bytes(BOMB)
     found = one(data, talk(*LAKE, image="a.png"), entry)
     assert found[0].reply == "Yes."
     with pytest.raises(LoadError, match=message) as caught:
@@ -405,6 +420,29 @@ def test_masks_of_frames(tmp_path):
         _ = found[1]
 
 
+@pytest.mark.parametrize("suffix", ["gif", "tif", "png", "webp"])
+def test_damaged_pictures_and_frames_are_reported(tmp_path, suffix):
+    """Pillow raises all kinds of errors for these; ours is the one that comes out."""
+    shots = [Image.new("RGB", (30, 20), (n, 2 * n, 9)) for n in range(3)]
+    shots[0].save(tmp_path / f"good.{suffix}", save_all=True, append_images=shots[1:])
+    good, rng = (tmp_path / f"good.{suffix}").read_bytes(), np.random.default_rng(0)
+    found = one(tmp_path, talk("a?", "b", image=f"x.{suffix}"))
+    frames = one(tmp_path, talk("a?", "b", video=f"x.{suffix}"), name="frames.json")
+    refused = 0
+    for _ in range(150):
+        data = np.frombuffer(good, np.uint8).copy()
+        data[rng.integers(0, min(len(data), 150), 4)] = rng.integers(0, 256, 4)
+        (tmp_path / f"x.{suffix}").write_bytes(data[: rng.integers(9, len(data) + 1)].tobytes())
+        for source in (found, frames):
+            source.rows[0].open.args[-1].folder._recent = Recent()  # the file is another each time
+            try:
+                with warnings.catch_warnings(action="ignore"):
+                    assert source[0].prompt.views
+            except LoadError:
+                refused += 1
+    assert refused > 20
+
+
 def test_frames_of_two_sizes(tmp_path):
     picture(tmp_path / "day" / "1.png", (20, 30))
     picture(tmp_path / "day" / "2.png", (20, 31))
@@ -448,6 +486,14 @@ def test_a_video_through_its_package(tmp_path, monkeypatch):
     (tmp_path / "day.mp4").write_bytes(b"video")
     found = one(tmp_path, talk("a?", "b", video="day.mp4"), frames=3)
     assert [int(view.image[0, 0, 0]) for view in found[0].prompt.views] == [0, 4, 8]
+
+
+def test_sources_travel_to_other_processes(tmp_path):
+    picture(tmp_path / "a.png")
+    found = pickle.loads(pickle.dumps(one(tmp_path, talk(*LAKE, image="a.png"), 17)))
+    assert found[0].reply == "Yes." and found[0].prompt.views
+    with pytest.raises(LoadError, match="entry 2 of 2"):
+        _ = found[1]
 
 
 def test_a_file_of_many_entries_is_quick_to_open(tmp_path, monkeypatch):
