@@ -32,6 +32,7 @@ def check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", metavar="OTHER", help="data that must be apart: find what both have"
     )
+    parser.add_argument("--against-split", metavar="S", help="only this one of OTHER's index")
     parser.add_argument("--out", metavar="DIR", help="folder for check.html and check.json")
 
 
@@ -47,7 +48,9 @@ def check(given: argparse.Namespace) -> Outcome:
     if given.out:
         check_folder(given.out, CHECK_FILES)
     examples = open_examples(given.data, form=given.form, images=given.images, split=given.split)
-    other = open_examples(given.against, images=given.images) if given.against else None
+    other = None
+    if given.against:
+        other = open_examples(given.against, images=given.images, split=given.against_split)
     report = check_examples(
         examples,
         EarthMindProcessor.from_pretrained(given.model),

@@ -108,6 +108,7 @@ class DataReport:
         tasks = ", ".join(f"{count} {task}" for task, count in tally.tasks.most_common())
         licences = ", ".join(f"{name} ({n})" for name, n in tally.licences.most_common(5))
         found = [self.said, f"{tally.count} examples: {tasks}", f"Licences: {licences}"]
+        found += [f"Compared with {self.against}"] if self.against else []
         for name, values in (
             ("Tokens per example", tally.tokens), ("of its pictures", tally.picture_tokens),
             ("of its answer", tally.reply_tokens),
@@ -187,7 +188,7 @@ class DataReport:
         if self.ok:
             return "Nothing speaks against training on it."
         parts = [f"{len(self.refused)} examples are refused"] if self.problems else []
-        parts += [f"{len(self.leaks)} leaks into {self.against}"] if self.leaks else []
+        parts += [f"it shares {len(self.leaks)} things with the other set"] if self.leaks else []
         return f"Not as it is: {', '.join(parts)}."
 
 

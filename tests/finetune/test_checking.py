@@ -211,7 +211,7 @@ def test_licences_and_places():
 def test_leaks_are_held_against_it():
     report = check_examples(Listed([example("1")]), against=Listed([example("1")]))
     assert not report.ok and [leak.kind for leak in report.leaks] == ["file"]
-    assert "1 leaks into another set" in report.lines()[-1]
+    assert report.lines()[-1] == "Not as it is: it shares 1 things with the other set."
 
 
 def test_two_chips_of_one_scene_are_two_pictures():
@@ -277,6 +277,14 @@ def test_command_line(tmp_path, run):
     assert data["tokens"]["most"] <= data["limit"] == 2048
     assert data["files"]["check.html"] == str(tmp_path / "out" / "check.html")
     assert (tmp_path / "out" / "check.html").is_file()
+
+
+def test_two_splits_of_one_index_are_compared(tmp_path, run):
+    refer(tmp_path / "set")
+    picture(tmp_path / "set" / "images" / "2.jpg", seed=2)
+    words = (tmp_path / "set", "--split", "train", "--against", tmp_path / "set")
+    assert run(*words, "--against-split", "val")[0] == 0
+    assert run(*words, "--against-split", "train")[0] == 1
 
 
 def test_command_line_refuses_with_one(tmp_path, run):
