@@ -26,14 +26,16 @@ SURE = 0.95
 LEAD = 0.05
 """Share by which the main cover leads whatever else could be the first."""
 YES_NO = " Answer yes or no."
-_PRESENCE = ("Is there {x} here?", "Is there any {x}?", "Do you see {x}?", "Can you see {x} here?")
+_PRESENCE = (
+    "{Is} there {x} here?", "{Is} there any {x}?", "Do you see {x}?", "Can you see {x} here?",
+)  # fmt: skip
 _SHARE = ("What share of the scene is {x}?", "How much of the scene is {x}?")
 _DOMINANT = ("What is the main land cover?", "What covers most of the area?",
              "What is the dominant land cover?")  # fmt: skip
 _SEGMENT = ("Segment the {x}.", "Segment {x}.", "Please segment the {x}.", "Mark the {x}.",
-            "Where is the {x}?", "Map the {x}.")  # fmt: skip
+            "Where {is} the {x}?", "Map the {x}.")  # fmt: skip
 _REGION = ("What is region1?", "What covers region1?", "Describe region1.", "What is in region1?")
-_VERIFY = ("Is region1 {x}?", "Is there {x} in region1?")
+_VERIFY = ("Does region1 show {x}?", "{Is} there {x} in region1?")
 _PARTS = (("a tenth", 1 / 10), ("a fifth", 1 / 5), ("a third", 1 / 3), ("half", 1 / 2),
           ("two thirds", 2 / 3), ("four fifths", 4 / 5))  # fmt: skip
 
@@ -76,7 +78,10 @@ def asks_of(
         sure = yes[index] + no[index] >= SURE
 
         def say(options: Sequence[str], what: str, *, name: str = name) -> str:
-            return pick(options, what, key, name, seed).format(x=name)
+            verb = _verb(name)
+            return pick(options, what, key, name, seed).format(
+                x=name, Is=verb.capitalize(), **{"is": verb}
+            )
 
         if "presence" in kinds and there is not None:
             yield _presence(name, say(_PRESENCE, "presence"), there, pick((True, False), key, name))
@@ -149,7 +154,7 @@ def _there(yes: float, no: float) -> bool | None:
 def _presence(name: str, question: str, there: bool, short: bool) -> Ask:
     reply = "Yes." if there else "No."
     if not short:
-        verb = "are" if name.endswith("s") else "is"
+        verb = _verb(name)
         reply = f"Yes, there {verb} {name} here." if there else f"No, there {verb} no {name} here."
     return Ask(
         id=f"presence {name}", kind="presence",
@@ -158,7 +163,11 @@ def _presence(name: str, question: str, there: bool, short: bool) -> Ask:
 
 
 def _absent(name: str) -> str:
-    return f"There {'are' if name.endswith('s') else 'is'} no {name} here."
+    return f"There {_verb(name)} no {name} here."
+
+
+def _verb(name: str) -> str:
+    return "are" if name.endswith("s") else "is"
 
 
 def _main(

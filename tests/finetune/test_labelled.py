@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -356,6 +357,19 @@ def test_no_answer_is_wrong_whatever_the_unknown_is(codes, ground, filled):
             assert share[best] == share.max() or (full & ground).sum(axis=0).max() > 1
         elif ask.index is not None:
             assert (truth.yes[ask.index] & ground).any()
+
+
+def test_questions_agree_with_their_subject():
+    truth = PixelTruth(yes=np.ones((2, 4, 4), bool), no=np.zeros((2, 4, 4), bool))
+    ground = np.ones((4, 4), bool)
+    texts = {
+        f"{ask.question} {ask.reply}"
+        for seed in range(30)
+        for ask in asks_of(truth, ground, ("trees", "snow"), "k", seed=seed)
+    }
+    assert any("Are there trees here?" in text for text in texts)
+    assert not [text for text in texts if re.search(r"is (there |the |any )*trees", text, re.I)]
+    assert not [text for text in texts if re.search(r"are (there |the |any )*snow", text, re.I)]
 
 
 def test_no_ground_no_question():
