@@ -70,7 +70,6 @@ def conversation_rows(entry: Any, where: str, name: str, views: Views, rights: R
     except EarthMindError as error:
         return [broken(where, name, error)]
     own = entry.get("id", entry.get("question_id"))
-    # 0 is a good id, and True is none.
     name = str(own) if isinstance(own, str | int) and str(own).strip() else name
     told = tuple(each for picture in talk.names for each in views.told(picture))
     licence = words(entry, "license", "licence") or rights.licence

@@ -90,7 +90,7 @@ def open_examples(
             else:
                 rows += conversation_rows(entry, where, name, views, rights)
         count = f"{len(listed)} entries"
-    pairs = f", pairs from {RGB} and {SAR}" if views.kind == "pair" else ""
+    pairs = f", pairs from {RGB} and {SAR}" if views.pairs else ""
     said = f"{path.name}: {_ABOUT[form]}, {count}, {len(rows)} examples{pairs}"
     return Source(form=form, said=said, rows=unique(rows))
 

@@ -81,7 +81,9 @@ class _Plain:
     def _step(self, name: str, argument: Any) -> None:
         stack = self._stack
         if name in _VALUES:
-            stack.append(argument)
+            half = isinstance(argument, str) and not argument.isascii()
+            # A half of a character is no text; see `reading`.
+            stack.append(argument.encode("utf-8", "replace").decode() if half else argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
         elif name in _EMPTY:

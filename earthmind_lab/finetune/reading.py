@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from earthmind_lab.errors import AssetUnavailable, LoadError
 from earthmind_lab.finetune.source import wrong
 
 T = TypeVar("T")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 LINES = (".jsonl", ".ndjson")
 """Suffixes of files with one JSON object per line."""
 
@@ -43,7 +45,7 @@ def read_data(path: Path) -> Any:
 
 def _parsed(text: str, name: str, line: int) -> Any:
     try:
-        return json.loads(text)
+        return _whole(json.loads(text), text)
     except json.JSONDecodeError as error:
         raise wrong(
             f"{name}, line {line + error.lineno - 1}", "this is no JSON.", found=error.msg,
@@ -51,6 +53,13 @@ def _parsed(text: str, name: str, line: int) -> Any:
         ) from error  # fmt: skip
     except (ValueError, RecursionError) as error:  # numbers or nesting without end
         raise wrong(f"{name}, line {line}", "this JSON can't be read.", found=str(error)) from error
+
+
+def _whole(data: Any, text: str) -> Any:
+    """The same without halves of characters: JSON can spell them, no tokenizer takes them."""
+    if not _HALF.search(text):
+        return data
+    return json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def numbered(data: Any, name: str) -> list[tuple[str, Any]]:

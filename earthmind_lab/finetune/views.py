@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from earthmind_lab.finetune.frames import frames_of_file, frames_of_pictures
 from earthmind_lab.finetune.source import wrong
 from earthmind_lab.render import picture_view
 
-Kind = Literal["single", "pair"]
 RGB, SAR = "rgb/img", "sar/img"
 GROUPS = "rgb_*.png"
 OTHERS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -34,22 +33,19 @@ class Views:
 
     Args:
         folder: Of the pictures.
-        kind: ``pair`` where it holds rgb/img and sar/img; None = look.
         frames: Most frames of a series.
-        source: Of a pair the sensor that masks are drawn on, as the model has it.
+
+    Attributes:
+        pairs: Whether each name is a pair: the folder holds rgb/img and sar/img.
     """
 
-    def __init__(
-        self, folder: PictureFolder, kind: Kind | None = None, *, frames: int = 5,
-        source: Literal["sar", "optical"] = "sar",
-    ) -> None:  # fmt: skip
-        self.folder, self.frames, self.source = folder, frames, source
-        both = all((folder.root / part).is_dir() for part in (RGB, SAR))
-        self.kind: Kind = kind or ("pair" if both else "single")
+    def __init__(self, folder: PictureFolder, *, frames: int = 5) -> None:
+        self.folder, self.frames = folder, frames
+        self.pairs = all((folder.root / part).is_dir() for part in (RGB, SAR))
 
     def told(self, name: str) -> tuple[str, ...]:
         """Names of the files of a picture, before anything is opened."""
-        if self.kind == "pair":
+        if self.pairs:
             return self.folder.told(f"{RGB}/{name}"), self.folder.told(f"{SAR}/{name}")
         return (self.folder.told(name),)
 
@@ -65,7 +61,7 @@ class Views:
             LoadError: One is missing, lies outside the folder or can't be read.
             PromptError: One is no picture.
         """
-        if self.kind == "pair":
+        if self.pairs:
             if len(names) > 1:
                 raise wrong(where, "a pair has one name.", found=", ".join(names))
             return tuple(view for name in names for view in self._pair(name, where))
@@ -76,10 +72,9 @@ class Views:
         return tuple(shown)
 
     def drawn(self, shown: Sequence[View]) -> tuple[View, ...]:
-        """The views that masks are drawn on, as `Arrangement.mask_views` has it."""
-        first = next((v for v in shown if v.modality == self.source), shown[0])
-        same = [v for v in shown if (v.modality, v.name) == (first.modality, first.name)]
-        return tuple(same) if len({v.modality for v in shown}) == 1 else (first,)
+        """Views of the size that masks are drawn on, as many as `Arrangement.mask_views`."""
+        first = shown[0]
+        return tuple(v for v in shown if (v.modality, v.name) == (first.modality, first.name))
 
     def mask(self, name: str, where: str) -> NDArray[np.bool_]:
         """(H, W) of a mask picture: whatever isn't black."""

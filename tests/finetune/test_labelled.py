@@ -368,8 +368,12 @@ def test_questions_agree_with_their_subject():
         for ask in asks_of(truth, ground, ("trees", "snow"), "k", seed=seed)
     }
     assert any("Are there trees here?" in text for text in texts)
-    assert not [text for text in texts if re.search(r"is (there |the )(any |no )?trees", text, re.I)]
-    assert not [text for text in texts if re.search(r"are (there |the )(any |no )?snow", text, re.I)]
+    assert not [
+        text for text in texts if re.search(r"is (there |the )(any |no )?trees", text, re.I)
+    ]
+    assert not [
+        text for text in texts if re.search(r"are (there |the )(any |no )?snow", text, re.I)
+    ]
 
 
 def test_no_ground_no_question():

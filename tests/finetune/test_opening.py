@@ -488,6 +488,17 @@ def test_a_video_through_its_package(tmp_path, monkeypatch):
     assert [int(view.image[0, 0, 0]) for view in found[0].prompt.views] == [0, 4, 8]
 
 
+def test_halves_of_characters_are_no_text(tmp_path):
+    """JSON can spell them; no tokenizer, file name or page takes them."""
+    half = r"\ud800 \udc80 \ud83d\ude00"
+    entry = talk("a HALF?", "b HALF", id="x HALF", image="HALF.png")
+    (tmp_path / "d.json").write_text(json.dumps([entry]).replace("HALF", half))
+    picture(tmp_path / "? ? \U0001f600.png")
+    found = open_examples(tmp_path / "d.json")
+    assert found[0].prompt.text == "a ? ? \U0001f600?" and found[0].reply == "b ? ? \U0001f600"
+    json.dumps(found.info(0).id, ensure_ascii=False).encode("utf-8")
+
+
 def test_sources_travel_to_other_processes(tmp_path):
     picture(tmp_path / "a.png")
     found = pickle.loads(pickle.dumps(one(tmp_path, talk(*LAKE, image="a.png"), 17)))

@@ -43,6 +43,11 @@ def test_plain_data_comes_back(tmp_path_factory, data, protocol):
     assert found == data and type(found) is type(data)
 
 
+def test_halves_of_characters_are_no_text(tmp_path):
+    (tmp_path / "refs.p").write_bytes(pickle.dumps("a\ud800", 2))
+    assert read_plain_pickle(tmp_path / "refs.p") == "a?"
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, protocol):
     path, sign = tmp_path / "refs.p", tmp_path / "pwned"
