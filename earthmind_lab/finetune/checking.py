@@ -8,9 +8,11 @@ Each example is opened once. One that is broken is reported and the others go on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from earthmind_lab.engine.base import Capabilities
 from earthmind_lab.errors import EarthMindError, PromptError
 from earthmind_lab.exchange import Options
 from earthmind_lab.finetune.answers import Answers
@@ -100,6 +102,7 @@ class _Look:
         try:
             fits = _check_masks(example, self._drawn(example), problem)
             if self._processor is not None:
+                _sees(self._processor).check(example.prompt)
                 self._count(example, problem)
                 if show:
                     drawn = self._options if fits else None
@@ -153,6 +156,18 @@ class _Look:
                 f"{total} tokens, {seen} of them pictures; at most {self._most} are read. Nothing "
                 "is cut: smaller or fewer pictures, fewer turns, or a shorter answer",
             )
+
+
+def _sees(processor: EarthMindProcessor) -> Capabilities:
+    """What a model sees of a chip without shrinking it; engines refuse more, so training does."""
+    config = processor.config
+    side = math.isqrt(config.max_dynamic_patch) * config.image_size
+    return Capabilities(
+        name=getattr(config, "display_name", None) or "the model",
+        revision="",
+        weight_hash="",
+        max_side_px=getattr(config, "max_side_px", None) or side,
+    )
 
 
 def _check_reply(

@@ -149,7 +149,7 @@ def _row(shelf: _Shelf, number: int, held: _Held, ask: Ask, licence: str, attrib
     task = tasks.get(ask.kind, "question")
     info = ExampleInfo(
         id=f"{held.key}: {ask.id}", task=task, pictures=held.pictures, place=held.place,
-        licence="; ".join(dict.fromkeys(each for each in licences if each)),
+        licence="; ".join(dict.fromkeys(each for each in licences if each not in ("", "unknown"))),
         attribution="; ".join(dict.fromkeys(each for each in owners if each)),
     )  # fmt: skip
     return Row(info=info, where=info.id, open=partial(_opened, shelf, number, ask))

@@ -125,6 +125,16 @@ def test_a_limit_of_the_recipe(processor):
     assert "Nothing is cut" in report.problems[0].text
 
 
+def test_a_chip_that_an_engine_would_refuse_is_refused(processor):
+    image = np.random.default_rng(0).integers(0, 256, (353, 20, 3), dtype=np.uint8)
+    chip = View(image=image, name="vv", modality="sar", gsd=10.0)
+    plain = View(image=image, name="picture", modality="optical")
+    report = check_examples(Listed([example("1", views=(chip,)), example("2", views=(plain,))]),
+                            processor)  # fmt: skip
+    assert kinds(report) == [("1", "arrangement")]
+    assert "at most 352" in report.problems[0].text
+
+
 def test_a_broken_example_is_reported_and_each_is_opened_once(processor):
     opened = []
 
