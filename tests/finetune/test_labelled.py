@@ -191,7 +191,8 @@ def test_a_raster_of_another_grid(chip, tmp_path):
         chip.grid.affine @ Affine.scale(0.25),
     )  # fmt: skip
     noisy = codes.repeat(4, axis=0).repeat(4, axis=1)
-    noisy[::4, ::4] = 3  # one pixel of sixteen: nearest could hit it, the most frequent never
+    for row, column in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        noisy[row::4, column::4] = 3  # four of sixteen: the nearest is one, the most frequent none
     noise = write_raster(tmp_path / "noise.tif", noisy, chip.grid.affine @ Affine.scale(0.25))
     want = RasterLabels(codes, LEGEND).truth(chip)
     for path in (same, fine, noise):
@@ -357,6 +358,21 @@ def test_no_answer_is_wrong_whatever_the_unknown_is(codes, ground, filled):
             assert share[best] == share.max() or (full & ground).sum(axis=0).max() > 1
         elif ask.index is not None:
             assert (truth.yes[ask.index] & ground).any()
+
+
+def test_a_rival_that_may_be_as_large_leaves_the_main_cover_open():
+    west = np.zeros((4, 4), bool)
+    west[:, :2] = True
+    ground = np.ones((4, 4), bool)
+
+    def asked(no_trees):
+        truth = PixelTruth(yes=np.stack([west, west & False]), no=np.stack([~west, no_trees]))
+        return {ask.id for ask in asks_of(truth, ground, ("water", "trees"), "k")}
+
+    assert "dominant" not in asked(west)  # all of the east may be trees
+    east = ~west
+    east[:, 3] = False
+    assert "dominant" in asked(west | east)  # a quarter of the ground may be
 
 
 def test_questions_agree_with_their_subject():

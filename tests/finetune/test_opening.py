@@ -237,6 +237,8 @@ def test_what_is_held_stays_under_its_limit():
         held.get(key, make(key))
     assert made == [1, 2, 3, 2]
     assert held.get("big", lambda: ("big", 11)) == "big"
+    held.get(2, make(2))
+    assert made == [1, 2, 3, 2]  # what is too big drives nothing out
 
 
 # --- files of other shapes -------------------------------------------------------------------
