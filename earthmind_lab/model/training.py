@@ -256,6 +256,14 @@ class EarthMindTraining(nn.Module):
             drawn = torch.randn(2, width, generator=self.generator)
             self.query = nn.Parameter(drawn.to(model.device))
 
+    def train(self, mode: bool = True) -> EarthMindTraining:
+        """Vision towers of which nothing is trained stay as they are when they answer."""
+        super().train(mode)
+        for tower in (self.model.vision, self.model.sam.sam2.vision_encoder):
+            if not any(weight.requires_grad for weight in tower.parameters()):
+                tower.eval()
+        return self
+
     def forward(  # noqa: PLR0913, PLR0917 - one tensor of `training_batch` each
         self,
         input_ids: Tensor,
