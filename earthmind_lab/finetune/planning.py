@@ -111,10 +111,11 @@ class Plan:
     def explain(self) -> tuple[str, ...]:
         """The numbers, each in a sentence."""
         parts = ", ".join(f"{name} {count:,}" for name, count in self.parts.items())
+        held = f"weights {short(self.weights)}, gradients {short(self.gradients)}"
+        beside = f"optimiser {short(self.optimiser)}, one pass {short(self.activations)} at most"
         lines = [
             f"Trained: {self.trained:,} of {self.trained + self.frozen:,} numbers ({parts}).",
-            f"Memory: weights {short(self.weights)}, gradients {short(self.gradients)}, "
-            + f"optimiser {short(self.optimiser)}, one pass {short(self.activations)} at most.",
+            f"Memory: {held}, {beside}.",
             f"In all {short(self.needs)} on {self.room.device}; {self.room}: "
             + ("fits." if self.fits else "does not fit."),
         ]

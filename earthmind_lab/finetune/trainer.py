@@ -68,7 +68,9 @@ class LabTrainer(transformers.Trainer):
         outputs = model(**inputs)
         parts = {name: float(loss) for name, loss in outputs.losses.items()}
         used = {k: v for k, v in parts.items() if getattr(self.recipe.losses, k, 0)}
-        if self._anywhere(not all(map(math.isfinite, (float(outputs.loss.detach()), *used.values())))):
+        if self._anywhere(
+            not all(map(math.isfinite, (float(outputs.loss.detach()), *used.values())))
+        ):
             raise self._not_a_number("loss", names, parts)
         self.watch.names += names
         for name, value in parts.items():

@@ -75,9 +75,9 @@ def recipe(model: Path, name: str = "lora", *changes: str, **values: Any) -> Rec
         "optimiser.rate=5e-3",
         "saving.every=2",
         "saving.keep=10",
-        *changes,
+        **{**SMALL, "model": str(model)},
     )
-    return given.replace(**{**SMALL, "model": str(model), **values})
+    return given.replace(*changes, **values)
 
 
 def model(folder: Path) -> Path:
