@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from earthmind_lab import cli_finetune
 from earthmind_lab import cli_options as options
 from earthmind_lab import cli_verbs as verbs
 from earthmind_lab.cli_verbs import Outcome
@@ -106,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     _verb(added, "cache", verbs.cache, about, options.cache)
     about = "write a checkpoint in our layout or as published"
     _verb(added, "convert", verbs.convert, about, options.convert)
+    cli_finetune.add(added)
     about = "check what an answer needs; exit code 1 when something lacks"
     _verb(added, "doctor", verbs.doctor, about, options.catalogs, options.fits)
     about = "JupyterLab on the map notebook, on this machine only"

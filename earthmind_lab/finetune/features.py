@@ -137,7 +137,8 @@ class FrozenFeatures:
     """
 
     def __init__(self, step: Any, processor: Any, store: Store) -> None:
-        self._step, self._model, self._processor, self._store = step, step.model, processor, store
+        self._model, self._processor, self._store = step.model, processor, store
+        step.train(step.training)  # frozen towers see as they do when they answer
         sam = self._model.sam
         self._masks = _frozen(sam.sam2.vision_encoder) and _frozen(sam.fpn_norms)
         self.key = "pixel_values"
@@ -176,11 +177,8 @@ class FrozenFeatures:
     def _kept(self, key: str, encode: Callable[[], Held]) -> Held:
         held = self._store.get(key)
         if held is None:
-            was = self._step.training
-            self._step.eval()
             with torch.no_grad():
                 held = tuple(tensor.cpu() for tensor in encode())
-            self._step.train(was)
             self.encoded += 1
             self._store.put(key, held)
         return held

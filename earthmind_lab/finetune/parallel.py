@@ -51,7 +51,7 @@ def check(recipe: Recipe) -> None:
     if kind in ("ddp", "fsdp2", "deepspeed") and "WORLD_SIZE" not in os.environ:
         raise EngineUnavailable(
             f"parallel: kind: {kind} is for several processes, but there is one.",
-            change="torchrun --nproc-per-node 2 -m earthmind_lab finetune run …, or "
+            change="torchrun --nproc-per-node 2 -m earthmind_lab.cli finetune run …, or "
             "parallel.kind=none",
         )
 
