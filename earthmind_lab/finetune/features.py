@@ -196,7 +196,7 @@ def open_store(cache: Cache, step: Any, weights: str, home: Path) -> Store | Non
         weights: Hash of the weights that it began from.
         home: Folder for caches.
     """
-    if cache.where == "off" or not cache.bytes:
+    if cache.where == "none" or not cache.bytes:
         return None
     if cache.where == "memory":
         return MemoryStore(cache.bytes)

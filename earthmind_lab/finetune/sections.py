@@ -125,7 +125,7 @@ class Optimiser:
 class Cache:
     """Vision features of frozen towers, kept instead of computed anew."""
 
-    where: Literal["off", "memory", "disk"] = "memory"
+    where: Literal["none", "memory", "disk"] = "memory"
     bytes: float = 2e9
     """Most bytes; what no longer fits is computed each time."""
     folder: str | None = None

@@ -7,8 +7,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -27,11 +25,10 @@ from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.run import finetune
 from earthmind_lab.finetune.trainer import LabTrainer
 from earthmind_lab.model import EarthMindForConditionalGeneration
-from tests.finetune import toys
+from tests.finetune import spread, toys
 
 KILLS = int(os.environ.get("EARTHMIND_KILLS", "1"))
 """How many random moments a training is killed at."""
-ROOT = Path(__file__).parents[2]
 
 
 def rows(run_or_folder) -> list[dict]:
@@ -208,42 +205,26 @@ def test_going_on_is_exact_between_passes_of_a_step(toy, tmp_path):
     assert again.hash == straight.hash
 
 
-CHILD = """
-import sys
-from tests.finetune import toys
-from earthmind_lab.finetune.run import finetune
-recipe = toys.recipe(sys.argv[1], "lora", "steps=12", "saving.every=1", "saving.keep=2")
-print(finetune(recipe, out=sys.argv[2], train=toys.mixed()).hash)
-"""
-
-
-def child(toy, out) -> subprocess.Popen:
-    command = [sys.executable, "-c", CHILD, str(toy), str(out)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-
 def test_killed_at_any_moment_it_goes_on(toy, tmp_path):
-    straight = finetune(
-        toys.recipe(toy, "lora", "steps=12", "saving.every=1", "saving.keep=2"),
-        out=tmp_path / "straight",
-        train=toys.mixed(),
-    )
+    recipe = toys.recipe(toy, "lora", "steps=12", "saving.every=1", "saving.keep=2")
+    straight = finetune(recipe, out=tmp_path / "straight", train=toys.mixed())
     out, draw = tmp_path / "killed", random.Random(7)
+    log, killed = out / "losses.jsonl", 0
     for _ in range(KILLS):
-        process = child(toy, out)
+        process = spread.SERVER.Process(target=spread.train, args=(recipe, out, toys.mixed()))
+        process.start()
         wanted, deadline = draw.randint(1, 10), time.monotonic() + 120
-        log = out / "losses.jsonl"
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and process.is_alive():
             if log.exists() and len(log.read_text().splitlines()) >= wanted:
                 break
             time.sleep(0.002)
         time.sleep(draw.random() / 20)  # anywhere in a step, a checkpoint or between
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
-    process = child(toy, out)
-    told, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
-    assert told.strip() == straight.hash
+        process.kill()
+        process.join(60)
+        killed += process.exitcode == -signal.SIGKILL
+    assert killed
+    run = finetune(recipe, out=out, train=toys.mixed())
+    assert run.hash == straight.hash
     assert rows(out) == rows(straight)
     assert not list((out / "checkpoints").glob(".*"))
 
