@@ -199,41 +199,56 @@ def plan(
     )
 
 
-def pass_bytes(
-    recipe: Recipe, sizes: Sizes, *, tokens: int | None = None, learned: int | None = None
-) -> int:
-    """What one pass keeps for the way back, and what it takes beside that.
+def pass_bytes(recipe: Recipe, sizes: Sizes) -> int:
+    """What one pass takes at its heaviest moment, with the largest pictures that there can be.
 
     Args:
-        recipe: Its batch, precision, checkpointing and adapters.
+        recipe: Its batch, precision, checkpointing, adapters and forms.
         sizes: Of the model.
-        tokens: Of all examples of a batch; default: two pictures of all tiles each, or one with
-            ``forms: image``, and a short question.
-        learned: Those of them that are; default: a short answer each.
     """
+    itemsize = ITEMSIZE[recipe.precision]
     views = 1 if recipe.forms == "image" else 2
     tiles = views * sizes.tiles(sizes.most_tiles) * recipe.batch
-    if tokens is None:
-        each = tiles // recipe.batch * sizes.tile_tokens + QUESTION
-        tokens = recipe.batch * min(recipe.max_length, each)
-    learned = REPLY * recipe.batch if learned is None else learned
-    itemsize = ITEMSIZE[recipe.precision]
-    layer = tokens * _layer_bytes(recipe, sizes, itemsize)
-    between = tokens * sizes.width * 4
-    language = sizes.layers * between + layer if recipe.checkpointing else sizes.layers * layer
-    head = learned * (sizes.vocabulary * 12 + 4 * sizes.width) + between * 3
-    masks = DRAWN * recipe.batch
-    shape = (sizes.mask_px // 4, sizes.mask_px // 4)
-    drawn = 4 * draw_bytes(sizes, masks, shape, 4) + recipe.batch * sizes.mask_width * (
-        sizes.mask_cells * 4
+    each = min(recipe.max_length, tiles // recipe.batch * sizes.tile_tokens + QUESTION)
+    held = kept_bytes(
+        recipe,
+        sizes,
+        tiles=tiles,
+        tokens=recipe.batch * each,
+        learned=recipe.batch * REPLY,
+        objects=recipe.batch * DRAWN,
     )
-    seen = tiles * (sizes.tile_tokens * 4 * (6 * sizes.width + 5 * sizes.vision_width))
     towers = max(
         encode_bytes(sizes, tiles, itemsize), recipe.batch * features_pass_bytes(sizes, itemsize)
     )
     if {"vision", "mask_encoder"} & {*recipe.train}:
         towers *= 64  # every block of a tower keeps what a frozen one drops
-    return int(language + head + drawn + seen + towers)
+    again = recipe.batch * each * _layer_bytes(recipe, sizes, itemsize)
+    return int(held + max(towers, again if recipe.checkpointing else 0))
+
+
+def kept_bytes(
+    recipe: Recipe, sizes: Sizes, *, tiles: int, tokens: int, learned: int, objects: int
+) -> int:
+    """What a pass with frozen towers keeps for the way back.
+
+    Args:
+        recipe: Its precision, checkpointing and adapters.
+        sizes: Of the model.
+        tiles: Squares of all pictures of a batch.
+        tokens: Of all its examples.
+        learned: Those of them that are.
+        objects: That are drawn.
+    """
+    itemsize = ITEMSIZE[recipe.precision]
+    between = 4 * tokens * sizes.width
+    layer = between if recipe.checkpointing else tokens * _layer_bytes(recipe, sizes, itemsize)
+    head = learned * (12 * sizes.vocabulary + 4 * sizes.width) + 3 * between
+    shape = (sizes.mask_px // 4, sizes.mask_px // 4)
+    levels = 4 * sizes.mask_width * sizes.mask_cells * 21 // 16
+    drawn = 4 * draw_bytes(sizes, objects, shape, 4) + min(objects, recipe.batch) * levels
+    seen = tiles * sizes.tile_tokens * 4 * (6 * sizes.width + 5 * sizes.vision_width)
+    return int(sizes.layers * layer + head + drawn + seen)
 
 
 def _layer_bytes(recipe: Recipe, sizes: Sizes, itemsize: int) -> int:

@@ -9,7 +9,7 @@ from earthmind_lab.engine.room import Room
 from earthmind_lab.errors import OutOfDeviceMemory
 from earthmind_lab.finetune.batches import Collator
 from earthmind_lab.finetune.building import build, canonical, part_of, trained
-from earthmind_lab.finetune.planning import pass_bytes, plan
+from earthmind_lab.finetune.planning import kept_bytes, pass_bytes, plan
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.run import planned
 from earthmind_lab.model.memory import Sizes
@@ -70,8 +70,9 @@ def test_a_pass_is_bounded(name, checkpointing, precision):
     found, batch = kept(recipe, toys.mixed(4).examples[2:])
     sizes = Sizes.of(build(recipe).step.model.config.to_dict())
     tokens, learned = batch["input_ids"].numel(), int((batch["labels"] >= 0).sum())
-    bound = pass_bytes(recipe, sizes, tokens=tokens, learned=learned)
-    assert found < bound < 6 * found
+    bound = kept_bytes(recipe, sizes, tiles=4, tokens=tokens, learned=learned, objects=1)
+    assert found < bound < 4 * found
+    assert bound < pass_bytes(recipe, sizes)
 
 
 def test_what_does_not_fit_is_refused_with_remedies():
