@@ -80,3 +80,4 @@ bench: .venv
 	$(BIN)/python -m tests.benchmarks.bench_bfloat16
 	$(BIN)/python -m tests.benchmarks.bench_loading
 	$(BIN)/python -m tests.benchmarks.bench_model
+	$(BIN)/python -m tests.benchmarks.bench_finetune

@@ -12,8 +12,9 @@ from earthmind_lab.errors import EarthMindError
 from earthmind_lab.finetune import parallel
 from earthmind_lab.finetune.batches import opened
 from earthmind_lab.finetune.examples import Examples
+from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.recipe import Recipe
-from earthmind_lab.finetune.training import Run, Training, quiet
+from earthmind_lab.finetune.training import Training, quiet
 
 if TYPE_CHECKING:
     from earthmind_lab.finetune.planning import Plan
@@ -50,19 +51,19 @@ def finetune(
             training.
         OutOfDeviceMemory: It wouldn't fit.
     """
+    from earthmind_lab.finetune.building import check_method
+    from earthmind_lab.finetune.planning import plan
+
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     parallel.check(recipe)
+    check_method(recipe)
+    plan(recipe).check()
     began = time.monotonic()
     train = train or opened(recipe.data, seed=recipe.seed)
     validation = validation or opened(recipe.validation, seed=recipe.seed)
     guard = guard or opened(recipe.guard, seed=recipe.seed)
     if train is None or not len(train):
         raise EarthMindError("There are no examples to learn from.", change="--data PATH")
-    from earthmind_lab.finetune.building import check_method
-    from earthmind_lab.finetune.planning import plan
-
-    check_method(recipe)
-    plan(recipe).check()
     return Training(recipe, Path(out), train, validation, guard, follow).run(
         resume=resume, began=began
     )

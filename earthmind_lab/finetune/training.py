@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import os
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.errors import EngineError
 from earthmind_lab.finetune import checkpoints, parallel
 from earthmind_lab.finetune.batches import Collator, digest
 from earthmind_lab.finetune.examples import Examples
+from earthmind_lab.finetune.outcome import Run, environment
 from earthmind_lab.finetune.plain import plain
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.progress import bar
@@ -25,51 +22,8 @@ from earthmind_lab.settings import Settings
 if TYPE_CHECKING:
     from earthmind_lab.finetune.planning import Plan
 
-LIBRARIES = ("torch", "transformers", "accelerate", "peft", "numpy", "safetensors")
 FREE = ("saving", "evaluation", "parallel", "device", "cache", "name")
 """Keys of a recipe that may change before a training is gone on from: they change no step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A training that has ended."""
-
-    folder: Path
-    """``recipe.yaml``, ``run.json``, ``losses.jsonl``, ``checkpoints`` and ``adapter``."""
-    recipe: Recipe
-    steps: int
-    """Of the optimiser."""
-    ended: Literal["done", "early", "stopped"]
-    """Why: all steps were made, the validation loss went no further down, or Ctrl-C."""
-    adapter: Path | None
-    """Its folder; None where it was stopped."""
-    hash: str = ""
-    """SHA-256 of the adapter's weights."""
-    guard: Mapping[str, float] = field(default_factory=dict)
-    """Loss on the guard set ``before`` and ``after``; empty without one."""
-    seconds: float = 0.0
-    """Of this process."""
-
-    def losses(self) -> list[dict[str, Any]]:
-        """One row per step, and one per validation."""
-        from earthmind_lab.finetune.following import read_log
-
-        return read_log(self.folder / "losses.jsonl")
-
-    def merge(self, target: str | Path, **options: Any) -> Path:
-        """A whole model with the adapter in it; see `export.merge`."""
-        from earthmind_lab.finetune.export import merge
-
-        if self.adapter is None:
-            raise EngineError("The training was stopped before its end.", change="go on with it")
-        return merge(self.adapter, target, **options)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        paths = {"folder": str(self.folder), "adapter": self.adapter and str(self.adapter)}
-        names = ("steps", "ended", "hash", "seconds")
-        kept = {name: getattr(self, name) for name in names}
-        return {**paths, **kept, "recipe": self.recipe.name, "guard": dict(self.guard)}
 
 
 class Training:
@@ -300,27 +254,6 @@ def training_arguments(recipe: Recipe, folder: Path, *, validates: bool) -> Any:
         disable_tqdm=True,
         **parallel.arguments(recipe, cpu=cpu),
     )
-
-
-def environment() -> dict[str, Any]:
-    """What decides numbers beside the recipe."""
-    import torch
-
-    from earthmind_lab import __version__
-
-    versions = {}
-    for name in LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    cuda = torch.cuda.is_available()
-    return {
-        "versions": {"earthmind-lab": __version__, **versions},
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-    }
 
 
 def _short(held: Mapping[str, Any], name: str, key: str) -> str:
