@@ -57,7 +57,8 @@ def save_adapter(
         )
         checkpoints.save_weights(draft / ADAPTER, held)
         config = language.peft_config["default"]
-        config.base_model_name_or_path, config.inference_mode = str(about["model"]), True
+        # Published with the adapter, so no path.
+        config.base_model_name_or_path, config.inference_mode = Path(about["model"]).name, True
         config.save_pretrained(str(draft))
         config.inference_mode = False
     if parts:

@@ -58,6 +58,11 @@ def finetune(
     parallel.check(recipe)
     check_method(recipe)
     plan(recipe).check()
+    if recipe.parallel.kind == "ray":
+        from earthmind_lab.finetune.spreading import by_ray
+
+        sets = {"train": train, "validation": validation, "guard": guard}
+        return by_ray(recipe, Path(out), sets)
     began = time.monotonic()
     train = train or opened(recipe.data, seed=recipe.seed)
     validation = validation or opened(recipe.validation, seed=recipe.seed)

@@ -92,11 +92,7 @@ class Training:
             trainer = self._trainer(watch, log, stop)
             # Adapters add nothing before their first step, and a checkpoint is read after this.
             guarded = {} if self.guard is None else {"before": trainer.mean_loss(self.guard)}
-            steps = trainer.recipe.steps or None
-            with (
-                stop.on_interrupt(),
-                bar(steps, unit="step", desc="training") as shown,
-            ):
+            with stop.on_interrupt(), bar(None, unit="step", desc="training") as shown:
                 self._shown = shown
                 trainer.train(resume_from_checkpoint=None if last is None else str(last))
             state = self._state(trainer)
@@ -130,6 +126,7 @@ class Training:
             if log is not None:
                 log.write(line)
                 if "loss" in line:
+                    self._shown.total = trainer.state.max_steps
                     self._shown.update(line["step"] - self._shown.n)
                     self._shown.set_postfix(loss=f"{line['loss']:.4f}")
             if self.follow is not None:

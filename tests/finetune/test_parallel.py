@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,38 @@ def test_how_a_process_was_started_must_fit_the_recipe(monkeypatch):
     parallel.check(recipe.replace("parallel.kind=fsdp2"))
     with pytest.raises(EngineUnavailable, match=r"2 processes.*parallel\.kind=ddp"):
         parallel.check(recipe)
+
+
+def test_ray_gets_its_config_and_its_workers_a_recipe_of_theirs(tmp_path, alone, monkeypatch):
+    """Ray itself is a stand-in here: a worker of its own would cost minutes."""
+    given = {}
+
+    class TorchTrainer:
+        def __init__(self, loop, **options):
+            given.update(options, loop=loop)
+
+        def fit(self):
+            config = given["train_loop_config"]
+            assert config["workers"].parallel.kind == "ddp"
+            assert config["sets"]["train"] is not None
+            finetune(
+                config["workers"].replace("parallel.kind=none"), out=config["out"], **config["sets"]
+            )
+
+    for name, held in {
+        "ray.train": {"ScalingConfig": dict, "RunConfig": dict},
+        "ray.train.torch": {"TorchTrainer": TorchTrainer},
+    }.items():
+        module = types.ModuleType(name)
+        vars(module).update(held)
+        monkeypatch.setitem(sys.modules, name, module)
+    recipe = alone.recipe.replace(parallel={"kind": "ray", "config": {"num_workers": 2}})
+    run = finetune(recipe, out=tmp_path, train=spread.examples())
+    assert given["scaling_config"] == {"num_workers": 2}
+    assert (run.hash, run.steps, run.ended) == (alone.hash, 4, "done")
+    monkeypatch.setattr(parallel.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineUnavailable, match="needs ray"):
+        finetune(recipe, out=tmp_path, train=spread.examples())
 
 
 def test_config_is_passed_through():
