@@ -21,6 +21,7 @@ from earthmind_lab.finetune import checkpoints
 from earthmind_lab.finetune.batches import Joined, digest
 from earthmind_lab.finetune.building import build
 from earthmind_lab.finetune.examples import Listed
+from earthmind_lab.finetune.following import read_log
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.run import finetune
 from earthmind_lab.finetune.trainer import LabTrainer
@@ -206,23 +207,24 @@ def test_going_on_is_exact_between_passes_of_a_step(toy, tmp_path):
 
 
 def test_killed_at_any_moment_it_goes_on(toy, tmp_path):
-    recipe = toys.recipe(toy, "lora", "steps=12", "saving.every=1", "saving.keep=2")
+    steps = 10 + 2 * KILLS
+    recipe = toys.recipe(toy, "lora", f"steps={steps}", "saving.every=1", "saving.keep=2")
     straight = finetune(recipe, out=tmp_path / "straight", train=toys.mixed())
-    out, draw = tmp_path / "killed", random.Random(7)
-    log, killed = out / "losses.jsonl", 0
+    out, draw, killed = tmp_path / "killed", random.Random(7), 0
     for _ in range(KILLS):
         process = spread.SERVER.Process(target=spread.train, args=(recipe, out, toys.mixed()))
+        began, wanted = time.time(), draw.randint(1, 3)
         process.start()
-        wanted, deadline = draw.randint(1, 10), time.monotonic() + 120
-        while time.monotonic() < deadline and process.is_alive():
-            if log.exists() and len(log.read_text().splitlines()) >= wanted:
+        while time.time() < began + 120 and process.is_alive():
+            log = read_log(out / "losses.jsonl")
+            if sum(row["time"] > began for row in log) >= wanted:  # steps of this process
                 break
             time.sleep(0.002)
         time.sleep(draw.random() / 20)  # anywhere in a step, a checkpoint or between
         process.kill()
         process.join(60)
         killed += process.exitcode == -signal.SIGKILL
-    assert killed
+    assert killed == KILLS
     run = finetune(recipe, out=out, train=toys.mixed())
     assert run.hash == straight.hash
     assert rows(out) == rows(straight)
