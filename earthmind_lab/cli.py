@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from earthmind_lab import cli_finetune as finetune
+from earthmind_lab import cli_finetune
 from earthmind_lab import cli_options as options
 from earthmind_lab import cli_verbs as verbs
 from earthmind_lab.cli_verbs import Outcome
@@ -110,12 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     _verb(added, "cache", verbs.cache, about, options.cache)
     about = "write a checkpoint in our layout or as published"
     _verb(added, "convert", verbs.convert, about, options.convert)
-    about = "training: check data before it"
-    steps = added.add_parser(
-        "finetune", help=about, description=about, allow_abbrev=False
-    ).add_subparsers(dest="step", metavar="STEP", required=True)
-    about = "count, look and compare; exit code 1 when it can't be trained on as it is"
-    _verb(steps, "check", finetune.check, about, finetune.check_options)
+    cli_finetune.add(added)
     about = "check what an answer needs; exit code 1 when something lacks"
     _verb(added, "doctor", verbs.doctor, about, options.catalogs, options.fits)
     about = "JupyterLab on the map notebook, on this machine only"

@@ -1,7 +1,7 @@
 """Questions that the truth of a chip decides, with their answers.
 
 Where it doesn't decide, nothing is asked: a class that may hide in unknown ground is neither there
-nor absent. Thresholds are those by which models are scored (`evaluate.table`).
+nor absent. Thresholds are those by which models are scored (`evaluate.ground`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.evaluate.table import ABSENT, PRESENT
+from earthmind_lab.evaluate.ground import ABSENT, PRESENT
 from earthmind_lab.evaluate.truth import PixelTruth
 from earthmind_lab.finetune.questions import SEG, pick
 from earthmind_lab.mapping import RESOLVABLE_PX, components
