@@ -152,6 +152,18 @@ def test_bodies_share_a_limit(server):
         assert client.post("/v1/earthmind/ask", content=b"x" * 90_000).status_code == 400
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_without_a_token_no_room_for_bodies_is_taken(server, method):
+    """Else anybody could shut out those who have one."""
+    first = f"{method} /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: 90000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as raw:
+        raw.settimeout(5)
+        raw.sendall(first.encode() + b"x" * 89_999)
+        assert raw.recv(4096).split()[1] == {"GET": b"200", "POST": b"405"}[method]
+        with server.client() as client:
+            assert client.post("/v1/earthmind/ask", content=b"x" * 90_000).status_code == 400
+
+
 def test_a_body_that_ends_early_is_forgotten(server):
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as raw:
         raw.sendall(head("content-length: 50") + b"x")
