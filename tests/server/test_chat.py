@@ -26,6 +26,7 @@ from earthmind_lab.engine import load_engine
 from earthmind_lab.errors import EngineBusy, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Options, Prompt, Turn, View
 from earthmind_lab.render import render
+from earthmind_lab.server.chat_form import UNSUPPORTED, Ask
 from earthmind_lab.server.pictures import file_of, pixels_of, run_lengths, size_of
 from earthmind_lab.server.serving import Limits
 from tests.server.scripted import Scripted, reply_of, view
@@ -184,6 +185,17 @@ def test_parameters_that_count(client, engine):
     assert engine.asked[-1][1].seat.endswith("/bob")
     ask(client, "x")
     assert engine.asked[-1][1].seat.endswith("/127.0.0.1")
+
+
+def test_what_is_not_set_may_be_written_out(client, engine):
+    """As clients of some languages do; also the values that OpenAI's API takes for not set."""
+    unset = dict.fromkeys(UNSUPPORTED | (set(Ask.model_fields) - {"model", "messages"}))
+    messages = [{"role": role, "content": "x", "name": None}
+                for role in ("system", "user", "assistant", "user")]  # fmt: skip
+    assert ask(client, messages, extra_body=unset).choices[0].message.content
+    assert engine.asked[-1][1] == replace(Options(), seat=engine.asked[-1][1].seat,
+                                          deadline=engine.asked[-1][1].deadline)  # fmt: skip
+    assert ask(client, "x", extra_body={"service_tier": "auto", "modalities": ["text"]})
 
 
 def test_an_answer_that_was_cut_off(client):
