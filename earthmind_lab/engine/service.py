@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from earthmind_lab.engine.asks import Ask
 
@@ -73,13 +73,18 @@ class Service:
         """An answer was complete with so many tokens."""
         self._usual += RECENT * (written - self._usual)
 
-    def leave(self, ask: Ask) -> None:
-        """Nothing of its seat is here any more, after this ask.
+    def only(self, here: Container[tuple[int, str]]) -> None:
+        """All other seats have left, each of a priority; some may be known to have done so."""
+        for priority, seats in list(self._here.items()):
+            for seat in [one for one in seats if (priority, one) not in here]:
+                self.leave(priority, seat)
+
+    def leave(self, priority: int, seat: str) -> None:
+        """Nothing of a seat is here any more.
 
         It is remembered while it has had more than somebody who is here; where nobody is, nobody
         is owed anything.
         """
-        priority, seat = ask.priority, ask.seat
         here = self._here.get(priority, Counter())
         if seat not in here:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 
 import pytest
@@ -243,3 +244,19 @@ def test_how_long_answers_usually_are_follows_them_and_is_bounded_by_the_ask():
         service.ended(200)
     assert service.expected(make("x", max_new_tokens=1000)) == pytest.approx(WRITTEN * 200, abs=2)
     assert service.expected(make("x", max_new_tokens=7)) == WRITTEN * 7
+
+
+def test_a_worker_that_dies_over_the_end_of_an_ask_leaves_no_counter_behind(monkeypatch):
+    """Else all who come later would start from it, ahead of everybody who has been served."""
+    queue = line(make("x", "gone"), places=1)
+    last = queue.take()
+    for _ in range(3):
+        queue.add(make("x", "old"))
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(queue, "_forget", lambda ask: sys.exit())
+        queue.left(last, done(last, 1))
+    queue.take_back()
+    assert set(queue._service._here[0]) == {"old"} and "gone" not in queue._served
+    queue.charge([(queue.take(), 500)])
+    queue.add(make("x", "new"))
+    assert queue._service._here[0] == {"old": 500, "new": 500}
