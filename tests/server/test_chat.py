@@ -353,6 +353,21 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "jpg", "JPG"])
+def test_a_jpeg_by_either_name(client, engine, kind):
+    ask(client, [question("x", part(png(IMAGE, "JPEG").replace("image/jpeg", f"image/{kind}")))])
+    assert engine.asked[-1][0].views[0].image.shape == IMAGE.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("an address", "inside the request"), ("a picture of another kind", "PNG and JPEG")],
+)
+def test_what_is_wrong_with_a_picture_is_said(client, name, said):
+    with pytest.raises(openai.BadRequestError, match=f"Only [^.]*{said}"):
+        ask(client, [question("x", part(HOSTILE[name]))])
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_picture_is_refused(client, name, monkeypatch):
     def never(*_, **__):
