@@ -127,11 +127,12 @@ class Serving:
         self._check(prompt, options)
         deadline = min(options.deadline or math.inf, self.limits.ask_seconds)
         options = replace(options, seat=place.seat or "", deadline=deadline)
+        started = time.monotonic()  # before the engine's own clock: else what is late is not yet
         handle = await self._submitter.submit(engine, prompt, options)
         if self._ended:  # meanwhile
             handle.cancel()
             raise self._unavailable()
-        under = UnderWay(self, handle, place, receive, route, deadline)
+        under = UnderWay(self, handle, place, receive, route, started, deadline)
         self._under_way.add(under)
         return under
 
@@ -211,11 +212,10 @@ class UnderWay:
 
     def __init__(
         self, serving: Serving, handle: Handle, place: Place, receive: Receive, route: str,
-        deadline: float,
+        started: float, deadline: float,
     ) -> None:  # fmt: skip
         self._serving, self._handle, self._place, self._route = serving, handle, place, route
-        self._receive, self._deadline = receive, deadline
-        self._started = time.monotonic()
+        self._receive, self._started, self._deadline = receive, started, deadline
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the client has gone
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
