@@ -193,7 +193,9 @@ class Serving:
         wrong = {
             f"{length} characters, at most {longest} are taken": length > longest,
             "characters without their other half": any(_halved(text) for text in said),
-            f"max_new_tokens outside of 1 to {most}": not 1 <= options.max_new_tokens <= most,
+            f"max_tokens or max_new_tokens outside of 1 to {most}": not 1
+            <= options.max_new_tokens
+            <= most,
             "a temperature outside of 0 to 2": not 0 <= options.temperature <= 2,
             "a seed of more than 63 bits": not -(2**63) <= options.seed < 2**63,
             "a deadline that is no time": deadline is not None and not deadline > 0,
