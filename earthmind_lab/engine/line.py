@@ -85,7 +85,8 @@ class Line:
                     change="wait for one of them, or cancel some",
                 )
             ask.arrival = next(self._ticks)
-            self._service.come(ask)
+            others = [one for one in self._waiting.values() if one.priority == ask.priority]
+            self._service.come(ask, {one.seat for one in others})
             self._waiting[ask.id] = ask
             self._announce()
             self._changed.notify_all()
@@ -112,7 +113,7 @@ class Line:
                     self._left(ask)
                     self._announce()  # those behind it stand one place further on
                     continue
-                ask.expected = self._service.expected(ask)
+                self._service.begin(ask)
                 self._passed, self._served[ask.seat] = passed, next(self._ticks)
                 self._announce()
                 return ask
