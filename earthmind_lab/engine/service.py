@@ -2,10 +2,10 @@
 
 The virtual token counter of Sheng et al. 2024, "Fairness in Serving Large Language Models" (OSDI):
 a seat's counter grows with the tokens that the model reads and writes for it, and the seat with the
-smallest counter is next. A seat that comes to wait goes on where the least of those that wait is, or
-the one let in last where nobody waits, or where it was itself if that is more: it can neither save
-up turns nor shake off what it has had. Who is only being answered sets no mark: what others had of
-places that it left free, nobody is owed.
+smallest counter is next. A seat that comes to wait goes on from the least of those that wait, where
+nobody waits from the one let in last, or from where it was itself if that is more: it can neither
+save up turns nor shake off what it has had. Who is only being answered sets no mark: what others
+had of the places that it left free, nobody is owed.
 
 With the paper's variant that predicts lengths, an answer counts from its start as much as answers
 are usually long, until it has written more or ends. Else a seat that is behind would be let in many
