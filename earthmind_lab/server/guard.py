@@ -103,7 +103,7 @@ class Guard:
         """The whole body, as far as it may be; it counts as held.
 
         Raises:
-            Refusal: It is too large or too slow.
+            Refusal: It is too large or too slow, or the server is being stopped.
             _HungUp: The client has gone.
         """
         limits = self._limits
@@ -119,6 +119,8 @@ class Guard:
             self._held -= len(body)
             if isinstance(error, TimeoutError):
                 raise _too_slow(len(body), limits) from None
+            if isinstance(error, asyncio.CancelledError) and self._serving.closing:
+                raise self._serving.unavailable() from None  # whoever comes after may answer
             raise
         return bytes(body)
 

@@ -74,9 +74,10 @@ class Serving:
         """
         if self._engine is not None and not self.closing:
             return self._engine
-        raise self._unavailable()
+        raise self.unavailable()
 
-    def _unavailable(self) -> Refusal:
+    def unavailable(self) -> Refusal:
+        """Why nobody answers."""
         doing = "is being stopped" if self.closing else "is still loading its model"
         error = EngineUnavailable(f"The server {doing}.", change="ask again a little later")
         return Refusal(503, error, code=self.state)
@@ -131,7 +132,7 @@ class Serving:
         handle = await self._submitter.submit(engine, prompt, options)
         if self._ended:  # meanwhile
             handle.cancel()
-            raise self._unavailable()
+            raise self.unavailable()
         under = UnderWay(self, handle, place, receive, route, started, deadline)
         self._under_way.add(under)
         return under

@@ -139,6 +139,19 @@ def test_a_slow_body_is_not_waited_for(server):
     assert time.monotonic() - started < 3
 
 
+def test_a_server_that_ends_says_so_to_whoever_still_sends(caplog):
+    """Who reads that asks the next one; who reads of a fault gives up."""
+    with socket.socket() as raw:
+        with served(Scripted()) as server:
+            raw.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+            raw.sendall(head("content-length: 50") + b"x")
+            time.sleep(0.2)
+        raw.settimeout(5)
+        reply = b"".join(iter(lambda: raw.recv(4096), b""))
+    assert reply.split()[1] == b"503" and json.loads(reply.partition(b"\r\n\r\n")[2])
+    assert b'"code":"closing"' in reply and "Traceback" not in caplog.text
+
+
 def test_bodies_share_a_limit(server):
     """Two that are nearly whole fill it; the third is told to come again."""
     port = int(server.url.rpartition(":")[2])
