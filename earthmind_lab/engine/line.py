@@ -85,7 +85,8 @@ class Line:
                     change="wait for one of them, or cancel some",
                 )
             ask.arrival = next(self._ticks)
-            self._service.come(ask)
+            others = [one for one in self._waiting.values() if one.priority == ask.priority]
+            self._service.come(ask, {one.seat for one in others})
             self._waiting[ask.id] = ask
             self._announce()
             self._changed.notify_all()
@@ -112,7 +113,7 @@ class Line:
                     self._left(ask)
                     self._announce()  # those behind it stand one place further on
                     continue
-                ask.expected = self._service.expected(ask)
+                self._service.begin(ask)
                 self._passed, self._served[ask.seat] = passed, next(self._ticks)
                 self._announce()
                 return ask
@@ -156,6 +157,12 @@ class Line:
         with self._lock:
             for ask in list(self._under_way.values()):
                 self._put_back(ask)
+            # It may have ended an ask without coming to forget the seat, whose counter would stay
+            # where it was: the least of all, from which newcomers start.
+            waiting = self._waiting.values()
+            self._service.only({(ask.priority, ask.seat) for ask in waiting})
+            seats = {ask.seat for ask in waiting}
+            self._served = {seat: at for seat, at in self._served.items() if seat in seats}
             self._announce()
 
     def fail_all(self, error: EngineError, *, for_good: bool = False) -> None:
@@ -284,7 +291,7 @@ class Line:
         here = itertools.chain(self._waiting.values(), self._under_way.values())
         priorities = {other.priority for other in here if other.seat == ask.seat}
         if ask.priority not in priorities:
-            self._service.leave(ask)
+            self._service.leave(ask.priority, ask.seat)
         if not priorities:
             self._served.pop(ask.seat, None)
 

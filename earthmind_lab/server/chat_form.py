@@ -77,6 +77,7 @@ class Instruction(Form):
     """What is put before the first question: the model has no place of its own for it."""
 
     role: Literal["system", "developer"]
+    name: None = None
     content: Words | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)]
 
 
@@ -84,6 +85,7 @@ class Question(Form):
     """What a person asks. Pictures stand in the first question; all later ones are about them."""
 
     role: Literal["user"]
+    name: None = None
     content: (
         Words
         | Annotated[
@@ -105,6 +107,7 @@ class Earlier(Form):
     """An earlier answer, as a client gives it back."""
 
     role: Literal["assistant"]
+    name: None = None
     content: Words | Annotated[list[TextPart], Field(max_length=MAX_PARTS, fail_fast=True)]
     earthmind: Said | None = None
     refusal: None = None
@@ -170,6 +173,19 @@ class Ask(Form):
     store: Literal[False] | None = None
     tools: Nothing | None = None
     tool_choice: Literal["none"] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    # Clients of some languages write out whatever is not set.
+    audio: None = None
+    function_call: None = None
+    functions: None = None
+    moderation: None = None
+    parallel_tool_calls: None = None
+    prediction: None = None
+    reasoning_effort: None = None
+    top_logprobs: None = None
+    verbosity: None = None
+    web_search_options: None = None
 
 
 class Mask(BaseModel):

@@ -1,7 +1,7 @@
 """What stands before every route: who asks, from where, and how much of a body is taken.
 
 Pure ASGI, so that a refused request costs nothing: the token is looked at before the first byte of
-a body is read.
+a body is read, and where none is asked for nothing is read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Iterable
-from contextlib import nullcontext
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -57,7 +56,10 @@ class Guard:
         body, send = b"", _plainly(send)
         try:
             self._check(scope)
-            with self._serving.visit() if scope["path"] not in OPEN else nullcontext():
+            if scope["path"] in OPEN:  # to anybody, whose body nobody reads
+                await self._app(scope, receive, send)
+                return
+            with self._serving.visit():
                 body = await self._read(scope, receive)
                 await self._app(scope, _again(body, receive), send)
         except Refusal as refusal:
@@ -101,7 +103,7 @@ class Guard:
         """The whole body, as far as it may be; it counts as held.
 
         Raises:
-            Refusal: It is too large or too slow.
+            Refusal: It is too large or too slow, or the server is being stopped.
             _HungUp: The client has gone.
         """
         limits = self._limits
@@ -117,6 +119,8 @@ class Guard:
             self._held -= len(body)
             if isinstance(error, TimeoutError):
                 raise _too_slow(len(body), limits) from None
+            if isinstance(error, asyncio.CancelledError) and self._serving.closing:
+                raise self._serving.unavailable() from None  # whoever comes after may answer
             raise
         return bytes(body)
 

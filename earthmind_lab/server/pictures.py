@@ -16,22 +16,25 @@ from PIL import Image
 
 from earthmind_lab.errors import PromptError
 
-_DATA = re.compile(r"data:image/(png|jpeg);base64,", re.IGNORECASE)
+_DATA = re.compile(r"data:image/(png|jpe?g);base64,", re.IGNORECASE)
 
 
 def file_of(url: str) -> bytes:
     """The file in a data URL.
 
     Args:
-        url: ``data:image/png;base64,…`` or ``data:image/jpeg;base64,…``.
+        url: ``data:image/png;base64,…`` or ``data:image/jpeg;base64,…``, which many call ``jpg``.
 
     Raises:
         PromptError: Another kind of address, or no base64.
     """
     head = _DATA.match(url)
     if head is None:
+        inside = url[:5].lower() == "data:"
         raise PromptError(
-            "Only pictures inside the request are taken: nothing is fetched or opened.",
+            "Only PNG and JPEG in base64 are taken."
+            if inside
+            else "Only pictures inside the request are taken: nothing is fetched or opened.",
             found=f"an address that begins with {url[:30]!r}",
             change="data:image/png;base64,… or data:image/jpeg;base64,…",
         )

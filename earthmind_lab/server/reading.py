@@ -117,9 +117,7 @@ def check_message(body: bytes, limits: Limits) -> None:
         Refusal: 413.
     """
     length = int.from_bytes(body[:_LENGTH], "little")
-    if length > len(body):
-        return
-    if length > MAX_HEAD:
+    if MAX_HEAD < length <= len(body):  # a longer one than there is nobody reads
         raise _too_much(limits)
     start = _LENGTH + length
     try:

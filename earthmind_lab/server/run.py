@@ -139,6 +139,7 @@ def serve(  # noqa: PLR0913  a door: options by name
     made = None if open_to_all or given else secrets.token_urlsafe(24)
     app = create_app(None, token=given or made, host=host, names=names, limits=limits)
     listening = _listen(host, port, uds)
+    bound = _identity(Path(uds)) if uds else None
     address = address_of(listening, host)
     note = secret_path(settings, address)
     where = "no token asked for" if open_to_all else "token in EARTHMIND_TOKEN or as given"
@@ -159,7 +160,9 @@ def serve(  # noqa: PLR0913  a door: options by name
         loader.close()
         if uds:
             with suppress(OSError):
-                Path(uds).unlink(missing_ok=True)
+                # Freeing the model takes a while, and the next server may be there already.
+                if _identity(Path(uds)) == bound:
+                    Path(uds).unlink()
     if loader.error is not None:
         raise loader.error
 
@@ -240,6 +243,12 @@ def _listen(host: str, port: int, uds: str | Path | None) -> socket.socket:
 def _check_port(port: int) -> None:
     if not 0 <= port < 65_536:  # Python leaves a socket behind when it finds out itself
         raise OSError("ports go from 0 to 65535")
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Which file that is; the number alone may be given to the next one."""
+    about = path.lstat()
+    return about.st_dev, about.st_ino, about.st_mtime_ns
 
 
 def _listen_on_socket(path: Path) -> socket.socket:

@@ -6,6 +6,7 @@ start finds no lock on it and removes it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import time
@@ -29,8 +30,10 @@ PATIENCE_SECONDS = 2.0
 
 def secret_path(settings: Settings, address: str) -> Path:
     """Where the token of the server at an address lies; machines that share a home don't meet."""
-    name = "".join(char if char.isalnum() or char in ".-" else "_" for char in address)[-100:]
-    return settings.home / "serve" / socket.gethostname() / f"{name}.token"
+    name = "".join(char if char.isalnum() or char in ".-" else "_" for char in address)[-60:]
+    digest = hashlib.sha256(address.encode(errors="surrogateescape")).hexdigest()[:8]
+    # The digest tells apart what is left of a_b.sock and a/b.sock.
+    return settings.home / "serve" / socket.gethostname() / f"{name}-{digest}.token"
 
 
 @contextmanager

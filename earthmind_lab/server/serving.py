@@ -74,9 +74,10 @@ class Serving:
         """
         if self._engine is not None and not self.closing:
             return self._engine
-        raise self._unavailable()
+        raise self.unavailable()
 
-    def _unavailable(self) -> Refusal:
+    def unavailable(self) -> Refusal:
+        """Why nobody answers."""
         doing = "is being stopped" if self.closing else "is still loading its model"
         error = EngineUnavailable(f"The server {doing}.", change="ask again a little later")
         return Refusal(503, error, code=self.state)
@@ -127,11 +128,12 @@ class Serving:
         self._check(prompt, options)
         deadline = min(options.deadline or math.inf, self.limits.ask_seconds)
         options = replace(options, seat=place.seat or "", deadline=deadline)
+        started = time.monotonic()  # before the engine's own clock: else what is late is not yet
         handle = await self._submitter.submit(engine, prompt, options)
         if self._ended:  # meanwhile
             handle.cancel()
-            raise self._unavailable()
-        under = UnderWay(self, handle, place, receive, route, deadline)
+            raise self.unavailable()
+        under = UnderWay(self, handle, place, receive, route, started, deadline)
         self._under_way.add(under)
         return under
 
@@ -192,7 +194,9 @@ class Serving:
         wrong = {
             f"{length} characters, at most {longest} are taken": length > longest,
             "characters without their other half": any(_halved(text) for text in said),
-            f"max_new_tokens outside of 1 to {most}": not 1 <= options.max_new_tokens <= most,
+            f"max_tokens or max_new_tokens outside of 1 to {most}": not 1
+            <= options.max_new_tokens
+            <= most,
             "a temperature outside of 0 to 2": not 0 <= options.temperature <= 2,
             "a seed of more than 63 bits": not -(2**63) <= options.seed < 2**63,
             "a deadline that is no time": deadline is not None and not deadline > 0,
@@ -211,11 +215,10 @@ class UnderWay:
 
     def __init__(
         self, serving: Serving, handle: Handle, place: Place, receive: Receive, route: str,
-        deadline: float,
+        started: float, deadline: float,
     ) -> None:  # fmt: skip
         self._serving, self._handle, self._place, self._route = serving, handle, place, route
-        self._receive, self._deadline = receive, deadline
-        self._started = time.monotonic()
+        self._receive, self._started, self._deadline = receive, started, deadline
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the client has gone
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []

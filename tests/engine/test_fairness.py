@@ -98,7 +98,7 @@ def test_whoever_stops_their_asks_before_the_first_token_takes_no_more_turns(run
 
     def encode(views) -> None:
         ask = engine._turns._in_hand[0].ask
-        begun[ask.seat] += not (others and others[-1].ended)  # after them there is no other turn
+        begun[ask.seat] += not (others and others[-1].ended)  # nobody waits for who comes after
         if ask.seat == "fickle":
             ask.cancel()
             backend.heed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 
 import pytest
@@ -20,15 +21,19 @@ class Plain:
     def __init__(self, places: int) -> None:
         self.places, self.waiting, self.running = places, [], []
         self.had, self.debts, self.usual = {}, {}, 64.0
-        self.paid, self.expected, self.last, self.tick = {}, {}, {}, 0
+        self.paid, self.expected, self.last, self.let_in = {}, {}, {}, None
 
     def here(self) -> set[str]:
         return {ask.seat for ask in [*self.waiting, *self.running]}
 
     def add(self, ask: Ask) -> None:
-        if ask.seat not in self.here():
-            least = min((self.had[seat] for seat in self.here()), default=0)
-            self.had[ask.seat] = max(least, self.debts.pop(ask.seat, 0))
+        waiting, known = {one.seat for one in self.waiting}, {**self.debts, **self.had}
+        if ask.seat not in waiting:
+            anybody = min((self.had[seat] for seat in self.here()), default=0)
+            nobody_waits = known.get(self.let_in, anybody)
+            least = min((self.had[seat] for seat in waiting), default=nobody_waits)
+            self.had[ask.seat] = max(least, known.get(ask.seat, 0))
+            self.debts.pop(ask.seat, None)
         self.waiting.append(ask)
 
     def score(self, ask: Ask) -> tuple[float, int, int]:
@@ -46,6 +51,7 @@ class Plain:
         self.paid[ask] = 0
         self.expected[ask] = 2 * round(min(self.usual, ask.options.max_new_tokens))
         self.last[ask.seat] = clock
+        self.let_in = ask.seat
         return ask
 
     def charge(self, ask: Ask, cost: int) -> None:
@@ -69,6 +75,7 @@ class Plain:
             had = self.had.pop(ask.seat)
             if not self.here():
                 self.debts.clear()
+                self.let_in = None
             elif had > min(self.had[seat] for seat in self.here()):
                 self.debts[ask.seat] = had
 
@@ -163,6 +170,41 @@ def test_turns_can_not_be_saved_up():
     assert abs(back["a"] - back["b"]) <= 20
 
 
+@pytest.mark.parametrize("late", ["new", "long"])
+@pytest.mark.parametrize("pile", [0, 20])
+def test_places_that_were_free_are_nobodys_debt(late, pile):
+    """Beside one long answer others had the rest of the places; who comes then has no claim on it.
+
+    Not a new seat, nor that of the long answer, whether or not somebody was waiting.
+    """
+    queue, running, had = line(places=8), {}, Counter()
+    long = make("x", "long", max_new_tokens=4096)
+    queue.add(long)
+    assert queue.take() is long
+
+    def fill(seat: str, asks: int) -> None:
+        for _ in range(asks - sum(ask.seat == seat for ask in queue._waiting.values())):
+            queue.add(make("x", seat, max_new_tokens=64))
+
+    for step in range(2400):
+        after = step >= 1600
+        fill("busy", 20 if after else max(pile, 7 - len(running)))
+        fill(late, 20 * after)
+        while (ask := queue.take()) is not None:
+            running[ask] = 0
+        queue.charge([(ask, WRITTEN) for ask in [long, *running]])
+        for ask in list(running):
+            had[ask.seat] += after
+            running[ask] += 1
+            if running[ask] == 64:
+                del running[ask]
+                queue.left(ask, done(ask, 64))
+    assert had.total() == 800 * 7
+    # What the long answer takes meanwhile is its seat's, too; and an answer is more than nothing.
+    more = 800 * (late == "long")
+    assert abs(had["busy"] - had[late] - more) <= 8 * 64
+
+
 def test_what_was_had_is_not_shaken_off_by_leaving():
     """One ask at a time, each after the last one ended: no more than a seat that waits in line."""
     queue = line()
@@ -243,3 +285,20 @@ def test_how_long_answers_usually_are_follows_them_and_is_bounded_by_the_ask():
         service.ended(200)
     assert service.expected(make("x", max_new_tokens=1000)) == pytest.approx(WRITTEN * 200, abs=2)
     assert service.expected(make("x", max_new_tokens=7)) == WRITTEN * 7
+
+
+def test_a_worker_that_dies_over_the_end_of_an_ask_leaves_no_counter_behind(monkeypatch):
+    """Else all who come later would start from it, ahead of everybody who has been served."""
+    queue = line(make("x", "gone"), places=1)
+    last = queue.take()
+    for _ in range(3):
+        queue.add(make("x", "old"))
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "_forget", lambda ask: sys.exit())
+        with pytest.raises(SystemExit):
+            queue.left(last, done(last, 1))
+    queue.take_back()
+    assert set(queue._service._here[0]) == {"old"} and "gone" not in queue._served
+    queue.charge([(queue.take(), 500)])
+    queue.add(make("x", "new"))
+    assert queue._service._here[0] == {"old": 500, "new": 500}

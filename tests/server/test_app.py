@@ -139,6 +139,19 @@ def test_a_slow_body_is_not_waited_for(server):
     assert time.monotonic() - started < 3
 
 
+def test_a_server_that_ends_says_so_to_whoever_still_sends(caplog):
+    """Who reads that asks the next one; who reads of a fault gives up."""
+    with socket.socket() as raw:
+        with served(Scripted()) as server:
+            raw.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+            raw.sendall(head("content-length: 50") + b"x")
+            time.sleep(0.2)
+        raw.settimeout(5)
+        reply = b"".join(iter(lambda: raw.recv(4096), b""))
+    assert reply.split()[1] == b"503" and json.loads(reply.partition(b"\r\n\r\n")[2])
+    assert b'"code":"closing"' in reply and "Traceback" not in caplog.text
+
+
 def test_bodies_share_a_limit(server):
     """Two that are nearly whole fill it; the third is told to come again."""
     port = int(server.url.rpartition(":")[2])
@@ -150,6 +163,18 @@ def test_bodies_share_a_limit(server):
     time.sleep(0.1)
     with server.client() as client:  # the one that hung up holds nothing any more
         assert client.post("/v1/earthmind/ask", content=b"x" * 90_000).status_code == 400
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_without_a_token_no_room_for_bodies_is_taken(server, method):
+    """Else anybody could shut out those who have one."""
+    first = f"{method} /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: 90000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as raw:
+        raw.settimeout(5)
+        raw.sendall(first.encode() + b"x" * 89_999)
+        assert raw.recv(4096).split()[1] == {"GET": b"200", "POST": b"405"}[method]
+        with server.client() as client:
+            assert client.post("/v1/earthmind/ask", content=b"x" * 90_000).status_code == 400
 
 
 def test_a_body_that_ends_early_is_forgotten(server):

@@ -26,6 +26,7 @@ from earthmind_lab.engine import load_engine
 from earthmind_lab.errors import EngineBusy, OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Options, Prompt, Turn, View
 from earthmind_lab.render import render
+from earthmind_lab.server.chat_form import UNSUPPORTED, Ask
 from earthmind_lab.server.pictures import file_of, pixels_of, run_lengths, size_of
 from earthmind_lab.server.serving import Limits
 from tests.server.scripted import Scripted, reply_of, view
@@ -186,6 +187,17 @@ def test_parameters_that_count(client, engine):
     assert engine.asked[-1][1].seat.endswith("/127.0.0.1")
 
 
+def test_what_is_not_set_may_be_written_out(client, engine):
+    """As clients of some languages do; also the values that OpenAI's API takes for not set."""
+    unset = dict.fromkeys(UNSUPPORTED | (set(Ask.model_fields) - {"model", "messages"}))
+    messages = [{"role": role, "content": "x", "name": None}
+                for role in ("system", "user", "assistant", "user")]  # fmt: skip
+    assert ask(client, messages, extra_body=unset).choices[0].message.content
+    assert engine.asked[-1][1] == replace(Options(), seat=engine.asked[-1][1].seat,
+                                          deadline=engine.asked[-1][1].deadline)  # fmt: skip
+    assert ask(client, "x", extra_body={"service_tier": "auto", "modalities": ["text"]})
+
+
 def test_an_answer_that_was_cut_off(client):
     answer = ask(client, "What is it?", max_tokens=5)
     assert answer.choices[0].finish_reason == "length"
@@ -339,6 +351,21 @@ HOSTILE = {
     "a picture beyond all": data_url(bomb(2**31 - 1)),
     "a picture of no pixels": data_url(bomb(0)),
 }
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "jpg", "JPG"])
+def test_a_jpeg_by_either_name(client, engine, kind):
+    ask(client, [question("x", part(png(IMAGE, "JPEG").replace("image/jpeg", f"image/{kind}")))])
+    assert engine.asked[-1][0].views[0].image.shape == IMAGE.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("an address", "inside the request"), ("a picture of another kind", "PNG and JPEG")],
+)
+def test_what_is_wrong_with_a_picture_is_said(client, name, said):
+    with pytest.raises(openai.BadRequestError, match=f"Only [^.]*{said}"):
+        ask(client, [question("x", part(HOSTILE[name]))])
 
 
 @pytest.mark.parametrize("name", HOSTILE)

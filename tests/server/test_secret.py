@@ -120,6 +120,16 @@ def test_machines_that_share_a_home_do_not_meet(tmp_path, monkeypatch):
     assert secret_path(settings, "http://127.0.0.1:8000").parent != here.parent
 
 
+def test_no_two_addresses_have_one_file(tmp_path):
+    settings = Settings.from_env({"EARTHMIND_HOME": str(tmp_path)})
+    ends = ["a_b.sock", "a/b.sock", f"1{'x' * 99}", f"2{'x' * 99}", "\udcff", "é" * 50]
+    paths = [secret_path(settings, f"unix:///{end}") for end in ends]
+    assert len(set(paths)) == len(paths)
+    for path in paths:  # each can be written beside the others
+        with secret_file(path, "mine"):
+            assert path.read_text() == "mine\n"
+
+
 def test_where_files_have_no_locks_it_works_as_well(tmp_path, monkeypatch):
     def none(*_):
         raise OSError("no locks available")

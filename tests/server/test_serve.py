@@ -285,6 +285,38 @@ def test_a_socket_that_is_taken_and_a_file_in_its_place(scripted, capsys, tmp_pa
         assert path.exists()
 
 
+def test_a_server_that_ends_leaves_the_next_ones_socket(tmp_path):
+    """The first one frees its model when the second one listens already."""
+    path, freeing, go = tmp_path / "x.sock", threading.Event(), threading.Event()
+
+    class Large(Scripted):
+        def close(self):
+            freeing.set()
+            assert go.wait(20)
+
+    def serve(model, seconds):
+        serving.serve(model=model, uds=path, open_to_all=True, idle_seconds=seconds)
+
+    first = threading.Thread(target=serve, args=(Large, 0.1))
+    first.start()
+    assert freeing.wait(20)
+    second = threading.Thread(target=serve, args=(Scripted, 3.0))
+    second.start()
+    wait_for(lambda: reached(path))
+    go.set()
+    first.join(20)
+    assert reached(path)
+    second.join(20)
+    assert not path.exists()
+
+
+def reached(path):
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.connect(str(path))
+        return True
+    return False
+
+
 def test_a_network_is_never_without_a_token(scripted, capsys):
     assert "answer everybody" in fails(capsys, "--host", "0.0.0.0", "--no-token")
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 
 import pytest
 
+from earthmind_lab.engine import ResidentEngine
 from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.server.limits import Limits
 from earthmind_lab.server.submitting import Submitter
+from tests.engine.stand_in import StandIn
 from tests.engine.test_remote import wait_for
 from tests.server.scripted import Scripted
 from tests.server.served import TOKEN, served
@@ -146,3 +150,22 @@ def test_the_next_one_is_asked_after_a_crash():
         engine.closed = False
         assert post(client, ROUTES[0]).status_code == 200
         given_back(server)
+
+
+def test_what_is_late_by_the_engines_clock_is_late(monkeypatch):
+    """Which begins to run before the server has its handle."""
+    engine = ResidentEngine(StandIn(reply=lambda p: "x" * 9999, on_step=lambda s: time.sleep(0.01)))
+    submit = engine.submit
+
+    def slow(*given):
+        handle = submit(*given)
+        time.sleep(0.2)
+        return handle
+
+    monkeypatch.setattr(engine, "submit", slow)
+    body = {"model": engine.name, "messages": [{"role": "user", "content": "x"}],
+            "max_tokens": 4096}  # fmt: skip
+    with served(engine, limits=Limits(ask_seconds=0.4)) as server, server.client() as client:
+        response = client.post("/v1/chat/completions", json=body)
+    engine.close()
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "late")
