@@ -170,7 +170,8 @@ def _inner(folder: Path) -> Path:
     for each in (folder, folder / INNER):
         if (each / ABOUT).is_file():
             return each
-    present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    folders = [each for each in (folder, folder / INNER) if each.is_dir()]
+    present = sorted(path.name for each in folders for path in each.iterdir())
     unsafe = [name for name in present if Path(name).suffix.lower() in UNSAFE_SUFFIXES]
     if unsafe and ADAPTER not in present:
         raise UnsafeCheckpoint(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -102,7 +103,7 @@ class Server(uvicorn.Server):
 def serve(  # noqa: PLR0913  a door: options by name
     *, model: str | Callable[[], Engine] = NANO, host: str = HOST, port: int = PORT,
     names: Sequence[str] = (), token: str | None = None, uds: str | Path | None = None,
-    open_to_all: bool = False,
+    open_to_all: bool = False, adapters: Sequence[str | Path] = (),
     limits: Limits | None = None, idle_seconds: float | None = None, ends: str = CTRL_C,
     beat: Callable[[bool], bool] = lambda _: True, stop: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
@@ -119,6 +120,8 @@ def serve(  # noqa: PLR0913  a door: options by name
             this user can read from the file that is printed.
         uds: Path of a unix socket to listen on instead, for this user only.
         open_to_all: Ask for no token; only on loopback or a socket.
+        adapters: Folders of adapters to load on the model of a name or folder; clients choose them
+            but can load none.
         limits: What requests and seats may take.
         idle_seconds: End after so long without a request; None = never.
         ends: What ends it, in the words that are printed.
@@ -143,7 +146,7 @@ def serve(  # noqa: PLR0913  a door: options by name
     note = secret_path(settings, address)
     where = "no token asked for" if open_to_all else "token in EARTHMIND_TOKEN or as given"
     where = f"token in {note}" if made else where
-    load = partial(_load_here, model) if isinstance(model, str) else model
+    load = partial(_load_here, model, adapters) if isinstance(model, str) else model
     loader = _Loader(load, app.state.serving)
     try:
         loader.told = f"EarthMind serves {{}} at {address} ({where}; {ends})"
@@ -207,10 +210,17 @@ class _Loader:
             print(self.told.format(engine.name), flush=True)  # noqa: T201
 
 
-def _load_here(model: str) -> Engine:
+def _load_here(model: str, adapters: Sequence[str | Path]) -> Engine:
     from earthmind_lab.engine.loading import load_engine
 
-    return load_engine(model)
+    engine: Any = load_engine(model)
+    try:
+        for folder in adapters:
+            engine.load_adapter(folder)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
 
 
 def _listen(host: str, port: int, uds: str | Path | None) -> socket.socket:
