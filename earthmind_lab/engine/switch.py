@@ -34,7 +34,7 @@ class Pair:
     gain: Tensor | None = None
     """(out,) of DoRA: by how much the sum is longer than it would be."""
 
-    def beside(self, linear: nn.Linear, given: Tensor, own: Tensor) -> Tensor:
+    def beside(self, linear: Any, given: Tensor, own: Tensor) -> Tensor:
         """The output with what the adapter adds.
 
         Args:
@@ -45,9 +45,10 @@ class Pair:
         more = functional.linear(functional.linear(given, self.down), self.up)
         if self.gain is None:
             return own + more
-        if linear.bias is None:
+        bias: Tensor | None = linear.bias
+        if bias is None:
             return self.gain * (own + more)
-        return self.gain * (own - linear.bias + more) + linear.bias
+        return self.gain * (own - bias + more) + bias
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,4 +190,5 @@ def _length(linear: Any, down: Tensor, up: Tensor) -> Tensor:
             change="load_engine() without quantize=, or an adapter trained as lora",
         )
     with torch.no_grad():
-        return (linear.weight.float() + up @ down).norm(dim=1)
+        whole: Tensor = linear.weight.float() + up @ down
+        return torch.linalg.vector_norm(whole, dim=1)

