@@ -191,4 +191,5 @@ def _length(linear: Any, down: Tensor, up: Tensor) -> Tensor:
         )
     with torch.no_grad():
         whole: Tensor = linear.weight.float() + up @ down
-        return torch.linalg.vector_norm(whole, dim=1)
+        length: Tensor = torch.linalg.vector_norm(whole, dim=1)
+        return length

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
@@ -28,6 +29,9 @@ from earthmind_lab.server.names import LOOPBACK, address_of
 from earthmind_lab.server.secret import secret_file, secret_path
 from earthmind_lab.server.serving import Serving
 from earthmind_lab.settings import Settings
+
+if TYPE_CHECKING:
+    from earthmind_lab.engine.resident import ResidentEngine
 
 HOST, PORT, NANO = "127.0.0.1", 8000, "nano"
 GRACE_SECONDS = 5.0
@@ -211,22 +215,32 @@ class _Loader:
 
 def _load_here(model: str, adapters: Sequence[str | Path]) -> Engine:
     from earthmind_lab.engine.loading import load_engine
-    from earthmind_lab.engine.resident import ResidentEngine
 
     engine = load_engine(model)
     try:
         for folder in adapters:
-            if not isinstance(engine, ResidentEngine):
-                raise EngineError(
-                    "A server that is asked over a wire takes no adapters.",
-                    found=model,
-                    change="--adapter where its model is loaded",
-                )
-            engine.load_adapter(folder)
+            _resident(engine).load_adapter(folder)
     except BaseException:
         engine.close()
         raise
     return engine
+
+
+def _resident(engine: Engine) -> ResidentEngine:
+    """An engine of this process.
+
+    Raises:
+        EngineError: It is one behind a wire, over which no adapters are loaded.
+    """
+    from earthmind_lab.engine.resident import ResidentEngine
+
+    if isinstance(engine, ResidentEngine):
+        return engine
+    raise EngineError(
+        f"No adapters can be loaded on {engine.name} from here.",
+        found="it runs in another server",
+        change="--adapter where that server is started",
+    )
 
 
 def _listen(host: str, port: int, uds: str | Path | None) -> socket.socket:
