@@ -72,6 +72,7 @@ soak: .venv
 	EARTHMIND_REQUESTS=1000 $(BIN)/python -m pytest --quiet tests/server/test_schema.py -k nothing
 	EARTHMIND_KILLS=50 $(BIN)/python -m pytest --quiet tests/data/test_cache.py -k kill
 	EARTHMIND_KILLS=20 $(BIN)/python -m pytest --quiet tests/server/test_shared.py -k killed
+	EARTHMIND_KILLS=10 $(BIN)/python -m pytest --quiet tests/finetune/test_run.py -k killed
 
 bench: .venv
 	$(BIN)/python tests/benchmarks/bench.py
@@ -80,3 +81,4 @@ bench: .venv
 	$(BIN)/python -m tests.benchmarks.bench_bfloat16
 	$(BIN)/python -m tests.benchmarks.bench_loading
 	$(BIN)/python -m tests.benchmarks.bench_model
+	$(BIN)/python -m tests.benchmarks.bench_finetune

@@ -2,7 +2,8 @@
 
 Each verb calls one public function. With ``--json`` exactly one JSON object goes to stdout;
 logs and progress go to stderr. Exit codes: 0 done; 2 an error that the message on stderr
-explains, stdout empty; 130 stopped with Ctrl-C; ``doctor`` gives 1 when a check fails.
+explains, stdout empty; 130 stopped with Ctrl-C; ``doctor`` and ``finetune check`` give 1 when a
+check fails.
 ``lab``, ``demo`` and ``serve`` serve until they are stopped and have no ``--json``.
 """
 
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from earthmind_lab import cli_finetune
 from earthmind_lab import cli_options as options
 from earthmind_lab import cli_verbs as verbs
 from earthmind_lab.cli_verbs import Outcome
@@ -108,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     _verb(added, "cache", verbs.cache, about, options.cache)
     about = "write a checkpoint in our layout or as published"
     _verb(added, "convert", verbs.convert, about, options.convert)
+    cli_finetune.add(added)
     about = "check what an answer needs; exit code 1 when something lacks"
     _verb(added, "doctor", verbs.doctor, about, options.catalogs, options.fits)
     about = "JupyterLab on the map notebook, on this machine only"

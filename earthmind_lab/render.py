@@ -8,6 +8,7 @@ wavelength stands in (`bands.stand_in`), so that any sensor fills a composite th
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 MAX_PICTURE_PX = 100_000_000
 """Larger pictures are refused before they are decoded."""
+DAMAGED = (
+    OSError, EOFError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError,
+    struct.error,
+)  # fmt: skip
+"""What Pillow raises for damaged files, beside its own errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +272,7 @@ def _from_file(path: Path) -> NDArray[np.uint8]:
             change="PNG, JPEG or 8-bit TIFF; rasters in reflectance or backscatter need declared "
             "units (open_chip, or --optical and --sar) and are not plain pictures",
         ) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGED as error:
         raise PromptError(f"{name} is damaged.", found=str(error)) from error
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from earthmind_lab.data.simulate import CLASSES as SIMULATED
-from earthmind_lab.data.simulate import simulate_scene
+from earthmind_lab.data.simulate import simulate_clouds, simulate_scene
 from earthmind_lab.evaluate.truth import CLASSES
 from earthmind_lab.render import COMPOSITES, RATIO
 
@@ -80,7 +80,7 @@ def _simulate(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     bands = dict(zip(scene.bands, scene.optical, strict=True))
     bands |= {"vv": scene.sar[0], "vh": scene.sar[1]}
     views = np.stack([compose(name, bands) for name in VIEWS])
-    cover = simulate_scene(seed, size=SIZE // 2, gsd=20.0, cloudy=True).cloud
+    cover, _ = simulate_clouds(seed, size=SIZE // 2, gsd=20.0)
     cloud = np.asarray(Image.fromarray((cover * 255).astype(np.uint8)).resize((SIZE, SIZE)))
     return views, scene.classes.astype(np.uint8), cloud
 
@@ -134,10 +134,16 @@ class Windows:
     def _simulated(self, index: int) -> Window:
         codes = np.asarray(self.classes[index])
         yes = np.stack([codes == SIMULATED.index(name) for name in CLASSES])
+        no = ~yes
+        if "flooded vegetation" not in CLASSES:
+            # A wood in a flood is neither surely one of these nor surely none of them.
+            flooded = codes == SIMULATED.index("flooded vegetation")
+            for name in ("water", "trees", "crops"):
+                no[CLASSES.index(name)] &= ~flooded
         return Window(
             views=np.array(self.views[index]),
             yes=yes,
-            no=~yes,
+            no=no,
             cloud=np.zeros(codes.shape, bool),
             held=frozenset(range(len(VIEWS))),
         )

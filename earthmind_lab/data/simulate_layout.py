@@ -1,4 +1,4 @@
-"""Brush strokes of a simulated scene: coasts, rivers, fields, woods, towns, hills.
+"""Brush strokes of a simulated scene: open land, fields, roads, hills.
 
 A `Ground` is painted from back to front. Every paint stroke is an object: a material with its own
 brightness (a field, a roof colour, a lake), drawn once; `Ground.objects` says which object each
@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.data.simulate_materials import NAMES
+from earthmind_lab.data.simulate_materials import CLASSES, MATERIALS, NAMES
 from earthmind_lab.data.simulate_noise import (
     F32,
-    axes,
-    blocks,
     distance_to_curve,
     grain,
     mosaic,
@@ -48,7 +46,7 @@ CLIMATES = {
     ),
     "tropical": Climate(
         trees=("rainforest", "rainforest", "broadleaf"),
-        grass=("meadow", "savanna", "reed"),
+        grass=("meadow", "savanna", "scrub"),
         crops=("crop", "young crop", "paddy", "paddy", "ploughed", "lush crop"),
         bare=("red soil", "soil"),
         water=("turbid", "pond", "green lake"),
@@ -62,14 +60,13 @@ CLIMATES = {
     ),
     "boreal": Climate(
         trees=("conifer", "conifer", "broadleaf"),
-        grass=("meadow", "reed", "scrub"),
+        grass=("meadow", "heath", "scrub"),
         crops=("crop", "young crop", "ploughed", "dark soil"),
         bare=("rock", "soil"),
         water=("dark lake", "dark lake", "sea"),
     ),
 }
-TOWN = ("grey roof", "tile roof", "white roof", "yard", "grey roof", "suburb", "blue roof", "yard")
-SUBURB = ("suburb", "suburb", "village", "tile roof", "yard", "suburb", "village", "grey roof")
+_KINDS = np.array([CLASSES.index(material.kind) for material in MATERIALS.values()], np.uint8)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -92,15 +89,24 @@ class Ground:
     """Direction of rows and streets in radians."""
     grid: tuple[F32, F32] = field(init=False)
     """Coordinates (u, v) of the main mosaic, each (y, x)."""
+    single: dict[int, str] = field(default_factory=dict)
+    """Objects that are one thing to count: their number to ``building`` or ``ship``."""
+    settled: list[tuple[int, int]] = field(default_factory=list)
+    """First and last + 1 of the objects that towns are made of, gardens and streets included."""
+    sea: I16 = field(init=False)
+    """`objects` before there were ships."""
+    tall: dict[int, float] = field(default_factory=dict)
+    """Metres of the objects that are higher or lower than their material."""
 
     def __post_init__(self) -> None:
         self.objects = np.zeros((self.size, self.size), np.int16)
         self.direction = float(self.rng.uniform(0, np.pi))
         self.grid = rotated(self.size, self.direction)
 
-    def pixels(self, low: float, high: float) -> float:
+    def pixels(self, low: float, high: float, rng: np.random.Generator | None = None) -> float:
         """A random length between `low` and `high` metres, in pixels, short ones likelier."""
-        return float(np.exp(self.rng.uniform(np.log(low), np.log(high)))) / self.gsd
+        drawn = (rng or self.rng).uniform(np.log(low), np.log(high))
+        return float(np.exp(drawn)) / self.gsd
 
     def pick(self, names: tuple[str, ...]) -> str:
         """One of the names."""
@@ -114,6 +120,34 @@ class Ground:
     def paint(self, where: Bool, name: str) -> None:
         """Show a new object of the named material where `where` (y, x) is true."""
         self.objects[where] = self.add(name)
+
+    def column(self, name: str) -> F32:
+        """A number of `Material` per object."""
+        values = np.array([getattr(MATERIALS[key], name) for key in NAMES], np.float32)
+        return np.asarray(values[self.materials])
+
+    def kinds(self) -> NDArray[np.uint8]:
+        """Index into CLASSES per object."""
+        return np.asarray(_KINDS[self.materials])
+
+    def shows(self, *kinds: str) -> Bool:
+        """Pixels (y, x) of the classes named."""
+        wanted = np.isin(self.kinds(), [CLASSES.index(kind) for kind in kinds])
+        return np.asarray(wanted.take(self.objects.astype(np.intp)))
+
+    def shows_town(self) -> Bool:
+        """Pixels (y, x) of towns, their gardens and streets included."""
+        town = np.zeros(len(self.materials), bool)
+        for first, last in self.settled:
+            town[first:last] = True
+        return np.asarray(town.take(self.objects.astype(np.intp)))
+
+    def heights(self) -> F32:
+        """Metres above the ground per object."""
+        metres = self.column("height")
+        for number, height in self.tall.items():
+            metres[number] = height
+        return metres
 
     def noise(self, low: float, high: float, *, slope: float = 1.9) -> F32:
         """A random field whose largest structures measure between `low` and `high` metres."""
@@ -201,65 +235,6 @@ def _margins(ground: Ground, allowed: Bool, edge: F32, side: float) -> None:
         ground.paint(copse & allowed, ground.pick(ground.climate.trees))
 
 
-def river(ground: Ground, *, low: float = 15, high: float = 400, name: str | None = None) -> None:
-    """A river between `low` and `high` metres wide, with banks, bars or trees along it."""
-    wavelength = ground.pixels(500, 3000)
-    distance, _ = distance_to_curve(
-        ground.rng, ground.size, wander=wavelength * ground.rng.uniform(0.02, 0.2),
-        wavelength=wavelength)  # fmt: skip
-    half = max(ground.pixels(low, high) / 2, 0.7)
-    if ground.chance(0.6):
-        half_map = half * (1 + 0.35 * ground.noise(200, 1200))
-    else:
-        half_map = np.full_like(distance, half)
-    if ground.chance(0.5):
-        bank = half_map * ground.rng.uniform(1.2, 2.2) + 1
-        kinds = (ground.climate.trees, ground.climate.grass, ground.climate.bare)
-        ground.paint(distance < bank, ground.pick(kinds[int(ground.rng.integers(3))]))
-    ground.paint(distance < half_map, name or ground.pick(ground.climate.water))
-
-
-def lakes(ground: Ground, share: float, *, low: float = 150, high: float = 2500) -> None:
-    """Lakes or ponds with ragged shores over about `share` of the scene."""
-    shape = ground.noise(low, high, slope=2.2)
-    limit = float(np.quantile(shape[::4, ::4], 1 - share))
-    if ground.chance(0.35):
-        ground.paint(shape > limit - 0.12, ground.pick(("reed", *ground.climate.bare)))
-    ground.paint(shape > limit, ground.pick(ground.climate.water))
-
-
-def ponds(ground: Ground) -> None:
-    """Straight-sided ponds with dams in a part of the scene (fish, salt, reservoirs)."""
-    number, edge = mosaic(ground.rng, *ground.grid, length=ground.pixels(150, 500),
-                          width=ground.pixels(60, 250), kinds=12)  # fmt: skip
-    where = ground.noise(800, 4000) > ground.rng.uniform(-0.6, 0.8)
-    ground.paint(where, ground.pick(("soil", "meadow", "reed")))
-    names = [ground.pick(("pond", "pond", "green lake", "turbid", "reed")) for _ in range(12)]
-    first = ground.add(*names)
-    wet = where & (edge > 0.9)
-    ground.objects = np.where(wet, (number + first).astype(np.int16), ground.objects)
-
-
-def coast(ground: Ground) -> None:
-    """Sea with an irregular shore, beach, shallows and islands."""
-    wavelength = ground.pixels(800, 4000)
-    _, side = distance_to_curve(
-        ground.rng, ground.size, wander=wavelength * ground.rng.uniform(0.03, 0.2),
-        wavelength=wavelength, off=0.3)  # fmt: skip
-    ragged = np.float32(ground.pixels(10, 150)) * ground.noise(200, 1200, slope=2.0)
-    side = side + ragged
-    if ground.chance(0.4):  # islands and bays
-        side = side + np.float32(ground.pixels(100, 600)) * ground.noise(500, 2500, slope=2.6)
-    beach = ground.pixels(8, 80) if ground.chance(0.6) else 0.0
-    if beach:
-        ground.paint(side < beach, ground.pick(("sand", "rock", "track", "bright rock")))
-    murky = ground.chance(0.3)
-    ground.paint(side < 0, "turbid" if murky else "sea")
-    if ground.chance(0.6):
-        near = ground.pixels(40, 400)
-        ground.paint((side < 0) & (side > -near), "green lake" if murky else "shallow")
-
-
 def road(ground: Ground, *, low: float = 8, high: float = 28, name: str = "road") -> None:
     """A road, canal or track between `low` and `high` metres wide."""
     wavelength = ground.pixels(800, 4000)
@@ -267,42 +242,6 @@ def road(ground: Ground, *, low: float = 8, high: float = 28, name: str = "road"
     distance, _ = distance_to_curve(ground.rng, ground.size, wander=wander,
                                     wavelength=wavelength, off=0.45)  # fmt: skip
     ground.paint(distance < max(ground.pixels(low, high) / 2, 0.5), name)
-
-
-def town(ground: Ground, share: float, *, dense: float = 0.5) -> None:
-    """Blocks of buildings between streets over about `share` of the scene.
-
-    Args:
-        ground: What to paint on.
-        share: Share of the scene, 0 to 1.
-        dense: 0 for gardens, 1 for factories and closed blocks.
-    """
-    shape = ground.noise(500, 3000) + 0.25 * ground.noise(80, 300, slope=1.5)
-    where = shape > np.quantile(shape[::4, ::4], 1 - share)
-    u, v = rotated(ground.size, ground.direction + ground.rng.uniform(-0.5, 0.5))
-    if dense < 0.6:
-        u = u + np.float32(ground.pixels(15, 80)) * ground.noise(500, 2000, slope=3.5)
-    width = max(ground.pixels(35, 90 + 130 * dense), 2.5)
-    number, edge = mosaic(ground.rng, u, v, length=width * ground.rng.uniform(1.2, 2.5),
-                          width=width, kinds=32)  # fmt: skip
-    palette = TOWN if dense > 0.5 else SUBURB
-    names = [ground.pick(palette) for _ in range(32)]
-    for k in range(32):
-        if ground.rng.random() < 0.12:
-            names[k] = ground.pick(ground.climate.grass + ground.climate.trees + ("soil",))
-    first = ground.add(*names, "street")
-    shown = np.where(edge < min(0.8, width / 6), first + 32, number + first)
-    ground.objects = np.where(where, shown.astype(np.int16), ground.objects)
-
-
-def farms(ground: Ground, count: int) -> None:
-    """Small separate groups of buildings."""
-    y, x = axes(ground.size)
-    for _ in range(count):
-        row, column = ground.rng.uniform(0, ground.size, 2)
-        tall, wide = ground.pixels(25, 120), ground.pixels(25, 120)
-        near = (np.abs(y - row) < max(tall, 1) / 2) & (np.abs(x - column) < max(wide, 1) / 2)
-        ground.paint(near, ground.pick(("village", "grey roof", "tile roof", "white roof")))
 
 
 def hills(ground: Ground, steepness: float) -> F32:
@@ -315,8 +254,3 @@ def hills(ground: Ground, steepness: float) -> F32:
     slope = np.hypot(*np.gradient(height[::2, ::2])) / 2
     ground.relief = height * np.float32(0.35 * steepness / max(float(slope.mean()), 1e-4))
     return height
-
-
-def building_texture(ground: Ground) -> F32:
-    """Texture (y, x) of building-sized squares along the streets."""
-    return blocks(ground.rng, *ground.grid, max(ground.rng.uniform(15, 40) / ground.gsd, 1.0))

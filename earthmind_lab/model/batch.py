@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from earthmind_lab.errors import PromptError
-from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.exchange import Options, Prompt, View
 from earthmind_lab.model.arrangement import FUSED
 from earthmind_lab.model.attention import Placement
 from earthmind_lab.model.fusion import OFF
@@ -108,12 +109,29 @@ class TrainingForm:
         return cls(weigh_by_answer=True)
 
 
+class Encoded(Protocol):
+    """Pictures that were encoded before: what a training reads instead of their pixels."""
+
+    key: str
+    """What `squares` gives: ``pixel_values``, ``vision_features`` or ``visual_tokens``, as
+    `EarthMindTraining` takes them."""
+
+    def squares(self, view: View, *, single: bool) -> Tensor:
+        """One row per square of a picture; `single` as in `EarthMindProcessor.tiles`."""
+        ...
+
+    def levels(self, view: View) -> tuple[Tensor, Tensor, Tensor] | None:
+        """`MaskTower.pyramid` of a picture; None = not known."""
+        ...
+
+
 def assemble(
     processor: EarthMindProcessor,
     prompts: Sequence[Prompt],
     options: Options,
     replies: Sequence[str] | None,
     form: TrainingForm | None = None,
+    encoded: Encoded | None = None,
 ) -> tuple[dict[str, Tensor], list[Row]]:
     """`collate`, and where each prompt's squares lie in the batch."""
     form = form or TrainingForm()
@@ -123,7 +141,7 @@ def assemble(
             found=f"{len(prompts)} prompts, {'no' if replies is None else len(replies)} replies",
         )
     answers = [processor.encode_reply(reply) for reply in replies or [""] * len(prompts)]
-    rows = [Row(processor, prompt, options, form) for prompt in prompts]
+    rows = [Row(processor, prompt, options, form, encoded) for prompt in prompts]
     length = max(len(row.ids) + len(answer) for row, answer in zip(rows, answers, strict=True))
     shape = (len(rows), length)
     ids = torch.full(shape, _pad(processor), dtype=torch.long)
@@ -141,7 +159,7 @@ def assemble(
     batch = {"input_ids": ids, "attention_mask": seen}
     if first:
         pixels = [square for row in rows for square in row.pixels]
-        batch["pixel_values"] = torch.from_numpy(np.concatenate(pixels))
+        batch["pixel_values" if encoded is None else encoded.key] = torch.cat(pixels)
         batch["slots"] = torch.from_numpy(_slots(rows, first, processor.config.tokens_per_tile))
     if pairs:
         batch["pairs"] = torch.tensor([astuple(pair) for pair in pairs])
@@ -157,6 +175,7 @@ class Row:
         prompt: Prompt,
         options: Options,
         form: TrainingForm,
+        encoded: Encoded | None = None,
     ) -> None:
         self.prompt, self.off = prompt, OFF.index(options.sensor_off)
         single = processor.arrange(prompt, options).single_tile
@@ -169,7 +188,12 @@ class Row:
         # A fused prompt reads SAR before optical, each sensor's squares without a gap.
         order = sorted(range(len(prompt.views)), key=lambda i: prompt.views[i].modality != "sar")
         self.kept = [index for index in order if self.fused or index in read]
-        self.pixels = [processor.pixel_values(prompt.views[i], single=single) for i in self.kept]
+        views = [prompt.views[index] for index in self.kept]
+        if encoded is None:
+            arrays = [processor.pixel_values(view, single=single) for view in views]
+            self.pixels = [torch.from_numpy(array) for array in arrays]
+        else:
+            self.pixels = [encoded.squares(view, single=single) for view in views]
         self.at: dict[int, int] = {}
         self.squares = 0
         for index, pixels in zip(self.kept, self.pixels, strict=True):

@@ -178,6 +178,11 @@ def _write_ours(
     processor = EarthMindProcessor.from_pretrained(folder, model.config)
     model.save_pretrained(out, max_shard_size=SHARD_BYTES)
     processor.save_pretrained(out)
+    copy_texts(folder, out)
+
+
+def copy_texts(folder: Path, out: Path) -> None:
+    """What lies beside config and weights, into a folder of our layout."""
     for name in TEXT_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)

@@ -7,6 +7,7 @@ picture -> feature pyramid; two "not a point" tokens + the language embedding ->
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,9 +112,24 @@ class MaskTower(nn.Module):
         Returns:
             What `decode` needs; gradients flow.
         """
+        return self.features(self.pyramid(pixel_values))
+
+    def pyramid(self, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the vision encoder makes of pictures, before any weight of the mask decoder.
+
+        Args:
+            pixel_values: (B, 3, S, S), normalised.
+
+        Returns:
+            (B, C, 4h, 4w), (B, C, 2h, 2w), (B, C, h, w).
+        """
         levels = self.sam2.vision_encoder(pixel_values).fpn_hidden_states  # fine to coarse
         if len(self.fpn_norms):
             levels = [norm(level) for norm, level in zip(self.fpn_norms, levels, strict=True)]
+        return levels[0], levels[1], levels[2]
+
+    def features(self, levels: Sequence[Tensor]) -> SamFeatures:
+        """What `decode` needs of a `pyramid`; gradients flow."""
         decoder = self.sam2.mask_decoder
         return SamFeatures(
             coarse=levels[2],

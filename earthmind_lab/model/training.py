@@ -28,9 +28,9 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from transformers.utils.generic import ModelOutput
 
 from earthmind_lab.errors import EngineError, PromptError
-from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.exchange import Options, Prompt, View
 from earthmind_lab.model.attention import attention_target
-from earthmind_lab.model.batch import Row, TrainingForm, assemble
+from earthmind_lab.model.batch import Encoded, Row, TrainingForm, assemble
 from earthmind_lab.model.losses import (
     IGNORED,
     POINTS,
@@ -66,6 +66,7 @@ def training_batch(
     options: Options | None = None,
     *,
     form: TrainingForm | None = None,
+    encoded: Encoded | None = None,
 ) -> dict[str, Any]:
     """Samples as inputs of `EarthMindTraining`.
 
@@ -74,13 +75,16 @@ def training_batch(
         samples: Any mixture of forms.
         options: Fusion and mask source; the same for all.
         form: How to arrange them; default: as questions are asked.
+        encoded: Where pictures are known already; default: their pixels go into the batch.
 
     Returns:
         What `batch.collate` gives with replies, and: ``aligned`` (G, 3) int64, per pair first SAR
         square, first optical square, tiles; where there are masks ``sam_pixel_values``
         (V, 3, S, S), ``drawn`` (objects, 2) int64 (index of the [SEG] in the batch, of the picture)
         and ``masks`` (objects, h, w) uint8; ``targets``, per sample (M, tokens) float32 or None,
-        where the attention of its [SEG] tokens should go.
+        where the attention of its [SEG] tokens should go. With `encoded` its key takes the place of
+        ``pixel_values``, and ``sam_levels`` (three tensors of V pictures) that of
+        ``sam_pixel_values``.
 
     Raises:
         PromptError: A sample whose masks don't fit its reply or its views.
@@ -89,10 +93,10 @@ def training_batch(
     stop = processor.stop_strings[0]
     replies = [s.reply if s.reply.endswith(stop) else s.reply + stop for s in samples]
     prompts = [sample.prompt for sample in samples]
-    tensors, rows = assemble(processor, prompts, options, replies, form)
+    tensors, rows = assemble(processor, prompts, options, replies, form, encoded)
     batch: dict[str, Any] = dict(tensors)
     learned = batch["labels"] == processor.seg_token_id
-    pictures: list[NDArray[np.float32]] = []
+    pictures: list[View] = []
     drawn: list[tuple[int, int]] = []
     masks: list[Tensor] = []
     marks = 0
@@ -104,7 +108,7 @@ def training_batch(
         for frame, view in enumerate(views):
             picture = (*sample.prompt.views, *sample.prompt.follow)[view]
             drawn += [(marks + row, len(pictures)) for row in range(len(truth))]
-            pictures.append(processor.sam_pixel_values(picture))
+            pictures.append(picture)
             masks.append(_at_logits(truth[:, frame], processor.config.sam_image_size))
         marks += len(truth)
     aligned = [pair for row in rows if (pair := row.aligned()) is not None]
@@ -113,10 +117,22 @@ def training_batch(
         _target(processor, sample, row, form) for sample, row in zip(samples, rows, strict=True)
     ]
     if pictures:
-        batch["sam_pixel_values"] = torch.from_numpy(np.concatenate(pictures))
+        batch |= _masked_pictures(processor, pictures, encoded)
         batch["drawn"] = torch.tensor(drawn)
         batch["masks"] = torch.cat(masks)
     return batch
+
+
+def _masked_pictures(
+    processor: EarthMindProcessor, pictures: Sequence[View], encoded: Encoded | None
+) -> dict[str, Any]:
+    """What the mask tower reads."""
+    known = [] if encoded is None else [encoded.levels(picture) for picture in pictures]
+    levels = [each for each in known if each is not None]
+    if len(levels) == len(pictures):
+        return {"sam_levels": tuple(torch.cat(level) for level in zip(*levels, strict=True))}
+    pixels = [processor.sam_pixel_values(picture) for picture in pictures]
+    return {"sam_pixel_values": torch.from_numpy(np.concatenate(pixels))}
 
 
 def _truth(
@@ -202,6 +218,8 @@ class EarthMindTraining(nn.Module):
         form: The one the batches were made with.
         points: Points that a mask is compared at.
         seed: Of these points.
+        every_part: Give every trained weight a gradient, be it zero, also where a batch lacks
+            what it is for: several processes wait for each other's gradients of all of them.
 
     Attributes:
         query: The gate's query (2, D) where `form` has a gate, drawn anew as published. It isn't
@@ -226,8 +244,10 @@ class EarthMindTraining(nn.Module):
         form: TrainingForm | None = None,
         points: int = POINTS,
         seed: int = 0,
+        every_part: bool = False,
     ) -> None:
         super().__init__()
+        self.every_part = every_part
         self.model, self.weights = model, weights or LossWeights.newer()
         self.form, self.points = form or TrainingForm(), points
         self.generator = torch.Generator().manual_seed(seed)
@@ -235,6 +255,14 @@ class EarthMindTraining(nn.Module):
             width = model.config.text_config.hidden_size
             drawn = torch.randn(2, width, generator=self.generator)
             self.query = nn.Parameter(drawn.to(model.device))
+
+    def train(self, mode: bool = True) -> EarthMindTraining:
+        """Vision towers of which nothing is trained stay as they are when they answer."""
+        super().train(mode)
+        for tower in (self.model.vision, self.model.sam.sam2.vision_encoder):
+            if not any(weight.requires_grad for weight in tower.parameters()):
+                tower.eval()
+        return self
 
     def forward(  # noqa: PLR0913, PLR0917 - one tensor of `training_batch` each
         self,
@@ -249,6 +277,9 @@ class EarthMindTraining(nn.Module):
         drawn: Tensor | None = None,
         masks: Tensor | None = None,
         targets: Sequence[Tensor | None] = (),
+        vision_features: Tensor | None = None,
+        visual_tokens: Tensor | None = None,
+        sam_levels: Sequence[Tensor] | None = None,
     ) -> TrainingOutput:
         """Losses of one batch; see `training_batch` for the arguments.
 
@@ -265,11 +296,13 @@ class EarthMindTraining(nn.Module):
                 found="no label",
                 change="samples with replies, not cut off before them",
             )
-        if pixel_values is None:
+        if pixel_values is not None:
+            vision_features = model.vision_features(pixel_values.to(model.dtype))
+        tokens = visual_tokens if vision_features is None else model.project(vision_features)
+        if tokens is None:
             embeds = model.embed(input_ids)
         else:
-            tokens = model.encode_views(pixel_values.to(model.dtype))  # (N, T, D)
-            tokens = self._pairs(tokens, aligned, losses)
+            tokens = self._pairs(tokens, aligned, losses)  # (N, T, D)
             embeds = model.fill(input_ids, tokens, slots, pairs)
         last = _language(model).layers[-1]
         with _input_of(last) as seen:
@@ -280,9 +313,11 @@ class EarthMindTraining(nn.Module):
         logits = model.get_output_embeddings()(hidden[:, :-1][learned])
         losses["text"] = token_loss(logits, labels[:, 1:][learned])
         marked = labels == model.config.seg_token_id  # (B, L)
-        if sam_pixel_values is not None and drawn is not None and masks is not None:
+        if sam_pixel_values is not None:
+            sam_levels = model.sam.pyramid(sam_pixel_values.to(model.dtype))
+        if sam_levels is not None and drawn is not None and masks is not None:
             states = hidden[marked][drawn[:, 0]]  # of the step that reads the [SEG]
-            features = model.segment_features(sam_pixel_values.to(model.dtype))
+            features = model.sam.features(sam_levels)
             logits, _, _ = model.segment(features.select(drawn[:, 1]), states)
             losses["mask"], losses["dice"] = mask_losses(
                 logits, masks, generator=self.generator, points=self.points
@@ -291,10 +326,17 @@ class EarthMindTraining(nn.Module):
             losses["attention"] = self._looks(
                 last, seen, input_ids, attention_mask, marked, targets
             )
+        loss = self.weights.total(losses)
         return TrainingOutput(
-            loss=self.weights.total(losses),
+            loss=loss + self._untouched() if self.every_part else loss,
             losses={name: loss.detach() for name, loss in losses.items()},
         )
+
+    def _untouched(self) -> Tensor:
+        """Zero, with a way back to every trained weight outside the language model."""
+        language = {id(weight) for weight in self.model.language.parameters()}
+        trained = (p for p in self.parameters() if p.requires_grad and id(p) not in language)
+        return torch.stack([0 * p.sum(dtype=torch.float32) for p in trained]).sum()
 
     def _pairs(self, tokens: Tensor, aligned: Tensor | None, losses: dict[str, Tensor]) -> Tensor:
         """Tokens (N, T, D), gated where the form says so; adds the alignment loss."""

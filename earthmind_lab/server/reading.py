@@ -117,6 +117,8 @@ def check_message(body: bytes, limits: Limits) -> None:
         Refusal: 413.
     """
     length = int.from_bytes(body[:_LENGTH], "little")
+    if length > len(body):
+        return
     if length > MAX_HEAD:
         raise _too_much(limits)
     start = _LENGTH + length

@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from earthmind_lab.data.simulate import (
     BANDS,
     CLASSES,
+    VERSION,
     SimulatedScene,
+    simulate_clouds,
     simulate_scene,
 )
+from earthmind_lab.data.simulate_biomes import BIOMES
 from earthmind_lab.data.simulate_materials import MATERIALS
+from earthmind_lab.errors import LoadError
 
 SEEDS = range(40)
 DIGEST = (
@@ -87,7 +91,7 @@ def test_cloud_is_drawn_where_not_asked_for() -> None:
 
 def test_every_class_appears() -> None:
     share = np.mean(
-        [np.bincount(clear(s).classes.ravel(), minlength=7) / 160**2 for s in SEEDS], axis=0
+        [np.bincount(clear(s).classes.ravel(), minlength=8) / 160**2 for s in SEEDS], axis=0
     )
     assert share.min() > 0.02, dict(zip(CLASSES, share.round(3), strict=True))
     assert share.max() < 0.5
@@ -139,10 +143,11 @@ def test_speckle_has_the_looks_of_real_products() -> None:
     looks = []
     for seed in range(80):
         scene = simulate_scene(seed, size=128, cloudy=False)
-        inner = scene.classes.reshape(8, 16, 8, 16).transpose(0, 2, 1, 3).reshape(64, 256)
+        bare_water = (scene.classes == 0) & (scene.truth.things == 0)  # ships are no water
+        inner = bare_water.reshape(8, 16, 8, 16).transpose(0, 2, 1, 3).reshape(64, 256)
         power = 10 ** (scene.sar[0] / 10)
         power = power.reshape(8, 16, 8, 16).transpose(0, 2, 1, 3).reshape(64, 256)
-        pure = power[(inner == 0).all(axis=1)]
+        pure = power[inner.all(axis=1)]
         if len(pure) >= 6:
             looks.append(float(np.median(pure.mean(axis=1) ** 2 / pure.var(axis=1))))
     assert len(looks) >= 10
@@ -166,9 +171,80 @@ def index(scene: SimulatedScene, first: str, second: str) -> NDArray[Any]:
 
 def water(scene: SimulatedScene) -> NDArray[np.bool_]:
     """Pixels (y, x) of water with water around them."""
-    wet = scene.classes == 0
+    wet = (scene.classes == 0) & (scene.truth.things == 0)
     inner = np.zeros(wet.shape, bool)
     inner[1:-1, 1:-1] = (
         wet[1:-1, 1:-1] & wet[:-2, 1:-1] & wet[2:, 1:-1] & wet[1:-1, :-2] & wet[1:-1, 2:]
     )
     return inner
+
+
+GOLDEN: dict[int, tuple[str, dict[str, float]]] = {
+    1: ("steppe", {"trees": 0.1, "bare": 0.15, "rangeland": 0.75}),
+    4: ("lakes", {"water": 0.29, "trees": 0.29, "bare": 0.02, "rangeland": 0.39}),
+    6: (
+        "forest",
+        {"water": 0.16, "trees": 0.64, "crops": 0.02, "bare": 0.02, "rangeland": 0.06,
+         "flooded vegetation": 0.1},
+    ),
+    11: ("arid", {"water": 0.03, "trees": 0.03, "crops": 0.11, "bare": 0.65, "rangeland": 0.18}),
+    17: (
+        "river plain",
+        {"water": 0.09, "trees": 0.36, "crops": 0.39, "rangeland": 0.06, "flooded vegetation": 0.1},
+    ),
+}  # fmt: skip
+"""Landscape, and shares to two digits, of some seeds."""
+
+
+@pytest.mark.parametrize("seed", GOLDEN)
+def test_seeds_draw_what_they_drew(seed: int) -> None:
+    """Where this changes on purpose, VERSION goes up: folders of scenes must not mix."""
+    assert VERSION == 2
+    biome, shares = GOLDEN[seed]
+    scene = simulate_scene(seed, size=128, gsd=20.0)
+    assert scene.biome == biome
+    found = {name: round(share, 2) for name, share in scene.truth.shares.items() if share >= 0.01}
+    assert found == pytest.approx(shares, abs=0.011)
+
+
+def test_clouds_alone_are_those_of_the_scene() -> None:
+    for seed, gsd in ((2, 10.0), (5, 4.0)):
+        scene = simulate_scene(seed, size=96, gsd=gsd, cloudy=True)
+        cloud, shadow = simulate_clouds(seed, size=96, gsd=gsd)
+        np.testing.assert_array_equal(cloud, scene.cloud)
+        np.testing.assert_array_equal(shadow, scene.shadow)
+
+
+@pytest.mark.parametrize("biome", BIOMES)
+def test_every_landscape_can_be_asked_for(biome: str) -> None:
+    assert simulate_scene(3, size=48, gsd=20.0, biome=biome).biome == biome
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": -1}, {"size": 8}, {"size": 9000}, {"gsd": 0.0}, {"gsd": float("nan")},
+     {"biome": "moon"}],
+)  # fmt: skip
+def test_refuses_what_it_cannot_draw(wrong: dict[str, Any]) -> None:
+    with pytest.raises(LoadError):
+        simulate_scene(**{"seed": 1, **wrong})
+
+
+def test_shadows_of_clouds_fall_away_from_the_sun() -> None:
+    for seed in range(4):
+        scene = simulate_scene(seed, size=160, cloudy=True, gsd=60.0)
+        row, column = scene.sun.toward
+        assert 20 < scene.sun.elevation < 70 and row**2 + column**2 == pytest.approx(1)
+        lit = scene.shadow > 0.15
+        if not lit.any():
+            continue
+        # Somewhere up toward the sun of every shadow there is a cloud.
+        y, x = np.nonzero(lit)
+        reach = 3000 * scene.sun.reach / 60
+        met = np.zeros(len(y), bool)
+        for step in np.linspace(1, reach, 60):
+            rows, columns = (np.round(y + step * row), np.round(x + step * column))
+            inside = (rows >= 0) & (rows < 160) & (columns >= 0) & (columns < 160)
+            met |= ~inside  # it may lie beyond the edge
+            met[inside] |= scene.cloud[rows[inside].astype(int), columns[inside].astype(int)] > 0.1
+        assert met.mean() > 0.95

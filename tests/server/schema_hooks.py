@@ -4,14 +4,17 @@ pictures that open."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 
 import schemathesis
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from earthmind_lab.engine import wire
 from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.server.chat_form import Ask
 from tests.server.scripted import view
 
 MODEL = "scripted"
@@ -44,12 +47,17 @@ def as_bytes(_ctx, value):
     return value if isinstance(value, bytes) else str(value).encode(errors="replace")
 
 
+def all_are_messages(messages):
+    """What leaves some out must not leave out what a test is meant to see refused."""
+    with contextlib.suppress(ValidationError):
+        return bool(Ask.model_validate({"model": MODEL, "messages": messages}))
+    return False
+
+
 def by_turns(messages):
     """Instructions, then questions and answers in turn, pictures in the first question only."""
     by_role = {}
     for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            return messages
         by_role.setdefault(message["role"], []).append(message)
     questions, answers = by_role.get("user", []), by_role.get("assistant", [])
     if not questions:
@@ -71,7 +79,7 @@ def map_body(_context, body):
         if isinstance(model, str) and len(model) <= 200:
             body["model"] = MODEL
         messages = body.get("messages")
-        if isinstance(messages, list):
+        if all_are_messages(messages):
             body["messages"] = by_turns(messages)
         for message in messages if isinstance(messages, list) else ():
             parts = message.get("content") if isinstance(message, dict) else ()

@@ -518,7 +518,7 @@ def test_a_machine_with_a_long_name_leaves_room_for_the_socket(home, monkeypatch
     found = set()
     for host in ("jupyter-" + "x" * 55, "jupyter-" + "x" * 54 + "y", "lab"):
         monkeypatch.setattr("socket.gethostname", lambda host=host: host)
-        folder = runtime_folder(Settings(home=Path("/home/somebody/.cache/earthmind_lab"),
+        folder = runtime_folder(Settings(home=Path("/a/long/way/to/.cache/earthmind_lab"),
                                          device=None, catalog=""))  # fmt: skip
         assert len(bytes(Place(folder / ("0" * 16)).socket)) <= runtime.LONGEST_SOCKET
         found.add(folder.name)

@@ -1,0 +1,154 @@
+"""``earthmind finetune check | plan | run``: look at data, what a training takes, the training."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from earthmind_lab.cli_verbs import UNWELL, Outcome
+
+if TYPE_CHECKING:
+    from earthmind_lab.finetune.recipe import Recipe
+
+STOPPED = 130
+"""Exit code of a training that Ctrl-C ended, with a checkpoint to go on from."""
+
+
+def add(added: Any) -> None:
+    """The verb with its verbs."""
+    about = "train a model by a recipe, adapters or whole parts of it; look at data before"
+    parser = added.add_parser("finetune", help=about, description=about, allow_abbrev=False)
+    inner = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+    about = "look at training data; exit code 1 when it can't be trained on as it is"
+    checked = inner.add_parser("check", help=about, description=about, allow_abbrev=False)
+    _check(checked)
+    checked.set_defaults(verb=check)
+    about = "memory and time that a training would take"
+    planned = inner.add_parser("plan", help=about, description=about, allow_abbrev=False)
+    _recipe(planned)
+    planned.set_defaults(verb=plan)
+    about = "train; where DIR holds a training already, go on with it"
+    ran = inner.add_parser("run", help=about, description=about, allow_abbrev=False)
+    _recipe(ran)
+    ran.add_argument("--out", metavar="DIR", required=True, help="folder of the run")
+    ran.add_argument("--anew", action="store_true", help="refuse to go on with a training in DIR")
+    ran.set_defaults(verb=run)
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", metavar="DATA", help="JSON or JSON Lines, or a folder with instances and an index"
+    )
+    parser.add_argument(
+        "--form", choices=("llava", "messages", "refer", "regions"),
+        help="what DATA is; default: as its content looks",
+    )  # fmt: skip
+    parser.add_argument(
+        "--images", metavar="DIR", help="folder of the pictures; default: beside each file"
+    )
+    parser.add_argument("--split", metavar="S", help="only this one of an index: train, val, …")
+    parser.add_argument(
+        "--model", default="nano", metavar="M",
+        help="whose tokens are counted: nano, an alias, or a folder; default %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-tokens", metavar="N", type=_positive,
+        help="longest example, with its answer; default: what the model reads",
+    )  # fmt: skip
+    parser.add_argument(
+        "--against", metavar="OTHER", help="data that must be apart: find what both have"
+    )
+    parser.add_argument("--against-split", metavar="S", help="only this one of OTHER's index")
+    parser.add_argument("--out", metavar="DIR", help="folder for check.html and check.json")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _recipe(parser: argparse.ArgumentParser) -> None:
+    about = "lora, qlora, dora, full, image, multi, pretrain, instruct, fusion, or a YAML file"
+    parser.add_argument("recipe", metavar="RECIPE", help=about)
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="changes",
+        help="another value, for example lora.rank=8; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", metavar="PATH", action="append", default=[],
+        help="examples to learn from, instead of those of the recipe; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--validation", metavar="PATH", action="append", default=[],
+        help="examples to stop early by; repeatable",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def check(given: argparse.Namespace) -> Outcome:
+    """``earthmind finetune check``: whether data can be trained on as they are."""
+    from earthmind_lab.export import check_folder
+    from earthmind_lab.finetune.checking import check_examples
+    from earthmind_lab.finetune.opening import open_examples
+    from earthmind_lab.finetune.report import CHECK_FILES
+    from earthmind_lab.model.processing import EarthMindProcessor
+    from earthmind_lab.recording import plain
+
+    if given.out:
+        check_folder(given.out, CHECK_FILES)
+    examples = open_examples(given.data, form=given.form, images=given.images, split=given.split)
+    other = None
+    if given.against:
+        other = open_examples(given.against, images=given.images, split=given.against_split)
+    report = check_examples(
+        examples,
+        EarthMindProcessor.from_pretrained(given.model),
+        max_tokens=given.max_tokens,
+        against=other,
+    )
+    files = report.save(given.out) if given.out else {}
+    data: dict[str, Any] = plain(report.to_dict())
+    data["files"] = {name: str(path) for name, path in files.items()} or None
+    lines = [*report.lines(), *(f"Wrote {path}" for path in files.values())]
+    return Outcome(data=data, lines=lines, code=0 if report.ok else UNWELL)
+
+
+def chosen(given: argparse.Namespace) -> Recipe:
+    """The recipe with what the options change."""
+    from earthmind_lab.finetune.recipe import Recipe
+    from earthmind_lab.finetune.sections import Source
+
+    recipe = Recipe.load(given.recipe).replace(*given.changes)
+    for key in ("data", "validation"):
+        if paths := getattr(given, key):
+            recipe = recipe.replace(**{key: tuple(Source(path=path) for path in paths)})
+    return recipe
+
+
+def plan(given: argparse.Namespace) -> Outcome:
+    """``earthmind finetune plan``: memory, and with examples time."""
+    from earthmind_lab.finetune.run import planned
+
+    found = planned(chosen(given))
+    return Outcome(data=found.to_dict(), lines=found.explain())
+
+
+def run(given: argparse.Namespace) -> Outcome:
+    """``earthmind finetune run``: from a recipe to an adapter."""
+    from earthmind_lab.finetune.run import finetune
+
+    made = finetune(chosen(given), out=given.out, resume=not given.anew)
+    lines = [f"{made.steps} steps, {made.seconds:.0f} s: {made.ended}"]
+    losses = [row["loss"] for row in made.losses() if "loss" in row]
+    if losses:
+        lines.append(f"Loss: {losses[0]:.4f} at first, {losses[-1]:.4f} at last")
+    for name, loss in made.guard.items():
+        lines.append(f"Guard set, {name}: {loss:.4f}")
+    if made.adapter is None:
+        lines.append(f"Stopped: the same command goes on from {made.folder}")
+        return Outcome(data=made.to_dict(), lines=lines, code=STOPPED)
+    lines.append(f"Adapter: {made.adapter} ({made.hash[:12]})")
+    return Outcome(data=made.to_dict(), lines=lines)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of tokens")
+    return value

@@ -1,0 +1,97 @@
+"""One function from a recipe to an adapter, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from earthmind_lab.errors import EarthMindError
+from earthmind_lab.finetune import parallel
+from earthmind_lab.finetune.batches import opened
+from earthmind_lab.finetune.examples import Examples
+from earthmind_lab.finetune.outcome import Run
+from earthmind_lab.finetune.recipe import Recipe
+from earthmind_lab.finetune.training import Training, quiet
+
+if TYPE_CHECKING:
+    from earthmind_lab.finetune.planning import Plan
+
+
+def finetune(
+    recipe: Recipe | str | Path,
+    *,
+    out: str | Path,
+    train: Examples | None = None,
+    validation: Examples | None = None,
+    guard: Examples | None = None,
+    resume: bool = True,
+    follow: Callable[[dict[str, Any]], None] | None = None,
+) -> Run:
+    """Train by a recipe.
+
+    Args:
+        recipe: A recipe, the name of a built-in one, or a file.
+        out: Folder of the run. With checkpoints in it, the training goes on where they end, with
+            the same losses as without the break.
+        train: Examples; default: those that the recipe names.
+        validation: For early stop and for choosing; nothing is learned from them.
+        guard: What should not get worse: their loss is measured before and after.
+        resume: False = begin anew; refused where there are checkpoints.
+        follow: Gets every row of the log as it is written.
+
+    Returns:
+        What came of it. Ctrl-C ends it after the step under way, with a checkpoint.
+
+    Raises:
+        EarthMindError: Recipe, examples or model can't be trained with; see the message.
+        EngineError: A loss is not a number, a checkpoint can't be written, or `out` holds another
+            training.
+        OutOfDeviceMemory: It wouldn't fit.
+    """
+    from earthmind_lab.finetune.building import check_method
+    from earthmind_lab.finetune.planning import plan
+
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    parallel.check(recipe)
+    check_method(recipe)
+    plan(recipe).check()
+    if recipe.parallel.kind == "ray":
+        from earthmind_lab.finetune.spreading import by_ray
+
+        sets = {"train": train, "validation": validation, "guard": guard}
+        return by_ray(recipe, Path(out), sets)
+    began = time.monotonic()
+    train = train or opened(recipe.data, seed=recipe.seed)
+    validation = validation or opened(recipe.validation, seed=recipe.seed)
+    guard = guard or opened(recipe.guard, seed=recipe.seed)
+    if train is None or not len(train):
+        raise EarthMindError("There are no examples to learn from.", change="--data PATH")
+    return Training(recipe, Path(out), train, validation, guard, follow).run(
+        resume=resume, began=began
+    )
+
+
+def planned(recipe: Recipe | str | Path, *, train: Examples | None = None) -> Plan:
+    """What a training takes: memory, and with examples the time of a step, which is measured.
+
+    Args:
+        recipe: A recipe, the name of a built-in one, or a file.
+        train: Examples; default: those that the recipe names.
+
+    Raises:
+        EarthMindError: Recipe, examples or model can't be trained with; see the message.
+    """
+    from earthmind_lab.finetune.building import check_method
+    from earthmind_lab.finetune.planning import plan
+
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    check_method(recipe)
+    train = train or opened(recipe.data, seed=recipe.seed)
+    found = plan(recipe, examples=None if train is None else len(train))
+    if train is None or not found.fits:
+        return found
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        return Training(recipe, Path(folder), train, None, None, None).measure(found)

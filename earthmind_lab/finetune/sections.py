@@ -1,0 +1,202 @@
+"""The sections of a recipe; each refuses what can't be trained with. Knows no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from earthmind_lab.errors import EarthMindError
+from earthmind_lab.finetune.plain import unknown
+
+if TYPE_CHECKING:
+    from earthmind_lab.model.losses import LossWeights
+
+PARTS = (
+    "language", "embeddings", "projector", "text_head", "mask_decoder", "gate", "vision",
+    "mask_encoder",
+)  # fmt: skip
+"""What a recipe can train: the decoder layers (adapters on them, or all of them with ``full``); the
+embedding table and the head; the visual tokens' projector; the head of [SEG]; SAM 2's mask decoder;
+the gate of the June training; the vision tower; the rest of SAM 2."""
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Every linear map of a decoder layer."""
+
+
+FORMS = ("llava", "messages", "refer", "regions")
+"""Of files of examples, as `opening.open_examples` takes them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where examples come from."""
+
+    path: str
+    """File or folder."""
+    form: str | None = None
+    """``llava``, ``messages``, ``refer`` or ``regions``; None = as its content looks."""
+    images: str | None = None
+    """Folder of its pictures; None = beside the file."""
+    split: str | None = None
+    """Only this one of a REFER index: ``train``, ``val``, …"""
+    licence: str = ""
+    """Of the data set, for entries that don't say their own."""
+    repeats: float = 1.0
+    """How often an epoch sees each of them; 0.5 = a half of them, drawn by the seed."""
+
+    def __post_init__(self) -> None:
+        positive(self.repeats, "data: repeats")
+        if self.form not in (None, *FORMS):
+            raise unknown(self.form, FORMS, "data: form")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Adapters on the language model."""
+
+    rank: int = 128
+    alpha: float = 256.0
+    """Their output is multiplied by alpha / rank."""
+    dropout: float = 0.05
+    targets: tuple[str, ...] = LINEAR
+    """Names of the linear maps that get one."""
+
+    def __post_init__(self) -> None:
+        positive(self.rank, "lora: rank")
+        positive(self.alpha, "lora: alpha")
+        share(self.dropout, "lora: dropout")
+        for name in self.targets:
+            if name not in LINEAR:
+                raise unknown(name, LINEAR, "lora: targets")
+        if not self.targets:
+            raise EarthMindError("lora: targets is empty.", change=f"some of {', '.join(LINEAR)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """How much each loss counts; 0 leaves it out. See `model.losses`."""
+
+    text: float = 1.0
+    mask: float = 2.0
+    dice: float = 0.5
+    alignment: float = 0.0
+    attention: float = 0.0
+    points: int = 12544
+    """Points that a mask is compared at."""
+
+    def __post_init__(self) -> None:
+        positive(self.points, "losses: points")
+        weights = [value for name, value in vars(self).items() if name != "points"]
+        if min(weights) < 0 or not any(weights) or not all(map(math.isfinite, weights)):
+            raise EarthMindError("losses must be 0 or more, one of them more than 0.")
+
+    def weights(self) -> LossWeights:
+        """As `EarthMindTraining` takes them."""
+        from earthmind_lab.model.losses import LossWeights
+
+        return LossWeights(**{k: v for k, v in vars(self).items() if k != "points"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """AdamW and its course."""
+
+    rate: float = 4e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    decay: float = 0.05
+    decay_vectors: bool = True
+    """Also decay norms and biases, as published."""
+    clip: float = 1.0
+    """Longest gradient; longer ones are shortened to it."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """After the warm-up; the first two go down to 0."""
+    warmup: float = 0.05
+    """Share of all steps."""
+    warmup_from: float = 1e-5
+    """Rate of the first step, in the full one."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Of single parts, in `rate`."""
+
+    def __post_init__(self) -> None:
+        positive(self.rate, "optimiser: rate")
+        positive(self.clip, "optimiser: clip")
+        for value in (*self.betas, self.warmup, self.warmup_from):
+            share(value, "optimiser: betas, warmup and warmup_from")
+        if not 0 <= self.decay < math.inf:
+            raise EarthMindError(f"optimiser: decay can't be {self.decay}.", change="0.05")
+        for name, factor in self.rates.items():
+            if name not in PARTS:
+                raise unknown(name, PARTS, "optimiser: rates")
+            positive(factor, f"optimiser: rates: {name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Vision features of frozen towers, kept instead of computed anew."""
+
+    where: Literal["none", "memory", "disk"] = "memory"
+    bytes: float = 2e9
+    """Most bytes; what no longer fits is computed each time."""
+    folder: str | None = None
+    """Of ``disk``; None = ``features`` in the folder of caches."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bytes < math.inf:
+            raise EarthMindError(f"cache: bytes can't be {self.bytes}.", change="2e9")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The loss on examples that nothing is learned from."""
+
+    every: int = 0
+    """Steps between two; 0 = after each epoch."""
+    patience: int = 0
+    """Stop after so many without a smaller loss; 0 = never."""
+
+    def __post_init__(self) -> None:
+        count(self.every, "evaluation: every")
+        count(self.patience, "evaluation: patience")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """Checkpoints to go on from."""
+
+    every: int = 1000
+    """Steps."""
+    keep: int = 2
+    """How many of the newest, beside the one with the smallest validation loss."""
+
+    def __post_init__(self) -> None:
+        positive(self.every, "saving: every")
+        positive(self.keep, "saving: keep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """Several processes, started by ``torchrun``."""
+
+    kind: Literal["none", "ddp", "fsdp2", "deepspeed", "ray"] = "none"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Passed on: of FSDP as `TrainingArguments.fsdp_config`, of DeepSpeed its own file's content,
+    of Ray its ``ScalingConfig``."""
+
+
+def positive(value: float, name: str) -> None:
+    """Refuse what isn't a number above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise EarthMindError(f"{name} can't be {value:g}.", change="more than 0")
+
+
+def share(value: float, name: str) -> None:
+    """Refuse what isn't a share of something."""
+    if not 0 <= value < 1:
+        raise EarthMindError(f"{name} can't be {value:g}.", change="0 or more, less than 1")
+
+
+def count(value: int, name: str) -> None:
+    """Refuse negative numbers."""
+    if value < 0:
+        raise EarthMindError(f"{name} can't be {value}.", change="0 or more")
