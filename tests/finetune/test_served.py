@@ -1,10 +1,15 @@
-"""What a training leaves, in a running engine: the answers of the merged model, without a restart."""
+"""What a training leaves, in a running engine: the answers of the merged model, no restart."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+import earthmind_lab as em
 from earthmind_lab.engine.loading import load_engine
 from earthmind_lab.exchange import Options, Prompt
 from earthmind_lab.finetune.run import finetune
@@ -35,3 +40,27 @@ def test_a_run_is_loaded_as_it_lies_there(toy, tmp_path, name):
     finally:
         engine.close()
         merged.close()
+
+
+def test_the_example_of_the_page_runs(toy, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs/finetune.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    run = finetune(
+        toys.recipe(toy, "lora", "optimiser.rate=5e-2"),
+        out=tmp_path / "runs/areas",
+        train=toys.mixed(4),
+    )
+    engine = load_engine(toy)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(em, "load_engine", lambda _: engine)
+    try:
+        Image.fromarray(toys.view().image).save("picture.png")
+        space = {"em": em}
+        exec(compile(block, "finetune.md", "exec"), space)
+        assert f"{{'name': 'areas', 'hash': '{run.hash}'}}" in capsys.readouterr().out
+        before, after = space["before"].reply, space["answer"].reply
+        assert before.adapter is None
+        assert before.logprobs != after.logprobs
+        assert engine.adapters == {}
+    finally:
+        engine.close()
