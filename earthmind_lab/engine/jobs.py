@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from earthmind_lab.errors import EngineBusy, EngineError
+from earthmind_lab.errors import EngineBusy, EngineError, EngineUnavailable
 
 LIMIT_SECONDS = 120.0
 """How long to wait until it is begun, and how long until it is done. The longest thing that a
@@ -73,10 +73,17 @@ class Jobs:
                 continue
             try:
                 result = job()
-            except BaseException as error:
+            except Exception as error:  # noqa: BLE001  whoever called gets it
                 future.set_exception(error)
-                if not isinstance(error, Exception):  # somebody wants the thread to end
-                    raise
+            except BaseException as error:  # somebody wants this thread to end, not the caller's
+                future.set_exception(
+                    EngineUnavailable(
+                        "The worker died while it was at that.",
+                        found=type(error).__name__,
+                        change="once more: it is replaced",
+                    )
+                )
+                raise
             else:
                 future.set_result(result)
 
