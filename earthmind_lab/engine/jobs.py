@@ -58,6 +58,9 @@ class Jobs:
                     raise
                 if future.cancel():
                     break
+            except BaseException:  # KeyboardInterrupt above all; no effect where it is begun
+                future.cancel()
+                raise
         raise EngineBusy(
             "The engine had no time for that.",
             found=f"nothing came of it within {limit:g} s",
@@ -68,6 +71,8 @@ class Jobs:
         """Do all that waits."""
         while self._waiting:
             with self._lock:
+                if not self._waiting:  # ended meanwhile
+                    return
                 job, future = self._waiting.popleft()
             if not future.set_running_or_notify_cancel():
                 continue

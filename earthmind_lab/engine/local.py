@@ -242,6 +242,7 @@ class LocalBackend:
         Raises:
             OutOfDeviceMemory: There is no room.
         """
+        self.forget(files.hash)  # a worker may have died before anybody knew of it
         self._voices.speak(self._voices.base)
         with self._device_memory():
             tuned = Tuned.of(files, self.model)

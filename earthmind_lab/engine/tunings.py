@@ -79,23 +79,23 @@ class Tunings:
                         + ("" if known.hash == files.hash else ", or another name="),
                     )
             tuning = files.tuning(name)
-            self._take_over(files)
-            self.held = {**self.held, name: tuning}
+            self._line.jobs.call(lambda: self._take_over(files, tuning))
             return name
 
     def drop(self, name: str) -> None:
         """See `ResidentEngine.drop_adapter`."""
         with self._lock:
-            tuning, before = find(self.held, name), self.held
-            # First, so that no more asks for it come.
-            self.held = {key: each for key, each in before.items() if key != tuning.name}
-            try:
-                self._line.jobs.call(lambda: self._let_go(tuning))
-            except BaseException:
-                self.held = before
-                raise
+            tuning = find(self.held, name)
+            self._line.jobs.call(lambda: self._let_go(tuning))
 
-    def _take_over(self, files: AdapterFiles) -> None:
+    # --- on the thread that owns the model: whoever called may be gone by now ---------------------
+
+    def _take_over(self, files: AdapterFiles, tuning: Tuning) -> None:
+        """Put an adapter on the device.
+
+        Raises:
+            OutOfDeviceMemory: There is no room.
+        """
         if not self._line.resize(-files.nbytes):
             raise OutOfDeviceMemory(
                 "There is no room for the adapter beside the asks under way.",
@@ -103,26 +103,31 @@ class Tunings:
                 change="once more when they have ended, or drop another adapter",
             )
         try:
-            self._line.jobs.call(lambda: self._backend.adopt(files))
+            self._backend.adopt(files)
         except BaseException:
             self._line.resize(files.nbytes)
             raise
+        self.held = {**self.held, tuning.name: tuning}
 
     def _let_go(self, tuning: Tuning) -> None:
-        """On the thread that owns the model.
+        """Free an adapter.
 
         Raises:
             EngineBusy: It is in use.
         """
+        before = self.held
+        # First, so that no more asks for it come.
+        self.held = {name: each for name, each in before.items() if name != tuning.name}
         if count := self._line.using(tuning.hash):
+            self.held = before
             raise EngineBusy(
                 f"The adapter {tuning.name!r} is in use.",
                 found=f"{count} asks with it under way or waiting",
                 change="wait for them, or cancel them",
             )
-        before = self._backend.capacity()
+        room = self._backend.capacity()
         self._backend.forget(tuning.hash)
-        self._line.resize(self._backend.capacity() - before)
+        self._line.resize(self._backend.capacity() - room)
 
 
 def _checked(name: str) -> str:

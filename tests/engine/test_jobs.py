@@ -47,6 +47,20 @@ def test_what_is_not_begun_in_time_is_never_done():
     assert (done, jobs.waiting) == ([], False)
 
 
+def test_whoever_is_interrupted_leaves_nothing_to_do(monkeypatch):
+    done = []
+    jobs = Jobs(lambda: None)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("concurrent.futures.Future.result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        jobs.call(lambda: done.append(1), WAIT)
+    jobs.work()
+    assert (done, jobs.waiting) == ([], False)
+
+
 def test_a_timeout_of_the_job_itself_is_the_jobs():
     jobs = Jobs(lambda: None)
     jobs._wake = jobs.work
