@@ -448,14 +448,15 @@ def test_memory_is_admitted(make, trained):
     assert enough._line.resize(-1) and enough._line.resize(1)
     holding = threading.Event()
     held, step = threading.Event(), enough._backend.step
-    enough._backend.step = lambda states: (holding.set(), held.wait(WAIT), step(states))[2]
+    enough._backend.step = lambda states: (holding.set(), held.wait(0.01), step(states))[2]
     needs = enough._backend.needs
     enough._backend.needs = lambda *given: before - nbytes // 2  # an ask that takes nearly all
-    handle = enough.submit(PROMPTS["single"], SHORT)
+    handle = enough.submit(PROMPTS["single"], Options(max_new_tokens=500))
     enough._backend.needs = needs
     assert holding.wait(WAIT)
     with pytest.raises(OutOfDeviceMemory, match="beside the asks"):
         enough.load_adapter(run)
+    assert not handle.ended
     held.set()
     assert handle.result(WAIT).text is not None
     enough.load_adapter(run)
