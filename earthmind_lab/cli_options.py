@@ -29,6 +29,10 @@ def serve(parser: argparse.ArgumentParser) -> None:
         "--model", default="nano", metavar="M", help="what is served; default %(default)s"
     )
     parser.add_argument(
+        "--adapter", metavar="FOLDER", dest="adapters", action="append", default=[],
+        help="of a trained adapter to load on it; repeatable; clients choose MODEL:NAME",
+    )  # fmt: skip
+    parser.add_argument(
         "--host", default="127.0.0.1", metavar="H",
         help="address to listen on; another than loopback lets other machines in, who need the "
         "token; default %(default)s",

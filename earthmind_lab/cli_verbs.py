@@ -275,8 +275,10 @@ def serve(given: argparse.Namespace) -> Outcome:
     if given.replicas is None:
         from earthmind_lab.server.run import serve as answer
 
-        answer(**where)
+        answer(adapters=given.adapters, **where)
         return Outcome(data={}, lines=[])
+    if given.adapters:
+        raise EarthMindError("Replicas take no adapters.", change="--model with a merged model")
     from earthmind_lab.server.ray_run import serve as answer_together
 
     answer_together(replicas=given.replicas, gpus=given.gpus, address=given.ray, **where)

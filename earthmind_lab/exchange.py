@@ -102,6 +102,22 @@ class Options:
     """Higher goes first; 0 = interactive, negative = batch."""
     seat: str = ""
     """Who asks: an engine takes turns between seats, so that none waits behind another's pile."""
+    adapter: str | None = None
+    """Name or hash of the adapter that answers; None = the engine's default, which is the model as
+    it was loaded unless somebody said otherwise; "" = that model in any case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """An adapter: what was trained on top of a model, and can be chosen for each ask."""
+
+    name: str
+    hash: str
+    """SHA-256 of its weights."""
+    fusion: Fusion | None = None
+    """How it was trained to join optical and SAR; None = as the model."""
+    mask_source: Modality | None = None
+    """The sensor whose picture it was trained to draw on; None = as the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +233,8 @@ class Reply:
     circle (the repetition stays in the text), or it said nothing."""
     usage: Usage = field(default_factory=Usage)
     """What it cost."""
+    adapter: Tuning | None = None
+    """Which one answered; None = the model as it was loaded."""
 
     @property
     def remark(self) -> str:

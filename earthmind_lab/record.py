@@ -39,7 +39,8 @@ class Record:
     """Question, history, regions, view hashes."""
     options: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
-    """Name, revision, weight hash, licence, notice, fusion, dtype, device."""
+    """Name, revision, weight hash, licence, notice, fusion, dtype, device; of an adapter name and
+    hash."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the libraries that decide pixels and numbers."""
     evidence: tuple[Mapping[str, Any], ...] = ()

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from earthmind_lab.answer import Claim, Mapped, answer_hash, mask_of
 from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
-from earthmind_lab.exchange import Options, Prompt, Region, Reply, View
+from earthmind_lab.exchange import Options, Prompt, Region, Reply, Tuning, View
 from earthmind_lab.grid import grid_data
 from earthmind_lab.record import Record, unsigned, unsigned_deep
 from earthmind_lab.scene import Scene, ScenePair
@@ -47,6 +47,8 @@ ABOUT_ITEM = (
     "attribution", "sci:citation", "card4l:measurement_type", "card4l:measurement_convention",
 )  # fmt: skip
 """Properties of a STAC item that a methods section needs."""
+_WHO = ("seat", "adapter")
+"""Options that say who asks, and who answers: that is told by what has answered."""
 _BY_MASK = re.compile(r"by the scene's mask: (.+?)\.?$")
 
 
@@ -89,8 +91,8 @@ def make_record(
         inputs=tuple(plain(inputs)),
         chip=plain(_chip(chip)) if chip else {},
         prompt=plain(_prompt(prompt)),
-        options=plain({k: v for k, v in asdict(options).items() if k != "seat"}),  # how, not who
-        model=plain({**_model(capabilities, options), **_reply(reply, masks)}),
+        options=plain({k: v for k, v in asdict(options).items() if k not in _WHO}),
+        model=plain({**_model(capabilities, options, reply.adapter), **_reply(reply, masks)}),
         versions=versions(),
         evidence=tuple(plain([claim.to_dict() for claim in claims])),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -319,16 +321,19 @@ def _view(view: View) -> dict[str, Any]:
     }
 
 
-def _model(capabilities: Capabilities, options: Options) -> dict[str, Any]:
+def _model(capabilities: Capabilities, options: Options, adapter: Tuning | None) -> dict[str, Any]:
+    tuned = {"adapter": {"name": adapter.name, "hash": adapter.hash}} if adapter else {}
+    trained = adapter.fusion if adapter else None
     return {
         "name": capabilities.name,
         "revision": capabilities.revision,
         "weight_hash": capabilities.weight_hash,
         "licence": capabilities.licence,
         "notice": capabilities.notice,
-        "fusion": options.fusion or capabilities.fusion,
+        "fusion": options.fusion or trained or capabilities.fusion,
         "dtype": capabilities.dtype,
         "device": capabilities.device,
+        **tuned,
     }
 
 

@@ -295,9 +295,10 @@ def _turns(record: Record) -> list[Turn]:
 
 def _options(record: Record) -> Options:
     # Deadline and seat are about the machine and the asker of then, not about the answer.
-    known = {field.name for field in fields(Options)} - {"deadline", "seat"}
+    known = {field.name for field in fields(Options)} - {"deadline", "seat", "adapter"}
     kept = {k: v for k, v in record.options.items() if k in known}
-    return Options(**kept)
+    # By its hash: an engine finds it under whatever name, or refuses; "" = certainly none.
+    return Options(**kept, adapter=str(record.model.get("adapter", {}).get("hash", "")))
 
 
 def _same_grid(grid: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

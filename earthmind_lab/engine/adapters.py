@@ -99,7 +99,7 @@ class TransformersBackend:
         self._unheard()
         self._unheard = heard_between(self.model, heed)
 
-    def encode(self, views: Sequence[View]) -> AdapterEncoded:
+    def encode(self, views: Sequence[View], adapter: str | None = None) -> AdapterEncoded:  # noqa: ARG002  takes none
         """Nothing yet: the model encodes pictures as part of its prompt pass."""
         return AdapterEncoded(views_encoded=len(views))
 

@@ -83,7 +83,8 @@ class Answering:
         ask, backend = self.ask, self._backend
         self.seconds["queue"] = self._since - ask.submitted
         ask.check(self._since)
-        encoded = backend.encode(_seen(ask.prompt, ask.options, backend.capabilities.fusion))
+        seen = _seen(ask.prompt, ask.options, backend.capabilities.fusion)
+        encoded = backend.encode(seen, ask.options.adapter)
         self._enter("prefill")
         ask.check(self._since)
         self.state = backend.prefill(ask.prompt, ask.options, encoded)
@@ -142,6 +143,7 @@ class Answering:
                 tokens_new=len(transcript.ids),
                 seconds=self.seconds,
             ),
+            adapter=self.ask.tuning,
         )
 
     def _enter(self, stage: str) -> None:

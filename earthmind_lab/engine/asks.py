@@ -12,8 +12,18 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 
-from earthmind_lab.errors import Cancelled, EngineError
-from earthmind_lab.exchange import Done, Event, Failed, Options, Prompt, Queued, Reply, Token
+from earthmind_lab.errors import Cancelled, EngineError, OutOfDeviceMemory
+from earthmind_lab.exchange import (
+    Done,
+    Event,
+    Failed,
+    Options,
+    Prompt,
+    Queued,
+    Reply,
+    Token,
+    Tuning,
+)
 
 STRIKES = 6
 """Worker deaths at the same place of an ask, one after the other, that are its own doing. Fewer
@@ -30,13 +40,20 @@ class Ask:
         options: How to answer.
         submitted: When, on the engine's clock.
         needs: Bytes of device memory it takes at most.
+        tuning: The adapter that `options` names by its hash.
     """
 
     def __init__(
-        self, prompt: Prompt, options: Options, *, submitted: float | None = None, needs: int = 0
+        self,
+        prompt: Prompt,
+        options: Options,
+        *,
+        submitted: float | None = None,
+        needs: int = 0,
+        tuning: Tuning | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
-        self.prompt, self.options, self.needs = prompt, options, needs
+        self.prompt, self.options, self.needs, self.tuning = prompt, options, needs, tuning
         self.submitted = time.monotonic() if submitted is None else submitted
         self.due = None if options.deadline is None else self.submitted + options.deadline
         self.arrival = 0
@@ -199,6 +216,15 @@ class Ask:
 def cancelled() -> Cancelled:
     """What a stopped ask ends with."""
     return Cancelled("The ask was stopped.")
+
+
+def too_large(needs: int, capacity: int) -> OutOfDeviceMemory:
+    """What an ask ends with that no backend has refused, but that needs more than there is."""
+    return OutOfDeviceMemory(
+        "The ask does not fit into the device's memory, even alone.",
+        found=f"{needs >> 20} MiB needed, {capacity >> 20} MiB for all asks",
+        change="fewer or smaller views, fewer new tokens, or load_engine(dtype='bfloat16')",
+    )
 
 
 def late(options: Options) -> EngineError:

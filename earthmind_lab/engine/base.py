@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.errors import PromptError
-from earthmind_lab.exchange import Event, Found, Fusion, Options, Prompt, Reply, View
+from earthmind_lab.exchange import Event, Found, Fusion, Options, Prompt, Reply, Tuning, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,8 @@ class Stats:
     kept: Mapping[str, Kept] = field(default_factory=dict)
     """By kind: ``tokens`` (visual tokens of a view), ``sam`` (mask features of a view), ``read``
     (keys and values of what the language model has read)."""
+    adapters: tuple[Tuning, ...] = ()
+    """What asks may choose."""
 
 
 EncodedT = TypeVar("EncodedT", bound=Encoded)
@@ -153,7 +156,7 @@ class Backend(Protocol[EncodedT, StateT]):
     """What a model offers the engine.
 
     Every call comes from one thread, but for `capabilities`, `seen_gsd`, `pictures`, `needs`,
-    `capacity` and `kept`.
+    `capacity` and `kept`. One that takes adapters is `Tunable`, too.
     """
 
     @property
@@ -169,8 +172,13 @@ class Backend(Protocol[EncodedT, StateT]):
         """
         ...
 
-    def encode(self, views: Sequence[View]) -> EncodedT:
-        """Visual tokens of the views, from the cache where it has them."""
+    def encode(self, views: Sequence[View], adapter: str | None = None) -> EncodedT:
+        """Visual tokens of the views, from the cache where it has them.
+
+        Args:
+            views: To look at.
+            adapter: Who looks; here and in options that a backend gets it's a hash, or None.
+        """
         ...
 
     def prefill(self, prompt: Prompt, options: Options, encoded: EncodedT) -> StateT:
@@ -236,7 +244,7 @@ class Backend(Protocol[EncodedT, StateT]):
         ...
 
     def capacity(self) -> int:
-        """Bytes of device memory for all asks under way; does not change while the model lives."""
+        """Bytes of device memory for all asks under way; changes only with adapters."""
         ...
 
     def kept(self) -> Mapping[str, Kept]:
@@ -245,6 +253,49 @@ class Backend(Protocol[EncodedT, StateT]):
 
     def close(self) -> None:
         """Free the device."""
+        ...
+
+
+class Tunable(Protocol):
+    """What a backend has beside that takes adapters."""
+
+    def read_adapter(self, folder: Path) -> AdapterFiles:
+        """Check the folder of an adapter and read it; may be called by any thread.
+
+        Raises:
+            EarthMindError: It can't be used with this model.
+        """
+        ...
+
+    def adopt(self, files: Any) -> None:
+        """From now on `Options.adapter` may be its hash. If this fails, nothing has changed."""
+        ...
+
+    def forget(self, digest: str) -> None:
+        """Free an adapter, and what was kept of its answers; none of them is under way."""
+        ...
+
+
+class AdapterFiles(Protocol):
+    """An adapter that was read and fits; opaque to the engine but for this."""
+
+    @property
+    def name(self) -> str:
+        """What to call it unless told otherwise."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of its weights."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it will take on the device."""
+        ...
+
+    def tuning(self, name: str) -> Tuning:
+        """What to tell about it under this name."""
         ...
 
 

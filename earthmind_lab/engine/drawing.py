@@ -30,6 +30,8 @@ class Drawing:
     """Index into the prompt's views and the frames after them -> picture to draw on, in order."""
     prompted: int
     """Of the frames, from the first on, those drawn by the marks; the others by memory."""
+    scope: str = ""
+    """What mask features of its voice are kept under; see `Voice.features`."""
     sam_encodes: int = 0
     """Views that had to go through the mask encoder."""
     drawn: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -65,7 +67,7 @@ class Drawer:
         self._model, self._processor, self._cache = model, processor, cache
 
     def draw(self, drawings: Sequence[Drawing]) -> None:
-        """Fill in `drawn` and `sam_encodes`.
+        """Fill in `drawn` and `sam_encodes` of answers of one voice, which the model speaks with.
 
         Raises:
             OutOfDeviceMemory: There is no main memory for so many masks. How many an answer marks
@@ -142,14 +144,14 @@ class Drawer:
 
     def _features(self, drawing: Drawing, view: View) -> SamFeatures:
         """What the mask encoder makes of a view alone, from the cache where it is there."""
-        features: SamFeatures | None = self._cache.get("sam", view.hash)
+        features: SamFeatures | None = self._cache.get("sam", (view.hash, drawing.scope))
         if features is None:
             drawing.sam_encodes += 1
             pixels = torch.from_numpy(self._processor.sam_pixel_values(view))
             features = self._model.segment_features(
                 pixels.to(self._model.device, self._model.dtype)
             )
-            self._cache.put("sam", view.hash, features, nbytes=features.nbytes)
+            self._cache.put("sam", (view.hash, drawing.scope), features, nbytes=features.nbytes)
         return features
 
 

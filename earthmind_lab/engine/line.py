@@ -15,7 +15,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from earthmind_lab.engine.asks import Ask, late
+from earthmind_lab.engine.asks import Ask, late, too_large
+from earthmind_lab.engine.jobs import Jobs
 from earthmind_lab.engine.order import order
 from earthmind_lab.engine.places import Places
 from earthmind_lab.engine.service import Service
@@ -53,6 +54,7 @@ class Line:
         self._served: dict[str, int] = {}  # when each seat that is here was served last
         self._held = ""  # the ask whose turn it is until it runs: it was sent back
         self._passed = 0  # asks let in since one of a lower priority waits
+        self.jobs = Jobs(self._wake)
         self.counts = Counts()
         self.closed = False
         self._lost: EngineError | None = None
@@ -69,13 +71,11 @@ class Line:
             EngineBusy: It is full.
         """
         with self._lock:
-            if self.closed:
-                raise EngineUnavailable(
-                    f"The engine {self._name!r} is closed.", change="load_engine() once more"
-                )
-            if self._lost is not None:
-                lost = self._lost
-                raise EngineUnavailable(lost.asked, found=lost.found, change=lost.change)
+            self._check_open()
+            if ask.needs > self._capacity:  # an adapter took its place meanwhile
+                ask.fail(too_large(ask.needs, self._capacity))
+                self._count(ask)
+                return
             self._drop_ended()
             new = all(other.seat != ask.seat for other in self._waiting.values())
             if len(self._waiting) >= (2 * self._limit if new else self._limit):
@@ -174,6 +174,8 @@ class Line:
         """
         with self._lock:
             self._lost = error if for_good else None
+            if for_good:
+                self.jobs.end(error)
             for ask in [*self._waiting.values(), *self._under_way.values()]:
                 ask.fail(error)
             for ask in list(self._under_way.values()):
@@ -184,6 +186,37 @@ class Line:
         """The device was full: let in no more than now run; with each that ends, one more."""
         with self._lock:
             self._most = max(1, running)
+
+    def resize(self, nbytes: int) -> bool:
+        """So many bytes more (less, if negative) are there for asks.
+
+        Returns:
+            False where nothing was changed: those under way, or one that waits, need them.
+        """
+        with self._lock:
+            taken = sum(ask.needs for ask in self._under_way.values())
+            largest = max((ask.needs for ask in self._waiting.values()), default=0)
+            if nbytes < 0 and self._capacity + nbytes < max(taken, largest):
+                return False
+            self._capacity += nbytes
+            self._announce()
+            self._changed.notify_all()
+            return True
+
+    def using(self, adapter: str) -> int:
+        """How many of the asks under way and waiting want an adapter, by its hash."""
+        with self._lock:
+            asks = [*self._waiting.values(), *self._under_way.values()]
+            return sum(ask.options.adapter == adapter and not ask.ended for ask in asks)
+
+    def check_open(self) -> None:
+        """See that somebody works here.
+
+        Raises:
+            EngineUnavailable: The line is closed, or the engine was given up.
+        """
+        with self._lock:
+            self._check_open()
 
     def expire(self, now: float) -> None:
         """Fail the waiting asks whose deadline has passed: they need not wait for their turn."""
@@ -206,7 +239,7 @@ class Line:
         """
         with self._lock:
             if not busy:
-                self._changed.wait_for(lambda: self._waiting or self.closed)
+                self._changed.wait_for(lambda: self._waiting or self.jobs.waiting or self.closed)
             return not self.closed
 
     def pause(self, seconds: float | None) -> None:
@@ -222,6 +255,7 @@ class Line:
             self._changed.notify_all()
         for ask in asks:
             ask.cancel()
+        self.jobs.end(self._closed_error())
 
     def sizes(self) -> tuple[int, int, Counts]:
         """Asks under way, asks waiting, and how the others ended."""
@@ -231,7 +265,23 @@ class Line:
             now = Counts(done=counts.done, failed=counts.failed, cancelled=counts.cancelled)
             return len(self._under_way), len(self._waiting), now
 
+    def _wake(self) -> None:
+        with self._lock:
+            self._changed.notify_all()
+
     # --- inside, with the lock held --------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise self._closed_error()
+        if self._lost is not None:
+            lost = self._lost
+            raise EngineUnavailable(lost.asked, found=lost.found, change=lost.change)
+
+    def _closed_error(self) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"The engine {self._name!r} is closed.", change="load_engine() once more"
+        )
 
     def _in_order(self) -> Iterator[tuple[Ask, int]]:
         held = self._waiting.get(self._held)

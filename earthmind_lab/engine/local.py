@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,8 +32,10 @@ from earthmind_lab.engine.device import device_memory, free_memory
 from earthmind_lab.engine.drawing import Drawer, Drawing
 from earthmind_lab.engine.layers import heard_between
 from earthmind_lab.engine.memory import Footprint, divided, plan
-from earthmind_lab.engine.readings import Readings
 from earthmind_lab.engine.slots import Slots, rounded
+from earthmind_lab.engine.switch import Tuned
+from earthmind_lab.engine.tuned import Files, read_adapter
+from earthmind_lab.engine.voices import Voices
 from earthmind_lab.engine.writing import LocalState, Writer
 from earthmind_lab.errors import OutOfDeviceMemory, PromptError
 from earthmind_lab.exchange import Found, Options, Prompt, View
@@ -66,7 +69,6 @@ class LocalBackend:
     ) -> None:
         self.model, self.processor, self._capabilities = model, processor, capabilities
         self._device, self._dtype = model.device, model.dtype
-        self._slots = Slots(model.language)
         self._footprint = Footprint(
             sizes=Sizes.of(model.config.to_dict()), itemsize=self._dtype.itemsize
         )
@@ -78,8 +80,8 @@ class LocalBackend:
         )
         self._capacity = budget.asks
         self.cache = ByteCache(budget.cache if cache_bytes is None else cache_bytes)
-        self._readings = Readings(self.cache, self._slots)
-        self._writer = Writer(model, self._slots)
+        self._voices = Voices(model, self.cache)
+        self._writer = Writer(model, self._voices.speak)
         self._drawer = Drawer(model, processor, self.cache)
         self._unheard: Callable[[], None] = lambda: None
 
@@ -113,20 +115,23 @@ class LocalBackend:
         self._unheard = heard_between(self.model, heed)
 
     @torch.inference_mode()
-    def encode(self, views: Sequence[View]) -> LocalEncoded:
+    def encode(self, views: Sequence[View], adapter: str | None = None) -> LocalEncoded:
         """Visual tokens of the views that the language model will read."""
+        voice = self._voices.of(Options(adapter=adapter))
+        self._voices.speak(voice)
         single = self._single(views)
         tokens: dict[str, Tensor] = {}
         fresh = 0
         with self._device_memory():
             for view in views:
                 key = view.hash
-                kept = tokens.get(key, self.cache.get("tokens", (key, single)))
+                kept = tokens.get(key, self.cache.get("tokens", (key, single, voice.tokens)))
                 if kept is None:
                     fresh += 1
                     pixels = self._tensor(self.processor.pixel_values(view, single=single))
                     kept = self.model.encode_views(pixels)  # (tiles, T, D)
-                    self.cache.put("tokens", (key, single), kept, nbytes=kept.nbytes)
+                    place = (key, single, voice.tokens)
+                    self.cache.put("tokens", place, kept, nbytes=kept.nbytes)
                 tokens[key] = kept
         return LocalEncoded(tokens=tokens, views_encoded=fresh, single=single)
 
@@ -140,6 +145,8 @@ class LocalBackend:
         """
         self._check(prompt)
         generator = torch.Generator().manual_seed(options.seed)
+        voice = self._voices.of(options)
+        self._voices.speak(voice)
         with self._device_memory():
             composed = compose(self.model, self.processor, prompt, options, encoded)
             state = LocalState(
@@ -150,6 +157,7 @@ class LocalBackend:
                 start=composed.start,
                 text=composed.embeds[0, composed.start :].clone(),  # the pictures' needn't stay
                 generator=generator,
+                voice=voice,
                 sensor_weights=composed.sensor_weights,
             )
             self._begin(state, composed.embeds)  # last: nobody would know of its row
@@ -182,7 +190,10 @@ class LocalBackend:
             for number, state in enumerate(states):
                 if state.prompt.views and self.processor.seg_token_id in state.ids:
                     drawings[number] = self._drawing(state)
-            self._drawer.draw(list(drawings.values()))
+            for voice in dict.fromkeys(states[number].voice for number in drawings):
+                self._voices.speak(voice)
+                own = [d for number, d in drawings.items() if states[number].voice is voice]
+                self._drawer.draw(own)
             for number, drawing in drawings.items():
                 found[number] = self._drawer.found(drawing)
         for number, drawing in drawings.items():
@@ -198,14 +209,51 @@ class LocalBackend:
         try:
             if state.prompt.views:
                 content = np.concatenate([state.content, state.ids])[: row.length]
-                self._readings.keep(row, content, state.pictures)
+                state.voice.readings.keep(row, content, state.pictures)
         finally:
-            self._slots.close(row)
+            state.voice.slots.close(row)
 
     def abandon(self) -> None:
         """Forget every answer under way, and rows that nobody got to know of."""
-        self._slots.clear()
+        self._voices.clear()
         self.cache.recount()
+
+    # --- adapters ---------------------------------------------------------------------------
+
+    def read_adapter(self, folder: Path) -> Files:
+        """Check the folder of an adapter and read it; any thread may call this.
+
+        Raises:
+            EarthMindError: It can't be used with this model; see `tuned.read_adapter`.
+            OutOfDeviceMemory: With it no pair as large as the model takes would fit.
+        """
+        files = read_adapter(folder, self.model, self._capabilities.weight_hash)
+        if files.nbytes + self._footprint.pair > self._capacity:
+            raise OutOfDeviceMemory(
+                f"The adapter {folder} does not fit beside the model on {self._device}.",
+                found=f"{files.nbytes >> 20} MiB needed, {self._capacity >> 20} MiB for all asks",
+                change="drop another adapter, or load a merged model in its place",
+            )
+        return files
+
+    def adopt(self, files: Files) -> None:
+        """Put an adapter on the device; if this fails, nothing has changed.
+
+        Raises:
+            OutOfDeviceMemory: There is no room.
+        """
+        self.forget(files.hash)  # a worker may have died before anybody knew of it
+        self._voices.speak(self._voices.base)
+        with self._device_memory():
+            tuned = Tuned.of(files, self.model)
+        self._voices.add(tuned)
+        self._capacity -= tuned.nbytes
+
+    def forget(self, digest: str) -> None:
+        """Free an adapter, and what was kept of its answers; none of them is under way."""
+        tuned = self._voices.remove(digest)
+        if tuned is not None:
+            self._capacity += tuned.nbytes
 
     def needs(self, prompt: Prompt, options: Options) -> int:
         """Bytes that an ask takes at most while it is under way; any thread may ask.
@@ -250,7 +298,7 @@ class LocalBackend:
         return nbytes
 
     def capacity(self) -> int:
-        """Bytes for all asks under way, as they were free when the model was loaded."""
+        """Bytes for all asks under way: those free when the model was loaded, less adapters."""
         return self._capacity
 
     def kept(self) -> Mapping[str, Kept]:
@@ -261,7 +309,8 @@ class LocalBackend:
         """Free the device: drops the model and all that was kept."""
         self.cache.clear()
         self._unheard()
-        del self.model, self._slots, self._readings, self._writer, self._drawer
+        self._voices.rest()
+        del self.model, self._voices, self._writer, self._drawer
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -287,31 +336,38 @@ class LocalBackend:
                 change="ask about each frame on its own",
             )
 
+    @property
+    def _slots(self) -> Slots:
+        """The rows of answers of the model as it was loaded."""
+        return self._voices.base.slots
+
     # --- reading ----------------------------------------------------------------------------
 
     def _begin(self, state: LocalState, embeds: Tensor) -> None:
         """Give an answer a row that has read its pictures, now or before."""
         content, start = state.content, state.start
+        slots, readings = state.voice.slots, state.voice.readings
         follow_up = bool(state.prompt.history)
-        known, length = self._readings.find(content, start, follow_up=follow_up)
+        known, length = readings.find(content, start, follow_up=follow_up)
         room = len(content) + state.options.max_new_tokens
-        if self._slots.rows and self._slots.nbytes_with(room) > self._capacity:
+        under_way, others = self._voices.beside(state.voice)
+        if under_way and others + slots.nbytes_with(room) > self._capacity:
             # Rows are as long as the longest, so that many short ones may not fit beside it.
             raise OutOfDeviceMemory(
                 "There is no room for the ask beside those under way.",
-                found=f"{len(self._slots.rows)} answers",
+                found=f"{under_way} answers",
                 change="ask again when one of them has ended",
             )
-        row = self._slots.open(room, known.layers if known else (), length)
+        row = slots.open(room, known.layers if known else (), length)
         pictures = known.pictures if known else start
         try:
             if length < start:
-                self._slots.read([row], embeds[:, :start], [start])
+                slots.read([row], embeds[:, :start], [start])
                 row.length = start
                 # At once: others may be asking about them too.
-                self._readings.keep(row, content[:start], pictures)
+                readings.keep(row, content[:start], pictures)
         except BaseException:
-            self._slots.close(row)
+            slots.close(row)
             raise
         state.row, state.pictures = row, pictures
         state.tokens_prefilled = len(content) - length
@@ -324,6 +380,7 @@ class LocalBackend:
             marks=self._writer.marked(state, self.processor.seg_token_id),
             frames={index: every[index] for index in frames},
             prompted=sum(index < len(state.prompt.views) for index in frames),
+            scope=state.voice.features,
         )
 
     # --- the device -------------------------------------------------------------------------

@@ -46,6 +46,13 @@ class Footprint:
         tokens = 2 * tiles * self.sizes.tile_tokens + QUESTION
         return activation_bytes(self.sizes, self.itemsize, tiles=tiles, tokens=tokens)
 
+    @property
+    def pair(self) -> int:
+        """What an ask about such a pair takes beside that space."""
+        tiles = self.sizes.tiles(self.sizes.most_tiles)
+        tokens = 2 * tiles * self.sizes.tile_tokens + QUESTION
+        return self.ask(tiles=tiles, tokens=tokens, positions=tokens)
+
     def ask(
         self, *, tiles: int, tokens: int, positions: int, shape: tuple[int, int] | None = None
     ) -> int:

@@ -22,6 +22,8 @@ class Reading:
     pictures: int
     """Positions of the one pass over its pictures, which it begins with."""
     layers: Layers
+    scope: str
+    """By whom; see `Readings`."""
 
     @property
     def nbytes(self) -> int:
@@ -35,10 +37,18 @@ class Readings:
     Args:
         cache: Where they are kept.
         slots: Where they come from.
+        scope: Only what was read under the same one is found again: "" = by the model as it was
+            loaded, else the hash of the adapter that reads otherwise.
     """
 
-    def __init__(self, cache: ByteCache, slots: Slots) -> None:
-        self._cache, self._slots = cache, slots
+    def __init__(self, cache: ByteCache, slots: Slots, scope: str = "") -> None:
+        self._cache, self._slots, self.scope = cache, slots, scope
+
+    def drop(self) -> None:
+        """Forget everything of this scope."""
+        for key, reading in self._cache.items("read"):
+            if reading.scope == self.scope:
+                self._cache.drop("read", key)
 
     def find(
         self, content: NDArray[np.int64], pictures: int, *, follow_up: bool
@@ -56,7 +66,7 @@ class Readings:
         most = len(content) - 1 if follow_up else pictures
         best, length = None, 0
         for key, reading in self._cache.items("read"):
-            if follow_up or reading.pictures == pictures:
+            if reading.scope == self.scope and (follow_up or reading.pictures == pictures):
                 common = min(_common(reading.content, content), most)
                 if common > length:
                     best, length = key, common
@@ -75,7 +85,7 @@ class Readings:
             pictures: Positions of the pass over the pictures from which it goes on.
         """
         for key, other in self._cache.items("read"):
-            if other.pictures != pictures:
+            if (other.scope, other.pictures) != (self.scope, pictures):
                 continue
             shared = _common(other.content, content)
             if shared == len(content):
@@ -88,8 +98,8 @@ class Readings:
             if not is_memory(error):
                 raise
             return
-        reading = Reading(content=content, pictures=pictures, layers=layers)
-        key = hashlib.sha256(f"{pictures}|".encode() + content.tobytes()).hexdigest()
+        reading = Reading(content=content, pictures=pictures, layers=layers, scope=self.scope)
+        key = hashlib.sha256(f"{self.scope}|{pictures}|".encode() + content.tobytes()).hexdigest()
         self._cache.put("read", key, reading, nbytes=reading.nbytes)
 
 

@@ -13,7 +13,7 @@ import concurrent.futures
 import threading
 import uuid
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ from earthmind_lab.engine.common import CommonEngine
 from earthmind_lab.engine.link import Link, Lost, Way
 from earthmind_lab.engine.remote_ask import RemoteAsk
 from earthmind_lab.errors import EarthMindError, EngineUnavailable
-from earthmind_lab.exchange import Event, Failed, Options, Prompt, View
+from earthmind_lab.exchange import Event, Failed, Options, Prompt, Tuning, View
 
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 """Pauses before an ask is tried again; a server that restarts needs some of them."""
@@ -100,7 +100,7 @@ class RemoteEngine(CommonEngine):
             EngineUnavailable: This engine is closed.
             PromptError: The prompt can't be sent.
         """
-        options = options or Options()
+        options = self._chosen(options or Options())
         ask = RemoteAsk(prompt, replace(options, seat=options.seat or self._seat))
         body = wire.pack(wire.Ask(prompt=prompt, options=ask.options))
         ask.task = self._start(lambda: self._answer(ask, body), ask)
@@ -141,6 +141,11 @@ class RemoteEngine(CommonEngine):
         """What the server's engine is doing, for everybody, and what it keeps."""
         found: Stats = self._call("stats", Stats)
         return found
+
+    @property
+    def adapters(self) -> Mapping[str, Tuning]:
+        """The adapters that asks may choose, by name; the server is asked each time."""
+        return {tuning.name: tuning for tuning in self.stats().adapters}
 
     def close(self) -> None:
         """Cancel the asks of this engine and hang up; the server goes on. May be called twice."""

@@ -6,6 +6,8 @@ This file knows no torch; `Backend` hides it. What the engine adds to a backend,
     order       who goes next: priority, turns between seats
     service     what each seat has had, by which they take turns
     line        who waits, who is under way, and whether there is room
+    jobs        work for the worker that is no ask
+    tunings     adapters: loaded and dropped between two steps, chosen by each ask
     turns       continuous batching: asks join and leave at any step, none harms another
     answering   one answer: text, objects, cost
     degenerate  answers that go round in a circle or say nothing
@@ -18,20 +20,22 @@ from __future__ import annotations
 import atexit
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.engine.asks import Ask
+from earthmind_lab.engine.asks import Ask, too_large
 from earthmind_lab.engine.base import Backend, Stats
 from earthmind_lab.engine.common import CommonEngine
 from earthmind_lab.engine.line import Line
+from earthmind_lab.engine.tunings import Tunings
 from earthmind_lab.engine.turns import Turns
 from earthmind_lab.engine.worker import Worker
-from earthmind_lab.errors import EarthMindError, EngineError, OutOfDeviceMemory, PromptError
-from earthmind_lab.exchange import Options, Prompt, View
+from earthmind_lab.errors import EarthMindError, EngineError, ModelNotFound, PromptError
+from earthmind_lab.exchange import Options, Prompt, Tuning, View
 
 FLUSH_SECONDS = 0.04
 """Text goes out in batches this far apart: smooth to the eye, cheap for the channel."""
@@ -69,12 +73,12 @@ class ResidentEngine(CommonEngine):
     ) -> None:
         self._backend, self._clock = backend, clock
         self._capabilities = mine = backend.capabilities
-        self._capacity = backend.capacity()
         if places is None:
             places = PLACES.get(mine.device.partition(":")[0], PLACES_ELSEWHERE)
-        self._line = Line(mine.name, limit=queue_limit, places=places, capacity=self._capacity)
+        self._line = Line(mine.name, limit=queue_limit, places=places, capacity=backend.capacity())
         self._turns = Turns(backend, self._line, clock=clock, flush_seconds=flush_seconds)
         self._worker = Worker(backend, self._turns, self._line)
+        self._tunings = Tunings(backend, self._line)
         _LIVE.add(self)
 
     @property
@@ -94,16 +98,53 @@ class ResidentEngine(CommonEngine):
             EngineUnavailable: The engine is closed.
             EngineBusy: The queue is full.
         """
-        options = options or Options()
-        needs, refusal = 0, None
+        options = self._chosen(options or Options())
+        needs, tuning, refusal = 0, None, None
         if not self.closed:
-            needs, refusal = self._looked_at(prompt, options)
-        ask = Ask(prompt, options, submitted=self._clock(), needs=needs)
+            try:
+                options, tuning = self._tunings.resolved(options)
+                needs, refusal = self._looked_at(prompt, options)
+            except ModelNotFound as error:
+                refusal = error
+        ask = Ask(prompt, options, submitted=self._clock(), needs=needs, tuning=tuning)
         if refusal is None:
             self._line.add(ask)
         else:
             self._line.refuse(ask, refusal)
         return ask
+
+    @property
+    def adapters(self) -> Mapping[str, Tuning]:
+        """The adapters that asks may choose, by name."""
+        return self._tunings.held
+
+    def load_adapter(self, path: str | Path, name: str | None = None) -> str:
+        """Load an adapter that was trained on this model; answers under way go on.
+
+        Args:
+            path: Folder of the adapter, or of the run that it was trained in.
+            name: What `Options.adapter` will call it; default: the name of the run's folder.
+
+        Returns:
+            Its name.
+
+        Raises:
+            EngineError: It belongs to another model or another architecture, can't be read or
+                used, or another adapter has the name. The engine is as it was.
+            OutOfDeviceMemory: There is no room for it beside the asks.
+        """
+        return self._tunings.load(Path(path), name)
+
+    def drop_adapter(self, name: str) -> None:
+        """Free an adapter.
+
+        Raises:
+            ModelNotFound: There is none of this name.
+            EngineBusy: Answers with it are under way, or wait.
+        """
+        self._tunings.drop(name)
+        if self._default == name:
+            self._default = None
 
     def seen_gsd(self, view: View) -> float | None:
         """Metres per pixel that the model really sees of a view; None for a plain picture."""
@@ -132,6 +173,7 @@ class ResidentEngine(CommonEngine):
             tokens_prefilled=self._turns.tokens_prefilled,
             tokens_new=self._turns.tokens_new,
             kept={} if self.closed else dict(self._backend.kept()),
+            adapters=tuple(self.adapters.values()),
         )
 
     def close(self) -> None:
@@ -154,7 +196,8 @@ class ResidentEngine(CommonEngine):
             )
             failure.__cause__ = error
             return 0, failure
-        return needs, None if needs <= self._capacity else _too_large(needs, self._capacity)
+        capacity = self._backend.capacity()
+        return needs, None if needs <= capacity else too_large(needs, capacity)
 
 
 def _check_seed(seed: int) -> None:
@@ -167,15 +210,6 @@ def _check_seed(seed: int) -> None:
         raise PromptError(
             "The seed is too large.", found=str(seed), change="a seed from -(2**63) to 2**64 - 1"
         )
-
-
-def _too_large(needs: int, capacity: int) -> OutOfDeviceMemory:
-    """Where the backend has not said it by itself."""
-    return OutOfDeviceMemory(
-        "The ask does not fit into the device's memory, even alone.",
-        found=f"{needs >> 20} MiB needed, {capacity >> 20} MiB for all asks",
-        change="fewer or smaller views, fewer new tokens, or load_engine(dtype='bfloat16')",
-    )
 
 
 def _close_all(engines: Callable[[], list[ResidentEngine]] = lambda: list(_LIVE)) -> None:

@@ -2,6 +2,7 @@
 
 Nothing in here waits, and no failure of one ask reaches another:
 
+- What was called for beside asks is done first, see `jobs`.
 - A turn lets in asks until that has taken 40 ms: one whose pictures have to be read by a large
   model, or several whose pictures are kept. So whoever is being answered waits for the pictures of
   one ask at most, beside a pause that nobody sees.
@@ -78,6 +79,7 @@ class Turns:
             self._callers.clear()  # of asks that failed; all but this one have ended
 
     def _round(self) -> None:
+        self._line.jobs.work()
         self._line.expire(self._clock())
         self._step(self._let_in())
         self._step(self._writing())

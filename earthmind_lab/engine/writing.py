@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from earthmind_lab.engine.base import Step
 from earthmind_lab.engine.sampling import chosen
-from earthmind_lab.engine.slots import Row, Slots
+from earthmind_lab.engine.slots import Row
+from earthmind_lab.engine.voices import Voice
 from earthmind_lab.exchange import Options, Prompt
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
 
@@ -40,6 +41,8 @@ class LocalState:
     text: Tensor
     """(L - start, D) embeddings of the rest."""
     generator: torch.Generator
+    voice: Voice
+    """Who answers."""
     pictures: int = 0
     """Positions of the pass over pictures from which it goes on; see `Reading.pictures`."""
     tokens_prefilled: int = 0
@@ -68,11 +71,13 @@ class Writer:
 
     Args:
         model: In evaluation mode.
-        slots: Where its answers are kept.
+        speak: Lets the model speak with a voice.
     """
 
-    def __init__(self, model: EarthMindForConditionalGeneration, slots: Slots) -> None:
-        self._model, self._slots = model, slots
+    def __init__(
+        self, model: EarthMindForConditionalGeneration, speak: Callable[[Voice], None]
+    ) -> None:
+        self._model, self._speak = model, speak
 
     def step(self, states: Sequence[LocalState]) -> list[Step]:
         """One more token of each answer (at least one), greedy or drawn with the ask's own seed."""
@@ -92,13 +97,16 @@ class Writer:
     def marked(self, state: LocalState, token: int) -> Tensor:
         """(N, D) states at which the model reads a token, wherever an answer has written it.
 
+        The model speaks with the answer's voice afterwards.
+
         All that follows the pictures is read again, alone and in one pass, so that they are the
         same whoever else was asking.
         """
+        self._speak(state.voice)
         row, embeds = _row(state), self._after(state)
         before, row.length = row.length, state.start
         try:
-            hidden = self._slots.read([row], embeds[None], [len(embeds)])  # (1, T, D)
+            hidden = state.voice.slots.read([row], embeds[None], [len(embeds)])  # (1, T, D)
             logits = self._next(hidden, [len(embeds)])[0]
         except BaseException:
             row.length = before
@@ -109,9 +117,11 @@ class Writer:
         return hidden[0, torch.from_numpy(places).to(hidden.device)]
 
     def _read(self, states: Sequence[LocalState]) -> None:
-        """One pass over all that these answers have not read yet."""
+        """One pass over all that these answers, of one voice, have not read yet."""
+        voice = states[0].voice
+        self._speak(voice)
         rows, counts = [_row(state) for state in states], [state.unread for state in states]
-        hidden = self._slots.read(rows, self._ahead(states), counts)  # (B, T, D)
+        hidden = voice.slots.read(rows, self._ahead(states), counts)  # (B, T, D)
         logits = self._next(hidden, counts)
         for state, row, count, own in zip(states, rows, counts, logits, strict=True):
             row.length += count
@@ -154,8 +164,14 @@ def _logits(state: LocalState) -> Tensor:
 
 
 def _alike(states: Sequence[LocalState]) -> Iterator[list[LocalState]]:
-    """Those with something to read, in groups that are at most half padding, in row order."""
+    """Those with something to read, by voice, in groups as `_as_long` makes them."""
     behind = [state for state in states if state.unread]
+    for voice in dict.fromkeys(state.voice for state in behind):
+        yield from _as_long([state for state in behind if state.voice is voice])
+
+
+def _as_long(behind: Sequence[LocalState]) -> Iterator[list[LocalState]]:
+    """Answers in groups that are at most half padding, in row order."""
     lengths = {state.unread.bit_length() for state in behind}
     for bits in sorted(lengths, reverse=True):
         group = [state for state in behind if state.unread.bit_length() == bits]

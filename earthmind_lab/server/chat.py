@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from itertools import takewhile
@@ -26,6 +26,7 @@ from earthmind_lab.exchange import (
     Queued,
     Reply,
     Token,
+    Tuning,
     Turn,
     View,
 )
@@ -49,16 +50,19 @@ asking = APIRouter(prefix="/v1", tags=["openai"], route_class=JSONRoute)
 
 @router.get("/models", response_model=form.Models, responses=responses())
 async def models(request: Request) -> Response:
-    """The model that answers here."""
-    return json_response({"object": "list", "data": [_model(_serving(request).engine)]})
+    """The model that answers here, and each adapter on it as a model of its own."""
+    engine = _serving(request).engine
+    adapters = await asyncio.to_thread(_adapters, engine)
+    listed = [_model(engine), *(_model(engine, adapter) for adapter in adapters.values())]
+    return json_response({"object": "list", "data": listed})
 
 
 @router.get("/models/{name}", response_model=form.Model, responses=responses(404, 422))
 async def model(request: Request, name: str) -> Response:
-    """The same by its name."""
+    """One of them by its name."""
     engine = _serving(request).engine
-    _check_name(name, engine)
-    return json_response(_model(engine))
+    adapter = await asyncio.to_thread(_adapter, name, engine)
+    return json_response(_model(engine, adapter))
 
 
 @asking.post(
@@ -73,7 +77,7 @@ async def complete(request: Request, asked: form.Ask) -> Response:
     """Ask a question, with pictures as data URLs in the first one."""
     serving = _serving(request)
     engine = serving.engine
-    _check_name(asked.model, engine)
+    adapter = await asyncio.to_thread(_adapter, asked.model, engine)
     seat = seat_of(request.scope, asked.user or asked.safety_identifier)
     with serving.entering(token_of(request.scope), "chat") as place:
         place.sit(seat)
@@ -81,9 +85,10 @@ async def complete(request: Request, asked: form.Ask) -> Response:
         prompt = await asyncio.to_thread(_prompt, asked.messages, serving.limits, place)
         asked.messages.clear()  # they are as large as the request, and the answer takes a while
         engine.capabilities.check(prompt)
-        under = await serving.ask(prompt, _options(asked), place, request.receive, "chat")
+        options = _options(asked, adapter)
+        under = await serving.ask(prompt, options, place, request.receive, "chat")
         del prompt
-    about = {"id": f"chatcmpl-{under.id}", "created": int(time.time()), "model": engine.name}
+    about = {"id": f"chatcmpl-{under.id}", "created": int(time.time()), "model": asked.model}
     if asked.stream:
         usage = asked.stream_options is not None and asked.stream_options.include_usage
         chunks = _chunks(under, about, engine.capabilities, usage=usage)
@@ -102,9 +107,14 @@ async def complete(request: Request, asked: form.Ask) -> Response:
 # --- from the request to the prompt ---------------------------------------------------------------
 
 
-def _options(asked: form.Ask) -> Options:
+def _options(asked: form.Ask, adapter: Tuning | None) -> Options:
     most = asked.max_completion_tokens or asked.max_tokens or Options().max_new_tokens
-    return Options(max_new_tokens=most, temperature=asked.temperature or 0.0, seed=asked.seed or 0)
+    return Options(
+        max_new_tokens=most,
+        temperature=asked.temperature or 0.0,
+        seed=asked.seed or 0,
+        adapter=None if adapter is None else adapter.hash,
+    )
 
 
 def _prompt(messages: Sequence[form.Message], limits: Limits, place: Place) -> Prompt:
@@ -222,6 +232,7 @@ def _extension(reply: Reply, capabilities: Capabilities) -> dict[str, Any]:
         "ended": reply.ended,
         "raw": reply.raw or reply.text,
         "revision": capabilities.revision,
+        "adapter": asdict(reply.adapter) if reply.adapter else None,
         "objects": [_object(found) for found in reply.objects],
         "usage": reply.usage.to_dict(),
     }
@@ -256,26 +267,40 @@ def _tokens(reply: Reply) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _model(engine: Engine) -> dict[str, Any]:
+def _model(engine: Engine, adapter: Tuning | None = None) -> dict[str, Any]:
     about = asdict(engine.capabilities)
     told = {key: value for key, value in about.items() if key not in ("device", "stop")}
     return {
-        "id": engine.name, "object": "model", "created": 0, "owned_by": "earthmind_lab",
-        "earthmind": told,
+        "id": f"{engine.name}:{adapter.name}" if adapter else engine.name,
+        "object": "model", "created": 0, "owned_by": "earthmind_lab",
+        "earthmind": {**told, "adapter": asdict(adapter)} if adapter else told,
     }  # fmt: skip
 
 
-def _check_name(name: str, engine: Engine) -> None:
-    """Refuse a model that is not here.
+def _adapters(engine: Engine) -> Mapping[str, Tuning]:
+    """The adapters of an engine that has any; may ask other machines."""
+    found: Mapping[str, Tuning] = getattr(engine, "adapters", {})
+    return found
+
+
+def _adapter(model: str, engine: Engine) -> Tuning | None:
+    """The adapter of ``name:adapter``; None for the plain name.
 
     Raises:
-        Refusal: 404.
+        Refusal: 404: this model isn't here.
     """
-    if name != engine.name:
+    if model == engine.name:
+        return None
+    adapters = _adapters(engine) if model.startswith(f"{engine.name}:") else {}
+    adapter = adapters.get(model.removeprefix(f"{engine.name}:"))
+    if adapter is None:
         error = ModelNotFound(
-            f"There is no model {name[:100]!r} here.", change=f"model={engine.name!r}"
-        )
+            f"There is no model {model[:100]!r} here.",
+            change=" or ".join(f"model={engine.name + end!r}" for end in (
+                "", *(f":{name}" for name in adapters))),
+        )  # fmt: skip
         raise Refusal(404, error, code="model_not_found", param="model")
+    return adapter
 
 
 def _serving(request: Request) -> Serving:

@@ -216,6 +216,7 @@ class Extension(BaseModel):
     )
     raw: str = Field(description="Give it back under earthmind with an earlier answer.")
     revision: str
+    adapter: dict[str, Any] | None = Field(description="Name and hash of the one that answered.")
     objects: list[Marked]
     usage: dict[str, Any]
 
@@ -268,7 +269,7 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """All of them: one."""
+    """All of them: the one, and each adapter on it as ``model:adapter``."""
 
     object: Literal["list"] = "list"
     data: list[Model]

@@ -97,9 +97,10 @@ def summed(parts: Sequence[Stats]) -> Stats:
         kind: Kept(**_sums(Kept, [part.kept[kind] for part in parts if kind in part.kept]))
         for kind in kinds
     }
-    return Stats(kept=kept, **_sums(Stats, parts))
+    adapters = {each.hash: each for part in parts for each in part.adapters}
+    return Stats(kept=kept, adapters=tuple(adapters.values()), **_sums(Stats, parts))
 
 
 def _sums(kind: type[Any], parts: Sequence[Any]) -> dict[str, int]:
-    names = [each.name for each in fields(kind) if each.name != "kept"]
+    names = [each.name for each in fields(kind) if each.name not in ("kept", "adapters")]
     return {name: sum(getattr(part, name) for part in parts) for name in names}

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
 
 from earthmind_lab.engine.base import Engine
-from earthmind_lab.errors import EarthMindError
+from earthmind_lab.errors import EarthMindError, EngineError
 from earthmind_lab.server.app import create_app
 from earthmind_lab.server.connections import Connection
 from earthmind_lab.server.idle import Idle
@@ -28,6 +29,9 @@ from earthmind_lab.server.names import LOOPBACK, address_of
 from earthmind_lab.server.secret import secret_file, secret_path
 from earthmind_lab.server.serving import Serving
 from earthmind_lab.settings import Settings
+
+if TYPE_CHECKING:
+    from earthmind_lab.engine.resident import ResidentEngine
 
 HOST, PORT, NANO = "127.0.0.1", 8000, "nano"
 GRACE_SECONDS = 5.0
@@ -102,7 +106,7 @@ class Server(uvicorn.Server):
 def serve(  # noqa: PLR0913  a door: options by name
     *, model: str | Callable[[], Engine] = NANO, host: str = HOST, port: int = PORT,
     names: Sequence[str] = (), token: str | None = None, uds: str | Path | None = None,
-    open_to_all: bool = False,
+    open_to_all: bool = False, adapters: Sequence[str | Path] = (),
     limits: Limits | None = None, idle_seconds: float | None = None, ends: str = CTRL_C,
     beat: Callable[[bool], bool] = lambda _: True, stop: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
@@ -119,6 +123,8 @@ def serve(  # noqa: PLR0913  a door: options by name
             this user can read from the file that is printed.
         uds: Path of a unix socket to listen on instead, for this user only.
         open_to_all: Ask for no token; only on loopback or a socket.
+        adapters: Folders of adapters to load on the model of a name or folder; clients choose them
+            but can load none.
         limits: What requests and seats may take.
         idle_seconds: End after so long without a request; None = never.
         ends: What ends it, in the words that are printed.
@@ -144,7 +150,7 @@ def serve(  # noqa: PLR0913  a door: options by name
     note = secret_path(settings, address)
     where = "no token asked for" if open_to_all else "token in EARTHMIND_TOKEN or as given"
     where = f"token in {note}" if made else where
-    load = partial(_load_here, model) if isinstance(model, str) else model
+    load = partial(_load_here, model, adapters) if isinstance(model, str) else model
     loader = _Loader(load, app.state.serving)
     try:
         loader.told = f"EarthMind serves {{}} at {address} ({where}; {ends})"
@@ -210,10 +216,34 @@ class _Loader:
             print(self.told.format(engine.name), flush=True)  # noqa: T201
 
 
-def _load_here(model: str) -> Engine:
+def _load_here(model: str, adapters: Sequence[str | Path]) -> Engine:
     from earthmind_lab.engine.loading import load_engine
 
-    return load_engine(model)
+    engine = load_engine(model)
+    try:
+        for folder in adapters:
+            _resident(engine).load_adapter(folder)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _resident(engine: Engine) -> ResidentEngine:
+    """An engine of this process.
+
+    Raises:
+        EngineError: It is one behind a wire, over which no adapters are loaded.
+    """
+    from earthmind_lab.engine.resident import ResidentEngine
+
+    if isinstance(engine, ResidentEngine):
+        return engine
+    raise EngineError(
+        f"No adapters can be loaded on {engine.name} from here.",
+        found="it runs in another server",
+        change="--adapter where that server is started",
+    )
 
 
 def _listen(host: str, port: int, uds: str | Path | None) -> socket.socket:

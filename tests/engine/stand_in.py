@@ -87,7 +87,7 @@ class StandIn:
     def listen(self, heed: Callable[[], None]) -> None:
         self.heed = heed
 
-    def encode(self, views: Sequence[View]) -> StandInEncoded:
+    def encode(self, views: Sequence[View], adapter: str | None = None) -> StandInEncoded:
         self.threads.add(threading.get_ident())
         self.on_encode(views)
         fresh = {view.hash for view in views} - self.seen

@@ -129,7 +129,7 @@ def test_a_follow_up_without_pictures_goes_on_from_its_own_conversation(make):
     content = raw.processor.layout(follow, []).input_ids[0]
     state = raw.prefill(follow, options, raw.encode(()))
     raw.step([state])
-    raw._readings.keep(state.row, content, 0)
+    raw._voices.base.readings.keep(state.row, content, 0)
     raw.release(state)
     used.generate(PROMPTS["single"], options)  # read last, and begins with the same tokens
     reply = used.generate(follow, options)
