@@ -125,14 +125,20 @@ def answering_first(
     return answering(backend, several, new, together)
 
 
-def first_token(backend: LocalBackend, prompt: Prompt, options: Options) -> float:
-    """Seconds to the first token."""
+def first_token(
+    backend: LocalBackend, prompt: Prompt, options: Options
+) -> tuple[float, tuple[int, ...]]:
+    """Seconds to the first token; what was encoded and read for it, and for one mask after it."""
     start = synchronised(backend)
-    state = backend.prefill(prompt, options, backend.encode(prompt.views))
+    encoded = backend.encode(prompt.views)
+    state = backend.prefill(prompt, options, encoded)
     backend.step([state])
     seconds = synchronised(backend) - start
+    state.said[-1] = backend.processor.seg_token_id  # random weights write no [SEG]
+    backend.segment([state])
+    read, text, whole = state.tokens_prefilled, len(state.text), len(state.content)
     backend.release(state)
-    return seconds
+    return seconds, (encoded.views_encoded, state.sam_encodes, read, text, whole)
 
 
 def bandwidth(device: torch.device) -> float:
@@ -248,17 +254,22 @@ def report_first(backend: LocalBackend, rounds: int) -> None:
             )
             prompt = Prompt(text=QUESTIONS[0], views=views)
             backend.cache.clear()
-            first = first_token(backend, prompt, options)
+            first, _ = first_token(backend, prompt, options)
             further = [
                 first_token(backend, replace(prompt, text=text), options) for text in QUESTIONS[1:]
             ]
-            ratios.append(statistics.median(further) / first)
+            ratios.append(statistics.median(seconds for seconds, _ in further) / first)
             firsts.append(first)
         ratios, firsts = sorted(ratios[1:]), firsts[1:]
         print(
             f"first token, {name}: {1e3 * statistics.median(firsts):.0f} ms; further question "
             f"{statistics.median(ratios):.3f} times that ({ratios[0]:.3f} to {ratios[-1]:.3f})"
         )
+        for _, (views, masks, read, text, whole) in further:
+            print(
+                f"    {views} views encoded, {masks} for masks, {read} of {whole} tokens read, "
+                f"{text} of them text"
+            )
 
 
 def main() -> None:
