@@ -1,4 +1,4 @@
-"""``earthmind finetune check | plan | run``: look at data, what a training takes, the training."""
+"""``earthmind finetune check | plan | run | publish``: data, costs, the training, its gate."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ def add(added: Any) -> None:
     ran.add_argument("--out", metavar="DIR", required=True, help="folder of the run")
     ran.add_argument("--anew", action="store_true", help="refuse to go on with a training in DIR")
     ran.set_defaults(verb=run)
+    about = "write what may be handed on of a run; refused where it got worse or a licence lacks"
+    given = inner.add_parser("publish", help=about, description=about, allow_abbrev=False)
+    _publish(given)
+    given.set_defaults(verb=publish)
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -74,10 +78,32 @@ def _recipe(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="PATH", action="append", default=[],
         help="examples to learn from, instead of those of the recipe; repeatable",
     )  # fmt: skip
+    for name, about in (
+        ("validation", "examples to stop early by"),
+        ("test", "examples held out: answered before and after, for the card"),
+        ("guard", "what it can do and should still do: answered before and after, for the gate"),
+    ):
+        parser.add_argument(
+            f"--{name}", metavar="PATH", action="append", default=[], help=f"{about}; repeatable"
+        )
     parser.add_argument(
-        "--validation", metavar="PATH", action="append", default=[],
-        help="examples to stop early by; repeatable",
+        "--licence", metavar="L", default="",
+        help="of the examples of --data, where they don't say their own",
     )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", metavar="RUN", help="folder of a training that has ended")
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder to write")
+    parser.add_argument("--merged", action="store_true", help="the whole model, not the adapter")
+    parser.add_argument(
+        "--margin", metavar="M", type=float, default=0.05,
+        help="what a score of the guard set may fall by, 0 to 1; default %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--without-guard", action="store_true", help="although nobody knows what got worse"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -115,9 +141,11 @@ def chosen(given: argparse.Namespace) -> Recipe:
     from earthmind_lab.finetune.sections import Source
 
     recipe = Recipe.load(given.recipe).replace(*given.changes)
-    for key in ("data", "validation"):
+    for key in ("data", "validation", "test", "guard"):
         if paths := getattr(given, key):
-            recipe = recipe.replace(**{key: tuple(Source(path=path) for path in paths)})
+            licence = given.licence if key == "data" else ""
+            own = tuple(Source(path=path, licence=licence) for path in paths)
+            recipe = recipe.replace(**{key: own})
     return recipe
 
 
@@ -143,8 +171,25 @@ def run(given: argparse.Namespace) -> Outcome:
     if made.adapter is None:
         lines.append(f"Stopped: the same command goes on from {made.folder}")
         return Outcome(data=made.to_dict(), lines=lines, code=STOPPED)
-    lines.append(f"Adapter: {made.adapter} ({made.hash[:12]})")
+    lines += [f"Adapter: {made.adapter} ({made.hash[:12]})", f"Card: {made.folder / 'card.md'}"]
+    lines += made.card().lines()
     return Outcome(data=made.to_dict(), lines=lines)
+
+
+def publish(given: argparse.Namespace) -> Outcome:
+    """``earthmind finetune publish``: weights, card and licence, if nothing stands against it."""
+    from earthmind_lab.finetune.gate import publish as hand_on
+
+    said = hand_on(
+        given.run_folder,
+        given.out,
+        merged=given.merged,
+        margin=given.margin,
+        without_guard=given.without_guard,
+    )
+    assert said.terms is not None
+    data = {"folder": given.out, "licence": said.terms.words, "notes": list(said.notes)}
+    return Outcome(data=data, lines=[*said.lines(), f"Wrote {given.out}"])
 
 
 def _positive(text: str) -> int:

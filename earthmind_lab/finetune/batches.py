@@ -11,7 +11,6 @@ import numpy as np
 from earthmind_lab.errors import PromptError
 from earthmind_lab.finetune.examples import Example, ExampleInfo, Examples
 from earthmind_lab.finetune.recipe import Recipe
-from earthmind_lab.finetune.sections import Source
 
 if TYPE_CHECKING:
     from earthmind_lab.model.batch import Encoded
@@ -57,31 +56,6 @@ class Joined:
         """Without opening a picture."""
         source, place = self._places[index]
         return source.info(place)
-
-
-def opened(sources: Sequence[Source], *, seed: int = 0) -> Examples | None:
-    """The examples of a recipe; None where it names none.
-
-    Raises:
-        EarthMindError: A source can't be read.
-    """
-    if not sources:
-        return None
-    from earthmind_lab.finetune.opening import open_examples
-
-    parts: list[tuple[Examples, float]] = []
-    for source in sources:
-        form: Any = source.form  # one of `sections.FORMS`
-        examples = open_examples(
-            source.path,
-            form=form,
-            images=source.images,
-            split=source.split,
-            licence=source.licence,
-            seed=seed,
-        )
-        parts.append((examples, source.repeats))
-    return Joined(parts, seed=seed)
 
 
 def digest(examples: Examples) -> str:

@@ -9,10 +9,13 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from earthmind_lab.errors import EngineError
 from earthmind_lab.finetune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from earthmind_lab.finetune.card import Card
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "numpy", "safetensors")
 
@@ -22,7 +25,7 @@ class Run:
     """A training that has ended."""
 
     folder: Path
-    """``recipe.yaml``, ``run.json``, ``losses.jsonl``, ``checkpoints`` and ``adapter``."""
+    """``recipe.yaml``, ``run.json``, ``losses.jsonl``, ``checkpoints``, ``adapter`` and the card."""
     recipe: Recipe
     steps: int
     """Of the optimiser."""
@@ -50,6 +53,24 @@ class Run:
         if self.adapter is None:
             raise EngineError("The training was stopped before its end.", change="go on with it")
         return merge(self.adapter, target, **options)
+
+    def card(self) -> Card:
+        """What it could do before and after, from what it learned, how it was made.
+
+        Raises:
+            EarthMindError: There is none: it was stopped, or other processes write it.
+        """
+        from earthmind_lab.finetune.card import Card
+
+        return Card.load(self.folder)
+
+    def _repr_html_(self) -> str:
+        from earthmind_lab.errors import EarthMindError
+
+        try:
+            return self.card()._repr_html_()
+        except EarthMindError:
+            return f"<p>{self.steps} steps, {self.ended}; no card.</p>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

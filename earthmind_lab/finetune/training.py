@@ -22,7 +22,7 @@ from earthmind_lab.settings import Settings
 if TYPE_CHECKING:
     from earthmind_lab.finetune.planning import Plan
 
-FREE = ("saving", "evaluation", "parallel", "device", "cache", "name")
+FREE = ("guard", "test", "saving", "evaluation", "parallel", "device", "cache", "name")
 """Keys of a recipe that may change before a training is gone on from: they change no step."""
 
 
@@ -96,6 +96,7 @@ class Training:
                 self._shown = shown
                 trainer.train(resume_from_checkpoint=None if last is None else str(last))
             state = self._state(trainer)
+            self._put(trainer, state)
             if self.guard is not None and watch.ended != "stopped":
                 guarded["after"] = trainer.mean_loss(self.guard)
         return self._ended(trainer, watch, state, guarded, began)
@@ -181,6 +182,19 @@ class Training:
             whole = trainer.accelerator.get_state_dict(trainer.model)
             return {name: whole[name] for name in names} if parallel.leads() else {}
         return dict(trained(trainer.model))
+
+    def _put(self, trainer: Any, state: Mapping[str, Any]) -> None:
+        """What is measured after the training is the adapter that it leaves, not the last step."""
+        import torch
+
+        from earthmind_lab.finetune.building import trained
+
+        if trainer.is_fsdp_enabled:
+            return
+        with torch.no_grad():
+            for name, weight in dict(trained(trainer.model)).items():
+                if state[name] is not weight:
+                    weight.copy_(state[name])
 
     def _ended(
         self, trainer: Any, watch: Any, state: Any, guarded: dict[str, float], began: float
