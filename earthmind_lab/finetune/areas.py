@@ -22,7 +22,7 @@ from earthmind_lab.finetune.asks import KINDS, Kind, Wording
 from earthmind_lab.finetune.examples import Chosen
 from earthmind_lab.finetune.ground import KM_PER_DEGREE
 from earthmind_lab.finetune.labelled import labelled_chips
-from earthmind_lab.finetune.labels import Area, PolygonLabels, read_areas
+from earthmind_lab.finetune.labels import UNKNOWN, Area, PolygonLabels, read_areas
 from earthmind_lab.finetune.source import Source
 from earthmind_lab.finetune.splits import SHARES, separate_places, split_by_place
 from earthmind_lab.progress import bar
@@ -111,8 +111,9 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
         )  # fmt: skip
     held = read_areas(areas, column) if isinstance(areas, str | Path) else list(areas)
     chips, skipped = [], []
-    with bar(len(held), unit="area", desc="searching", delay=1.0) as progress:
-        for aoi, members in _around(held, side_km):
+    named = [area for area in held if area.name != UNKNOWN]
+    with bar(len(named), unit="area", desc="searching", delay=1.0) as progress:
+        for aoi, members in _around(named, side_km):
             try:
                 pair = search_pairs(aoi, dates, **search)[0]
                 chips.append(partial(_load, plan_chip(pair, aoi)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,10 @@ if TYPE_CHECKING:
 
 SIDES = {"data": "train", "validation": "validation", "test": "test"}
 """Keys of a recipe, and which side of labelled areas goes there."""
+
+
+OWN = "sample"
+"""In place of a path: questions about scenes of the embedded catalog, see `embedded`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,7 +57,8 @@ def open_sets(recipe: Recipe, given: Sets) -> Sets:
             continue
         for source in sources:
             if not is_areas(source.path):
-                parts[key].append((_opened(source, recipe.seed), source.repeats))
+                examples = _own(recipe) if source.path == OWN else _opened(source, recipe.seed)
+                parts[key].append((examples, source.repeats))
                 continue
             found = _areas(source, recipe, whole=key != "data")
             said += found.lines()
@@ -93,11 +97,24 @@ def _opened(source: Source, seed: int) -> Examples:
     )
 
 
+def _own(recipe: Recipe) -> Examples:
+    """Questions about embedded scenes."""
+    from earthmind_lab.finetune.embedded import embedded_examples
+
+    return embedded_examples(composites=_composites(recipe), seed=recipe.seed)
+
+
+def _composites(recipe: Recipe) -> tuple[str, ...]:
+    """The pictures that the model of a recipe wants to be shown."""
+    from earthmind_lab.model.config import EarthMindConfig
+    from earthmind_lab.model.published import local_folder
+
+    return tuple(EarthMindConfig.from_pretrained(local_folder(recipe.model)).composites)
+
+
 def _areas(source: Source, recipe: Recipe, *, whole: bool) -> AreaSets:
     """Labelled areas as the model of the recipe wants to be shown them."""
     from earthmind_lab.finetune.areas import labelled_areas
-    from earthmind_lab.model.config import EarthMindConfig
-    from earthmind_lab.model.published import local_folder
 
     wanted = recipe.areas
     if not wanted.dates:
@@ -115,13 +132,8 @@ def _areas(source: Source, recipe: Recipe, *, whole: bool) -> AreaSets:
         side_km=wanted.side_km,
         block_km=wanted.block_km,
         shares=shares,
-        composites=tuple(EarthMindConfig.from_pretrained(local_folder(recipe.model)).composites),
+        composites=_composites(recipe),
         licence=source.licence,
         seed=recipe.seed,
         **{key: value for key, value in limits.items() if value is not None},
     )
-
-
-def sources(paths: Sequence[str]) -> tuple[Source, ...]:
-    """Sources of paths, as the command line has them."""
-    return tuple(Source(path=path) for path in paths)

@@ -13,7 +13,7 @@ from earthmind_lab.evaluate.metrics import LEAST_UNITS
 from earthmind_lab.finetune.card import LEAST_DROP, VALIDATION, worse, worst
 
 Cells = Sequence[Sequence[str]]
-_MARKUP = re.compile(r"[\\`*_\[\]|~^$]|^[#+-]|(?<=^\d)[.)]")
+_MARKUP = re.compile(r"[\\`*_\[\]|~^$]|^[#+=-](?=[#+=-]* |[#+=-]*$)|(?<=^\d)[.)](?= )")
 HEADS = {
     "test": "Held out (test set)",
     VALIDATION: "Held out (validation set, by which the best step was chosen)",

@@ -38,7 +38,8 @@ def test_recipes_and_keys_are_all_there():
 
 def test_the_example_runs(toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    section = PAGE.split("## Recipes and training")[1]
+    block = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
     small = toys.recipe(toy, "lora", "steps=1")
     monkeypatch.setattr(Recipe, "load", classmethod(lambda cls, name: small))
     space = {"examples": toys.mixed(4)}

@@ -88,7 +88,10 @@ def test_every_recipe_learns_and_its_model_answers(toy, tmp_path, name):
 
 def test_what_a_run_leaves(whole):
     held = {path.name for path in whole.folder.iterdir()}
-    assert held == {"recipe.yaml", "run.json", "losses.jsonl", "checkpoints", "adapter"}
+    assert held == {
+        "recipe.yaml", "run.json", "losses.jsonl", "checkpoints", "adapter", "card.md",
+        "card.json", "card.html",
+    }  # fmt: skip
     assert Recipe.load(whole.folder / "recipe.yaml") == whole.recipe
     about = json.loads((whole.folder / "run.json").read_text())
     assert about["steps"] == 7 and about["versions"]["torch"] and about["guard"]["after"] > 0
