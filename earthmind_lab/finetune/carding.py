@@ -14,7 +14,7 @@ from earthmind_lab.errors import EarthMindError
 from earthmind_lab.figures import draw_masks
 from earthmind_lab.finetune.checkpoints import read_json
 from earthmind_lab.finetune.card import VALIDATION, Card, compared, table, worst
-from earthmind_lab.finetune.examples import Examples
+from earthmind_lab.finetune.examples import Chosen, Examples
 from earthmind_lab.finetune.leaks import find_leaks
 from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.plain import plain
@@ -45,7 +45,8 @@ def make_card(run: Run, train: Examples, sets: Mapping[str, Examples | None]) ->
     if "test" in chosen:
         chosen.pop(VALIDATION, None)
     most = run.recipe.evaluation.answers
-    asked = {name: some_of(examples, most) for name, examples in chosen.items()} if most else {}
+    shared = {name: _shared(train, examples) for name, examples in chosen.items()} if most else {}
+    asked = {name: some_of(_apart(chosen[name], ids), most) for name, ids in shared.items()}
     remark, answers = "", {}
     try:
         answers = _both(run, asked) if asked else {}
@@ -57,9 +58,8 @@ def make_card(run: Run, train: Examples, sets: Mapping[str, Examples | None]) ->
     for name, (before, after) in answers.items():
         about = [described(asked[name], index) for index in range(len(asked[name]))]
         rows = compared(about, before, after)
-        shared = [str(leak) for leak in find_leaks(train, chosen[name], pixels=False)]
         found[name] = {
-            "examples": len(chosen[name]), "asked": len(rows), "shared": shared[:20],
+            "examples": len(chosen[name]), "asked": len(rows), "shared": len(shared[name]),
             "rows": table(rows, learned["answers"]), "outcomes": rows,
         }  # fmt: skip
         ids = {row["id"] for row in worst(rows)}
@@ -90,6 +90,16 @@ def make_card(run: Run, train: Examples, sets: Mapping[str, Examples | None]) ->
     )
     card.save(run.folder)
     return card
+
+
+def _shared(train: Examples, held: Examples) -> set[str]:
+    """Ids of the held-out examples whose file, scene or ground was trained on."""
+    leaks = find_leaks(train, held, pixels=False)
+    return {name for leak in leaks for name in leak.second}
+
+
+def _apart(examples: Examples, shared: set[str]) -> Chosen:
+    return Chosen(examples, [i for i in range(len(examples)) if examples.info(i).id not in shared])
 
 
 def _both(run: Run, asked: Mapping[str, Examples]) -> dict[str, tuple[Any, Any]]:

@@ -187,11 +187,11 @@ def _no_guard(guard: Mapping[str, Any] | None) -> str:
     """Why a guard set says nothing; empty where it says something."""
     if guard is None:
         return "There was no guard set."
-    if not any(row["change"] or row["loss"] for row in guard["rows"]):
-        return "Not one example of the guard set could be asked."
+    if any(row["change"] or row["loss"] for row in guard["rows"]):
+        return ""
     if guard["shared"]:
-        return f"The guard set shares {len(guard['shared'])} things with the training data."
-    return ""
+        return f"All the guard set has ({guard['shared']} examples) is in the training data, too."
+    return "Not one example of the guard set could be asked."
 
 
 def _judged(

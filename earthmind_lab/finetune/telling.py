@@ -171,8 +171,8 @@ def _of_set(held: Mapping[str, Any]) -> Iterator[str]:
         yield f"{len(failed)} could not be asked and are in no score: {names}"
     if held["shared"]:
         yield (
-            f"Shares {len(held['shared'])} things with the training data, so it tells less than it "
-            f"seems to, such as: {held['shared'][0]}"
+            f"{held['shared']} were left out: their files, scenes or ground are in the training "
+            "data, too."
         )
 
 

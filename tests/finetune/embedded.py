@@ -12,12 +12,12 @@ from shapely.geometry import mapping
 from earthmind_lab.evaluate.scenes import CASES, load_case
 from earthmind_lab.evaluate.truth import CLASSES
 from earthmind_lab.finetune.asks import region_of
+from earthmind_lab.finetune.embedded import NAMES
 from earthmind_lab.grid import mask_to_polygons
 from earthmind_lab.mapping import observable
 
 DRAWN = ("finland_lake", "jiangsu")
 MAPPED = ("tanzania", "chile", "ireland_wexford", "denmark")
-NAMES = {"built": "built-up areas", "bare": "bare ground"}
 
 
 def areas(path: Path, mapped: Sequence[str] = MAPPED, drawn: Sequence[str] = DRAWN) -> Path:

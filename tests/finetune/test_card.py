@@ -12,6 +12,7 @@ from shapely.geometry import box
 from earthmind_lab.errors import EarthMindError, EngineError
 from earthmind_lab.exchange import Found, Prompt, Reply
 from earthmind_lab.finetune import carding
+from earthmind_lab.finetune.batches import Joined
 from earthmind_lab.finetune.card import Card, compared, table, worse, worst
 from earthmind_lab.finetune.examples import Example, ExampleInfo, Listed
 from earthmind_lab.finetune.gate import publish, sign_test, verdict
@@ -245,9 +246,9 @@ def test_the_guard_loss_after_is_that_of_the_adapter(toy, tmp_path):
 # --- gate ----------------------------------------------------------------------------------------
 
 
-def judged(before, after, *, units=None, margin=0.05, **more):
+def judged(before, after, *, units=None, margin=0.05, shared=0):
     made = rows(before, after, units=units)
-    guard = {"rows": table(made, {}), "outcomes": made, "shared": [], **more}
+    guard = {"rows": table(made, {}), "outcomes": made, "shared": shared}
     data = {"licences": {LICENSED: 3}}
     return verdict(
         Card({"sets": {"guard": guard}, "data": data, "model_licence": "Apache-2.0"}),
@@ -278,13 +279,22 @@ def test_gate_says_how_weak_its_test_is():
 def test_gate_by_loss_where_answers_are_long():
     made = rows([None], [None], kind="text")
     made[0]["after"]["loss"] = 1.06
-    guard = {"rows": table(made, {}), "outcomes": made, "shared": []}
+    guard = {"rows": table(made, {}), "outcomes": made, "shared": 0}
     data = {"sets": {"guard": guard}, "data": {"licences": {LICENSED: 1}}, "model_licence": "MIT"}
     assert not verdict(Card(data)).ok and verdict(Card(data), margin=0.1).ok
 
 
-def test_a_guard_set_that_was_trained_on_is_none():
-    assert "shares 1 things" in judged([1.0], [1.0], shared=["same file a.png"]).against[0]
+def test_a_guard_set_that_was_trained_on_is_none(toy, tmp_path):
+    assert "is in the training data, too" in judged([], [], shared=2).against[0]
+    assert judged([1.0], [1.0], shared=2).ok
+    recipe = toys.recipe(toy, "lora", "steps=1")
+    made = finetune(
+        recipe, out=tmp_path / "run", train=licensed(toys.mixed(4)),
+        guard=Joined([(licensed(toys.mixed(2)), 1.0), (moved(toys.single(1)), 1.0)]),
+    )  # fmt: skip
+    guard = made.card().data["sets"]["guard"]
+    assert (guard["examples"], guard["shared"], guard["asked"]) == (3, 2, 1)
+    assert [row["id"] for row in guard["outcomes"]] == ["guard-0"]
 
 
 @pytest.mark.parametrize(
