@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from earthmind_lab.cli_verbs import UNWELL, Outcome
 
 if TYPE_CHECKING:
+    from earthmind_lab.finetune.examples import Examples
     from earthmind_lab.finetune.recipe import Recipe
 
 STOPPED = 130
@@ -41,8 +42,10 @@ def add(added: Any) -> None:
 
 def _check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", metavar="DATA", help="JSON or JSON Lines, or a folder with instances and an index"
-    )
+        "data", metavar="DATA",
+        help="JSON or JSON Lines, a folder with instances and an index, or labelled areas "
+        "(.geojson, .gpkg)",
+    )  # fmt: skip
     parser.add_argument(
         "--form", choices=("llava", "messages", "refer", "regions"),
         help="what DATA is; default: as its content looks",
@@ -64,11 +67,15 @@ def _check(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--against-split", metavar="S", help="only this one of OTHER's index")
     parser.add_argument("--out", metavar="DIR", help="folder for check.html and check.json")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="changes",
+        help="of labelled areas, for example areas.dates=2023-05-01/2023-09-30; repeatable",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
 def _recipe(parser: argparse.ArgumentParser) -> None:
-    about = "lora, qlora, dora, full, image, multi, pretrain, instruct, fusion, or a YAML file"
+    about = "few, lora, qlora, dora, full, image, multi, pretrain, instruct, fusion, or a YAML file"
     parser.add_argument("recipe", metavar="RECIPE", help=about)
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="changes",
@@ -113,12 +120,18 @@ def check(given: argparse.Namespace) -> Outcome:
     from earthmind_lab.finetune.checking import check_examples
     from earthmind_lab.finetune.opening import open_examples
     from earthmind_lab.finetune.report import CHECK_FILES
+    from earthmind_lab.finetune.sets import is_areas
     from earthmind_lab.model.processing import EarthMindProcessor
     from earthmind_lab.recording import plain
 
     if given.out:
         check_folder(given.out, CHECK_FILES)
-    examples = open_examples(given.data, form=given.form, images=given.images, split=given.split)
+    if is_areas(given.data):
+        examples: Examples = _of_areas(given)
+    else:
+        examples = open_examples(
+            given.data, form=given.form, images=given.images, split=given.split
+        )
     other = None
     if given.against:
         other = open_examples(given.against, images=given.images, split=given.against_split)
@@ -133,6 +146,18 @@ def check(given: argparse.Namespace) -> Outcome:
     data["files"] = {name: str(path) for name, path in files.items()} or None
     lines = [*report.lines(), *(f"Wrote {path}" for path in files.values())]
     return Outcome(data=data, lines=lines, code=0 if report.ok else UNWELL)
+
+
+def _of_areas(given: argparse.Namespace) -> Examples:
+    """All questions about labelled areas, as a training would ask them."""
+    from earthmind_lab.finetune.recipe import Recipe
+    from earthmind_lab.finetune.sections import Source
+    from earthmind_lab.finetune.sets import Sets, open_sets
+
+    recipe = Recipe(name="check", model=given.model, test=(Source(path=given.data),))
+    found = open_sets(recipe.replace(*given.changes), Sets()).test
+    assert found is not None
+    return found
 
 
 def chosen(given: argparse.Namespace) -> Recipe:
@@ -171,8 +196,9 @@ def run(given: argparse.Namespace) -> Outcome:
     if made.adapter is None:
         lines.append(f"Stopped: the same command goes on from {made.folder}")
         return Outcome(data=made.to_dict(), lines=lines, code=STOPPED)
-    lines += [f"Adapter: {made.adapter} ({made.hash[:12]})", f"Card: {made.folder / 'card.md'}"]
-    lines += made.card().lines()
+    lines.append(f"Adapter: {made.adapter} ({made.hash[:12]})")
+    if made.hash:  # of several processes one writes
+        lines += [*made.card().lines(), f"Card: {made.folder / 'card.md'}"]
     return Outcome(data=made.to_dict(), lines=lines)
 
 

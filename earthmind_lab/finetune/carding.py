@@ -54,7 +54,7 @@ def make_card(run: Run, train: Examples, sets: Mapping[str, Examples | None]) ->
         remark = f"The models could not be asked. {error}"
     learned = commonest(train)
     found: dict[str, Any] = {}
-    pictures: dict[str, list[str]] = {}
+    pictures: dict[str, dict[str, list[str]]] = {}
     for name, (before, after) in answers.items():
         about = [described(asked[name], index) for index in range(len(asked[name]))]
         rows = compared(about, before, after)
@@ -65,7 +65,7 @@ def make_card(run: Run, train: Examples, sets: Mapping[str, Examples | None]) ->
         ids = {row["id"] for row in worst(rows)}
         for index, row in enumerate(rows):
             if row["id"] in ids:
-                pictures[row["id"]] = _pictures(asked[name], index)
+                pictures.setdefault(name, {})[row["id"]] = _pictures(asked[name], index)
     card = Card(
         {
             "name": run.recipe.name,

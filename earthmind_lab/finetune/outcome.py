@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -77,7 +78,9 @@ class Run:
         paths = {"folder": str(self.folder), "adapter": self.adapter and str(self.adapter)}
         names = ("steps", "ended", "hash", "seconds")
         kept = {name: getattr(self, name) for name in names}
-        return {**paths, **kept, "recipe": self.recipe.name, "guard": dict(self.guard)}
+        # A model that learned nonsense may have a loss that is no number, which JSON can't say.
+        guard = {k: v if math.isfinite(v) else None for k, v in self.guard.items()}
+        return {**paths, **kept, "recipe": self.recipe.name, "guard": guard}
 
 
 def environment() -> dict[str, Any]:

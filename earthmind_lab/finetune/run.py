@@ -15,6 +15,7 @@ from earthmind_lab.finetune import parallel
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.recipe import Recipe
+from earthmind_lab.finetune.rights import NOT_SAID, rights_of
 from earthmind_lab.finetune.sets import Sets, open_sets
 from earthmind_lab.finetune.training import Training, quiet
 
@@ -77,10 +78,19 @@ def finetune(
     if run.adapter is not None and parallel.leads():
         from earthmind_lab.finetune.carding import make_card
 
-        gc.collect()  # the trained model, before two others are opened one after the other
+        _let_go()
         held = {"test": sets.test, "validation": sets.validation, "guard": sets.guard}
         make_card(run, sets.train, held)
     return run
+
+
+def _let_go() -> None:
+    """Free the trained model before two others are opened, one after the other."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _sets(recipe: Recipe, given: Sets) -> Sets:
@@ -90,6 +100,12 @@ def _sets(recipe: Recipe, given: Sets) -> Sets:
         LOG.info("%s", line)
     if sets.train is None or not len(sets.train):
         raise EarthMindError("There are no examples to learn from.", change="--data PATH")
+    if silent := rights_of(sets.train)["licences"].get(NOT_SAID):
+        LOG.warning(
+            "%d of %d examples say no licence: what is learned from them can't be handed on later. "
+            "Say it now (--licence, or licence: in the recipe), or keep the model to yourself.",
+            silent, len(sets.train),
+        )  # fmt: skip
     return sets
 
 

@@ -12,6 +12,7 @@ Each example is one of these kinds, by the answer that was wanted:
 from __future__ import annotations
 
 import hashlib
+import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,7 +111,7 @@ def ask_all(
 
 
 def _losses(backend: Any, examples: Examples, progress: Any) -> Iterator[float | None]:
-    """Mean loss of each example's answer; None where it can't be put to the model."""
+    """Mean loss of each example's answer; None where it is no number, or can't be asked for."""
     import torch
 
     from earthmind_lab.model.losses import LossWeights
@@ -126,7 +127,8 @@ def _losses(backend: Any, examples: Examples, progress: Any) -> Iterator[float |
             batch = training_batch(backend.processor, [sample])
             on = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in batch.items()}
             with torch.inference_mode():
-                loss = float(step(**on).losses["text"])
+                value = float(step(**on).losses["text"])
+            loss = value if math.isfinite(value) else None
         except EarthMindError:
             pass  # the answer says why
         progress.update()

@@ -136,7 +136,7 @@ def _page(data: Mapping[str, Any], form: Any) -> Iterator[str]:
         if held["rows"]:
             yield form.table(_COLUMNS, [[text(cell) for cell in _cells(r)] for r in held["rows"]])
             yield form.lines([_SCORES])
-            yield from _worse(data, held, form)
+            yield from _worse(data.get("pictures", {}).get(name, {}), held, form)
     yield form.head(2, "Data that it learned from")
     yield form.lines([text(line) for line in _of_data(data["data"])])
     yield form.head(2, "How it was made")
@@ -203,7 +203,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _worse(data: Mapping[str, Any], held: Mapping[str, Any], form: Any) -> Iterator[str]:
+def _worse(pictures: Mapping[str, Any], held: Mapping[str, Any], form: Any) -> Iterator[str]:
     told = worst(held["outcomes"])
     if not told:
         yield form.lines([f"No example got worse by {LEAST_DROP:g} or more."])
@@ -215,7 +215,8 @@ def _worse(data: Mapping[str, Any], held: Mapping[str, Any], form: Any) -> Itera
             parts.append(f"wanted: {row['wanted']}")
             parts += [f"{w}: {row[w]['said']}" for w in ("before", "after") if "said" in row[w]]
         yield form.lines([" · ".join(form.text(part) for part in parts)])
-        yield form.pictures(data.get("pictures", {}).get(row["id"], []))
+        if drawn := form.pictures(pictures.get(row["id"], [])):
+            yield drawn
 
 
 def _fall(row: Mapping[str, Any]) -> str:

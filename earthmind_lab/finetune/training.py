@@ -61,7 +61,15 @@ class Training:
         }
 
     def run(self, *, resume: bool, began: float) -> Run:
-        """From the last checkpoint, or the start, to the end."""
+        """From the last checkpoint, or the start, to the end.
+
+        Raises:
+            EngineError: Another process trains in this folder.
+        """
+        with checkpoints.alone(self.folder) if parallel.leads() else contextlib.nullcontext():
+            return self._run(resume=resume, began=began)
+
+    def _run(self, *, resume: bool, began: float) -> Run:
         from earthmind_lab.finetune.following import Log, StopSaves, Watch
 
         found = checkpoints.all_of(self.folder)
@@ -200,8 +208,6 @@ class Training:
         self, trainer: Any, watch: Any, state: Any, guarded: dict[str, float], began: float
     ) -> Run:
         """Write what came of it."""
-        from earthmind_lab.finetune.export import save_adapter
-
         adapter, found = None, ""
         if watch.ended != "stopped":
             adapter = self.out / "adapter"
@@ -214,7 +220,7 @@ class Training:
                 "mask_source": self.recipe.mask_source,
             }
             if parallel.leads():
-                found = save_adapter(adapter, self.built.step, state, about)
+                found = self._saved(adapter, state, about)
         run = Run(
             folder=self.out,
             recipe=self.recipe,
@@ -230,6 +236,26 @@ class Training:
                 self.out / "run.json", {**run.to_dict(), **environment(), **self.about}
             )
         return run
+
+
+    def _saved(self, adapter: Path, state: Any, about: Mapping[str, Any]) -> str:
+        """Write the adapter; its hash.
+
+        Raises:
+            EngineError: It can't be written; the last checkpoint is there.
+        """
+        from safetensors import SafetensorError
+
+        from earthmind_lab.finetune.export import save_adapter
+
+        try:
+            return save_adapter(adapter, self.built.step, state, about)
+        except (OSError, SafetensorError) as error:
+            raise EngineError(
+                f"The adapter can't be written to {adapter}.",
+                found=" ".join(str(error).split())[:200],
+                change="free some space; then the same command goes on from the last checkpoint",
+            ) from error
 
 
 def training_arguments(recipe: Recipe, folder: Path, *, validates: bool) -> Any:

@@ -175,7 +175,8 @@ def test_no_word_of_a_model_is_markup(run):
     for row in data["sets"]["guard"]["outcomes"]:
         row["before"]["score"], row["after"]["score"] = 1.0, 0.0
         row["after"]["said"] = "<script>alert(1)</script> | [a](javascript:b) `c`\n# d"
-    data["pictures"] = {data["sets"]["guard"]["outcomes"][0]["id"]: ["javascript:x", "' onerror='"]}
+    worst_one = data["sets"]["guard"]["outcomes"][0]["id"]
+    data["pictures"] = {"guard": {worst_one: ["javascript:x", "' onerror='"]}}
     card = Card(data)
     for page in (card.markdown(), card._repr_html_()):
         assert "<script" not in page and "&lt;script&gt;" in page
@@ -197,7 +198,7 @@ def test_pictures_of_what_got_worse_are_in_the_page(run):
     data = copy.deepcopy(run.card().data)
     row = data["sets"]["guard"]["outcomes"][0]
     row["before"]["score"], row["after"]["score"] = 1.0, 0.0
-    data["pictures"] = {row["id"]: carding._pictures(moved(toys.mixed(4)), 0)}
+    data["pictures"] = {"guard": {row["id"]: carding._pictures(moved(toys.mixed(4)), 0)}}
     page = Card(data)._repr_html_()
     assert page.count("data:image/jpeg;base64,") == 1 and row["id"] in page
     assert len(carding._pictures(moved(toys.mixed(4)), 3)) == 2  # a pair
