@@ -85,8 +85,10 @@ class Card:
         path = Path(folder) / "card.json"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            assert isinstance(data["sets"], dict) and isinstance(data["adapter"], str)
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            lacking = {"sets", "adapter", "data", "recipe"} - set(data)
+            if lacking:
+                raise ValueError(f"no {', '.join(sorted(lacking))} in {path.name}")
+        except (OSError, ValueError, TypeError) as error:
             raise EarthMindError(
                 f"{folder} has no card.",
                 found=f"{type(error).__name__}: {error}"[:200],
@@ -116,7 +118,8 @@ def table(rows: Sequence[Mapping[str, Any]], baseline: Mapping[str, str]) -> lis
         entry = {
             "task": task, "kind": kind, "measure": MEASURES[kind], "examples": len(own),
             "asked": len(both), "units": len(set(units)),
-            "before": _interval(scores["before"], units), "after": _interval(scores["after"], units),
+            "before": _interval(scores["before"], units),
+            "after": _interval(scores["after"], units),
             "change": _interval(drops, units),
             "baseline": sum(held) / len(held) if held else None,
             "loss": _losses(own),

@@ -1,4 +1,4 @@
-"""Makes the card of a run: asks the model from before and the one from after, and gathers the rest."""
+"""Makes the card of a run: asks the model from before and the one from after."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.figures import draw_masks
-from earthmind_lab.finetune.checkpoints import read_json
 from earthmind_lab.finetune.card import VALIDATION, Card, compared, table, worst
+from earthmind_lab.finetune.checkpoints import read_json
 from earthmind_lab.finetune.examples import Chosen, Examples
 from earthmind_lab.finetune.leaks import find_leaks
 from earthmind_lab.finetune.outcome import Run

@@ -75,7 +75,8 @@ def verdict(card: Card, *, margin: float = MARGIN, without_guard: bool = False) 
         notes.append(f"{reason} It is handed on without.")
     if guard is not None:
         for row in guard["rows"]:
-            own = [o for o in guard["outcomes"] if (o["task"], o["kind"]) == (row["task"], row["kind"])]  # fmt: skip
+            kind = row["task"], row["kind"]
+            own = [each for each in guard["outcomes"] if (each["task"], each["kind"]) == kind]
             note, fell = _judged(row, own, margin)
             notes.append(note)
             against += [f"{note}, more than the margin of {margin:g}"] if fell else []
@@ -180,7 +181,8 @@ def sign_test(worse: int, better: int) -> float:
     (0.03125, 1.0, 0.75)
     """
     count = worse + better
-    return sum(math.comb(count, k) for k in range(worse, count + 1)) / 2**count
+    ways = sum(math.comb(count, k) for k in range(worse, count + 1))
+    return float(ways / 2**count)
 
 
 def _no_guard(guard: Mapping[str, Any] | None) -> str:
@@ -204,7 +206,8 @@ def _judged(
         if row["loss"] is None:
             return f"{head}: none could be asked", False
         before, after = row["loss"]["before"], row["loss"]["after"]
-        text = f"Guard set, {row['task']}, {row['kind']} (loss): {before:.3f} before, {after:.3f} after"
+        head = f"Guard set, {row['task']}, {row['kind']} (loss)"
+        text = f"{head}: {before:.3f} before, {after:.3f} after"
         return text, after > before * (1 + margin)
     moves: dict[str, list[float]] = {}
     for each in outcomes:
@@ -231,7 +234,8 @@ def _weak(places: int) -> str:
     """
     least = 2.0**-places
     if least > SURE:
-        return f", a weak test: even {places} of {places} places worse would be chance with p={least:.2g}"
+        all_of = f"{places} of {places} places"
+        return f", a weak test: even {all_of} worse would be chance with p={least:.2g}"
     if places < LEAST_UNITS:
         return f", a weak test: only {places} of {places} or nearly all places worse would show"
     return ""

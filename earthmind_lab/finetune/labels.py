@@ -19,7 +19,6 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import AssetUnavailable, GridMismatch, LoadError
 from earthmind_lab.evaluate.truth import PixelTruth
 
-
 UNKNOWN = "unknown"
 """Class of a polygon whose ground isn't known."""
 

@@ -26,7 +26,7 @@ class Run:
     """A training that has ended."""
 
     folder: Path
-    """``recipe.yaml``, ``run.json``, ``losses.jsonl``, ``checkpoints``, ``adapter`` and the card."""
+    """Recipe, log, checkpoints, adapter and card; docs/finetune.md lists the files."""
     recipe: Recipe
     steps: int
     """Of the optimiser."""

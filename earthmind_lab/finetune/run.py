@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+
 def finetune(
     recipe: Recipe | str | Path,
     *,
@@ -71,8 +72,9 @@ def finetune(
         held = {"train": train, "validation": validation, "guard": guard, "test": test}
         return by_ray(recipe, Path(out), held)
     began = time.monotonic()
-    sets = _sets(recipe, Sets(train=train, validation=validation, guard=guard, test=test))
-    run = Training(recipe, Path(out), sets.train, sets.validation, sets.guard, follow).run(
+    given = Sets(train=train, validation=validation, guard=guard, test=test)
+    learned, sets = _opened(recipe, given)
+    run = Training(recipe, Path(out), learned, sets.validation, sets.guard, follow).run(
         resume=resume, began=began
     )
     if run.adapter is not None and parallel.leads():
@@ -80,7 +82,7 @@ def finetune(
 
         _let_go()
         held = {"test": sets.test, "validation": sets.validation, "guard": sets.guard}
-        make_card(run, sets.train, held)
+        make_card(run, learned, held)
     return run
 
 
@@ -93,8 +95,8 @@ def _let_go() -> None:
         torch.cuda.empty_cache()
 
 
-def _sets(recipe: Recipe, given: Sets) -> Sets:
-    """All of them, with something to learn; what there is to say of them is logged."""
+def _opened(recipe: Recipe, given: Sets) -> tuple[Examples, Sets]:
+    """What is learned, and all sets; what there is to say of them is logged."""
     sets = open_sets(recipe, given)
     for line in sets.said if parallel.leads() else ():
         LOG.info("%s", line)
@@ -106,7 +108,7 @@ def _sets(recipe: Recipe, given: Sets) -> Sets:
             "Say it now (--licence, or licence: in the recipe), or keep the model to yourself.",
             silent, len(sets.train),
         )  # fmt: skip
-    return sets
+    return sets.train, sets
 
 
 def planned(recipe: Recipe | str | Path, *, train: Examples | None = None) -> Plan:

@@ -53,8 +53,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Areas:
-    """How files of labelled areas (GeoJSON, GeoPackage) among the data become examples; see
-    `areas.labelled_areas`."""
+    """How labelled areas (.geojson, .gpkg) among the data become examples: `labelled_areas`."""
 
     column: str = "class"
     """Holds the class of each area."""

@@ -1,8 +1,8 @@
-"""The sets of examples that a recipe names, opened: to learn, to stop early, to test and to guard."""
+"""The sets of examples that a recipe names: to learn, to stop early, to test and to guard."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ class Sets:
     validation: Examples | None = None
     guard: Examples | None = None
     test: Examples | None = None
-    said: tuple[str, ...] = field(default=())
+    said: tuple[str, ...] = ()
     """How labelled areas were divided and which have no scenes; for people."""
 
 
@@ -68,9 +68,14 @@ def open_sets(recipe: Recipe, given: Sets) -> Sets:
                     parts[other].append((found[side], source.repeats if other == key else 1.0))
             if key != "data":
                 parts[key].append((found.source, source.repeats))
-    joined = {k: have[k] or (Joined(v, seed=recipe.seed) if v else None) for k, v in parts.items()}
-    train = joined.pop("data")
-    return replace(Sets(train=train, **joined), said=tuple(said))
+    sets = {k: have[k] or (Joined(v, seed=recipe.seed) if v else None) for k, v in parts.items()}
+    return Sets(
+        train=sets["data"],
+        validation=sets["validation"],
+        guard=sets["guard"],
+        test=sets["test"],
+        said=tuple(said),
+    )
 
 
 def is_areas(path: str | Path) -> bool:
@@ -122,7 +127,11 @@ def _areas(source: Source, recipe: Recipe, *, whole: bool) -> AreaSets:
             f"{Path(source.path).name} holds labelled areas, and nobody says of which time.",
             change="areas.dates=2023-05-01/2023-09-30 (--set, or the section areas of the recipe)",
         )
-    limits = {"max_gap": wanted.max_gap, "max_cloud": wanted.max_cloud, "catalog": wanted.catalog}
+    limits: dict[str, Any] = {
+        name: value
+        for name in ("max_gap", "max_cloud", "catalog")
+        if (value := getattr(wanted, name)) is not None
+    }
     shares = {"train": 1.0} if whole else None
     return labelled_areas(
         source.path,
@@ -135,5 +144,5 @@ def _areas(source: Source, recipe: Recipe, *, whole: bool) -> AreaSets:
         composites=_composites(recipe),
         licence=source.licence,
         seed=recipe.seed,
-        **{key: value for key, value in limits.items() if value is not None},
+        **limits,
     )

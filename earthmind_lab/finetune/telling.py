@@ -1,4 +1,4 @@
-"""A card as Markdown and as HTML. What models said and what things are called is text, not markup."""
+"""A card as Markdown and as HTML; what models said and what things are called stays text."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _COLUMNS = (
 _SCORES = (
     f"Score with its 95 % interval over places (from {LEAST_UNITS} places on; examples without a "
     "place count by picture). Change is after minus before, paired. Without looking: the commonest "
-    "answer of the training data; of masks, the whole picture marked. Loss: mean over the tokens of "
-    "the wanted answers."
+    "answer of the training data; of masks, the whole picture marked. Loss: mean over the tokens "
+    "of the wanted answers."
 )
 
 
 def plain_text(text: object) -> str:
-    """One line of text that Markdown takes for nothing else.
+    r"""One line of text that Markdown takes for nothing else.
 
-    >>> plain_text("<b>*a*</b>\\nb")
-    '&lt;b&gt;\\\\*a\\\\*&lt;/b&gt; b'
+    >>> plain_text("<b>*a*</b>\nb")
+    '&lt;b&gt;\\*a\\*&lt;/b&gt; b'
     """
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return _MARKUP.sub(r"\\\g<0>", escape(line, quote=False))

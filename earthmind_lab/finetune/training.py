@@ -237,7 +237,6 @@ class Training:
             )
         return run
 
-
     def _saved(self, adapter: Path, state: Any, about: Mapping[str, Any]) -> str:
         """Write the adapter; its hash.
 

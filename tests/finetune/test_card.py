@@ -56,7 +56,8 @@ def run(toy, tmp_path_factory):
     recipe = toys.recipe(toy, "lora", "steps=3")
     return finetune(
         recipe, out=tmp_path_factory.mktemp("run") / "run", train=licensed(toys.mixed()),
-        validation=moved(toys.single(2), 80), guard=moved(toys.mixed(4)), test=moved(toys.single(3), 60),
+        validation=moved(toys.single(2), 80), guard=moved(toys.mixed(4)),
+        test=moved(toys.single(3), 60),
     )  # fmt: skip
 
 
@@ -236,9 +237,7 @@ def test_the_guard_loss_after_is_that_of_the_adapter(toy, tmp_path):
         "optimiser.rate=0.1", "evaluation.answers=0",
     )  # fmt: skip
     same = toys.mixed(4)
-    made = finetune(
-        recipe, out=tmp_path / "run", train=toys.single(2), validation=same, guard=same
-    )
+    made = finetune(recipe, out=tmp_path / "run", train=toys.single(2), validation=same, guard=same)
     told = [row["validation"] for row in made.losses() if "validation" in row]
     assert told.index(min(told)) < len(told) - 1
     assert made.guard["after"] == pytest.approx(min(told), rel=1e-6)

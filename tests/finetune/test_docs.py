@@ -46,8 +46,6 @@ def test_the_example_runs(toy, tmp_path, monkeypatch):
     exec(compile(block, "finetune.md", "exec"), space)
     assert space["recipe"].lora.rank == 8
     held = {path.name for path in space["run"].folder.iterdir()}
-    assert held == {
-        name.rstrip("/") for row in cells("file | content") for name in quoted(row[0])
-    }
+    assert held == {name.rstrip("/") for row in cells("file | content") for name in quoted(row[0])}
     assert (space["model"] / "model.safetensors").is_file()
     assert finetune is space["finetune"]

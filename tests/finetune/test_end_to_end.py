@@ -1,4 +1,4 @@
-"""From labelled areas to a model that is handed on and asked, with nano and the embedded catalog."""
+"""From labelled areas to a model that is handed on and asked: nano and the embedded catalog."""
 
 from __future__ import annotations
 
@@ -88,13 +88,14 @@ def test_areas_from_the_command_line(areas, tmp_path, capsys):
 
 
 def test_few_places_have_fewer_sides(areas):
+    path = areas.with_name("two.geojson")
+    embedded.areas(path, mapped=("denmark",), drawn=("finland_lake",))
     both = labelled_areas(
-        embedded.areas(areas.with_name("two.geojson"), mapped=("denmark",), drawn=("finland_lake",)),
-        DATES, catalog="sample", side_km=1.0, max_gap="30 days", max_cloud=100, block_km=50,
+        path, DATES, catalog="sample", side_km=1.0, max_gap="30 days", max_cloud=100, block_km=50,
     )  # fmt: skip
     assert list(both.sets) == ["train", "test"] and "two places" in repr(both)
     with pytest.raises(EarthMindError, match="can't be split into 3 sides"):
         labelled_areas(
-            areas.with_name("two.geojson"), DATES, catalog="sample", side_km=1.0, max_cloud=100,
+            path, DATES, catalog="sample", side_km=1.0, max_cloud=100,
             max_gap="30 days", block_km=50, shares={"a": 1, "b": 1, "c": 1},
         )  # fmt: skip

@@ -365,9 +365,9 @@ def test_repeats():
 
 def test_a_second_process_is_kept_out(toy, tmp_path):
     recipe = toys.recipe(toy, "lora", "steps=2")
-    with checkpoints.alone(tmp_path / "run" / "checkpoints"):
-        with pytest.raises(EngineError, match="Another process"):
-            finetune(recipe, out=tmp_path / "run", train=toys.single(2))
+    folder = tmp_path / "run" / "checkpoints"
+    with checkpoints.alone(folder), pytest.raises(EngineError, match="Another process"):
+        finetune(recipe, out=tmp_path / "run", train=toys.single(2))
     assert finetune(recipe, out=tmp_path / "run", train=toys.single(2)).steps == 2
 
 
