@@ -59,10 +59,11 @@ class Joined:
 
 
 def digest(examples: Examples) -> str:
-    """SHA-256 of the ids of examples in their order."""
+    """SHA-256 of the ids of examples in their order, with what they ask and answer where known."""
     text = hashlib.sha256()
     for index in range(len(examples)):
-        text.update(examples.info(index).id.encode() + b"\0")
+        info = examples.info(index)
+        text.update(f"{info.id}\0{info.content}\0".encode("utf-8", "replace"))
     return text.hexdigest()
 
 

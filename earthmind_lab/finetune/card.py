@@ -85,17 +85,21 @@ class Card:
         path = Path(folder) / "card.json"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            lacking = {"sets", "adapter", "data", "recipe"} - set(data)
-            if lacking:
-                raise ValueError(f"no {', '.join(sorted(lacking))} in {path.name}")
+            held = set(data)
         except (OSError, ValueError, TypeError) as error:
-            raise EarthMindError(
-                f"{folder} has no card.",
-                found=f"{type(error).__name__}: {error}"[:200],
-                change="the folder of a training that has ended; the same command that trained "
-                "goes on to the card",
-            ) from error
+            raise _no_card(folder, f"{type(error).__name__}: {error}"[:200]) from error
+        if lacking := {"sets", "adapter", "data", "recipe"} - held:
+            raise _no_card(folder, f"no {', '.join(sorted(lacking))} in {path.name}")
         return cls(data)
+
+
+def _no_card(folder: str | Path, found: str) -> EarthMindError:
+    return EarthMindError(
+        f"{folder} has no card.",
+        found=found,
+        change="the folder of a training that has ended; the same command that trained goes on to "
+        "the card",
+    )
 
 
 def table(rows: Sequence[Mapping[str, Any]], baseline: Mapping[str, str]) -> list[dict[str, Any]]:

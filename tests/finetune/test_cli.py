@@ -95,6 +95,14 @@ def test_from_a_file_to_a_model_that_is_handed_on(run, data, small, tmp_path):
     assert (code, out) == (2, "") and "not empty" in err
 
 
+def test_other_answers_under_old_ids_are_another_training(run, data, small, tmp_path):
+    words = ["run", small, "--data", data, "--out", tmp_path / "run", "--set", "steps=2"]
+    assert run(*words)[0] == 0
+    data.write_text(data.read_text().replace("Yes.", "No."))
+    code, _, err = run(*words)
+    assert code == 2 and "differs in examples" in err
+
+
 def test_ctrl_c_is_130_and_goes_on(run, data, small, tmp_path, monkeypatch):
     opened, pressed = Source.__getitem__, []
 
