@@ -127,6 +127,9 @@ def table(rows: Sequence[Mapping[str, Any]], baseline: Mapping[str, str]) -> lis
             "change": _interval(drops, units),
             "baseline": sum(held) / len(held) if held else None,
             "loss": _losses(own),
+            "lost": sum(
+                row["before"]["loss"] is not None and row["after"]["loss"] is None for row in own
+            ),
         }  # fmt: skip
         if kind == "yes/no":
             entry["balanced"] = {
@@ -151,11 +154,17 @@ def compared(
     before: Sequence[Mapping[str, Any]],
     after: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Each example with what both models made of it."""
-    return [
-        {**dict(each), "before": dict(one), "after": dict(other)}
-        for each, one, other in zip(about, before, after, strict=True)
-    ]
+    """Each example with what both models made of it.
+
+    What could be answered before and can't any more is wrong, not left out.
+    """
+    found = []
+    for each, one, other in zip(about, before, after, strict=True):
+        fell = one["score"] is not None and other["score"] is None
+        found.append(
+            {**each, "before": dict(one), "after": {**other, **({"score": 0.0} if fell else {})}}
+        )
+    return found
 
 
 def worst(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -177,7 +186,8 @@ def worse(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows of a table whose score fell, or whose loss rose where there is no score."""
     return [
         row for row in entries
-        if (row["change"] is not None and row["change"]["value"] < 0)
+        if row["lost"]
+        or (row["change"] is not None and row["change"]["value"] < 0)
         or (row["change"] is None and row["loss"] and row["loss"]["after"] > row["loss"]["before"])
     ]  # fmt: skip
 

@@ -106,6 +106,8 @@ def _both(run: Run, asked: Mapping[str, Examples]) -> dict[str, tuple[Any, Any]]
     """What each model makes of the examples; the one from after as it will be handed on."""
     device = run.recipe.device
     before = ask_all(run.recipe.model, asked, device=device, said="asking the model from before")
+    for old in run.folder.glob(".card-*"):  # of a process that was killed
+        shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=".card-", dir=run.folder))
     try:
         whole = run.merge(folder / "model")

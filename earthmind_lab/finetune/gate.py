@@ -79,7 +79,7 @@ def verdict(card: Card, *, margin: float = MARGIN, without_guard: bool = False) 
             own = [each for each in guard["outcomes"] if (each["task"], each["kind"]) == kind]
             note, fell = _judged(row, own, margin)
             notes.append(note)
-            against += [f"{note}, more than the margin of {margin:g}"] if fell else []
+            against += [f"{note}; the margin is {margin:g}"] if fell else []
     held = None
     try:
         held = terms(card.data["data"]["licences"], card.data["model_licence"])
@@ -171,7 +171,8 @@ def for_others(data: Mapping[str, Any]) -> dict[str, Any]:
     recipe["model"] = _name(recipe["model"])
     recipe["cache"] = {**recipe["cache"], "folder": None}
     recipe["areas"] = {**recipe["areas"], "catalog": _name(recipe["areas"]["catalog"])}
-    return {**data, "sets": sets, "recipe": recipe, "pictures": {}}
+    remark = "The models could not be asked." if data["remark"] else ""
+    return {**data, "sets": sets, "recipe": recipe, "remark": remark, "pictures": {}}
 
 
 def sign_test(worse: int, better: int) -> float:
@@ -202,6 +203,8 @@ def _judged(
     """What is to say of a row of the guard set, and whether it fell beyond the margin."""
     head = f"Guard set, {row['task']}, {row['kind']} ({row['measure']})"
     change = row["change"]
+    if row["lost"]:
+        return f"{head}: the loss of {row['lost']} examples is no number any more", True
     if change is None:
         if row["loss"] is None:
             return f"{head}: none could be asked", False

@@ -239,7 +239,8 @@ def _of_data(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _made(data: Mapping[str, Any]) -> Iterator[str]:
-    yield f"Trained in {data['seconds']:.0f} s, ended: {data['ended']}; seed {data['seed']}"
+    took = f"{data['seconds']:.0f} s in the last process"
+    yield f"Ended: {data['ended']}; {took}; seed {data['seed']}"
     about = data["environment"]
     yield f"On {about['device']} with {about['threads']} threads, {data['processes']} processes"
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())

@@ -260,7 +260,7 @@ def test_gate_by_the_fall_beyond_the_margin():
     assert judged([1.0] * 20, [1.0] * 20).ok
     assert judged([1.0] * 20, [1.0] * 19 + [0.0]).ok  # exactly the margin
     bad = judged([1.0] * 20, [1.0] * 18 + [0.0] * 2)
-    assert not bad.ok and "margin of 0.05" in bad.against[0]
+    assert not bad.ok and "margin is 0.05" in bad.against[0]
     assert judged([1.0] * 20, [1.0] * 18 + [0.0] * 2, margin=0.1).ok
     with pytest.raises(EarthMindError, match="margin"):
         judged([1.0], [1.0], margin=float("nan"))
@@ -274,6 +274,19 @@ def test_gate_says_how_weak_its_test_is():
     many = judged([1.0] * 20, [0.0] * 20)
     assert "weak" not in many.notes[0] and "95 %" in many.notes[0]
     assert sign_test(8, 2) == pytest.approx(56 / 1024)
+
+
+def test_what_cannot_be_answered_any_more_got_worse():
+    made = rows([1.0, None], [None, 1.0])
+    assert [row["after"]["score"] for row in made] == [0.0, 1.0]
+    (entry,) = table(made, {})
+    assert entry["asked"] == 1 and entry["change"]["value"] == -1.0
+    broken = rows([None], [None], kind="text")
+    broken[0]["after"]["loss"] = None
+    guard = {"rows": table(broken, {}), "outcomes": broken, "shared": 0}
+    data = {"sets": {"guard": guard}, "data": {"licences": {LICENSED: 1}}, "model_licence": "MIT"}
+    assert "no number any more" in verdict(Card(data), margin=0.9, without_guard=True).against[0]
+    assert worse(guard["rows"])
 
 
 def test_gate_by_loss_where_answers_are_long():

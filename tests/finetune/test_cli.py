@@ -8,12 +8,14 @@ import signal
 import pytest
 
 from earthmind_lab import cli
+from earthmind_lab.data.samples import place
 from earthmind_lab.engine.loading import load_engine
 from earthmind_lab.exchange import Options, Prompt
 from earthmind_lab.finetune.card import Card
 from earthmind_lab.finetune.source import Source
 from tests.finetune import toys
 from tests.finetune.sets import picture, square, talk, write
+from tests.finetune.test_labelled import collection, feature
 
 
 @pytest.fixture
@@ -150,3 +152,19 @@ def test_bad_input(run, tmp_path, words, says):
     assert (code, out) == (2, "")
     assert says in err and "Traceback" not in err
     assert not (tmp_path / "run").exists()
+
+
+def test_areas_are_checked_as_they_would_be_asked_about(run, tmp_path):
+    spain = place("spain")
+    west, south, east, north = spain.bbox
+    x, y = (west + east) / 2, (south + north) / 2
+    areas = collection(
+        tmp_path / "areas.geojson", feature("water", x - 0.002, y - 0.002, x + 0.002, y + 0.002)
+    )
+    code, out, err = run("check", areas)
+    assert (code, out) == (2, "") and "areas.dates=" in err
+    about = {"dates": spain.dates, "catalog": "sample", "side_km": "1.0"}
+    sets = [word for key, value in about.items() for word in ("--set", f"areas.{key}={value}")]
+    code, out, _ = run("check", areas, *sets, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["ok"] and found["tasks"]["region"] >= 1

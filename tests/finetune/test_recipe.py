@@ -120,3 +120,9 @@ def test_a_file_that_is_no_recipe(tmp_path, content):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(EarthMindError, match="dora, few, full, fusion"):
         Recipe.load("lorra")
+
+
+def test_a_single_day_is_text():
+    assert Recipe.load("few").replace("areas.dates=2023-05-01").areas.dates == "2023-05-01"
+    with pytest.raises(EarthMindError, match="side_km"):
+        Recipe.load("few").replace("areas.side_km=0")
