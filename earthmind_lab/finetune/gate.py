@@ -124,7 +124,7 @@ def publish(
     said = verdict(card, margin=margin, without_guard=without_guard)
     if said.terms is None or not said.ok:
         raise EarthMindError(
-            "This may not be handed on.", found=" ".join(said.against),
+            "This may not be handed on.", found=". ".join(said.against),
             change="what is said there; nothing was written",
         )  # fmt: skip
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
