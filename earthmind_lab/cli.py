@@ -64,16 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """What an engine says about its loading, on stderr while a verb runs."""
-    said, handler = logging.getLogger("earthmind_lab.engine"), logging.StreamHandler(sys.stderr)
-    level = said.level
-    said.addHandler(handler)
-    said.setLevel(logging.INFO)
+    """What an engine says about its loading, and a training about its data, on stderr."""
+    parts = [logging.getLogger(f"earthmind_lab.{name}") for name in ("engine", "finetune")]
+    levels, handler = [said.level for said in parts], logging.StreamHandler(sys.stderr)
+    for said in parts:
+        said.addHandler(handler)
+        said.setLevel(logging.INFO)
     try:
         yield
     finally:
-        said.setLevel(level)
-        said.removeHandler(handler)
+        for said, level in zip(parts, levels, strict=True):
+            said.setLevel(level)
+            said.removeHandler(handler)
 
 
 def _text(outcome: Outcome, *, as_json: bool) -> str:

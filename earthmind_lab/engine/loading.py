@@ -152,6 +152,41 @@ def load_engine(
         ) from error
 
 
+def open_backend(name: str | Path = EMBEDDED, *, device: str | None = None) -> Backend[Any, Any]:
+    """The model of a name or folder by itself, as `load_engine` would open it.
+
+    No engine is made or shared: who measures a model lets it go afterwards.
+
+    Args:
+        name: As `load_engine` takes it, but for addresses.
+        device: Of torch.
+
+    Raises:
+        EarthMindError: As `load_engine`.
+    """
+    folder, row = _folder(name, None), row_of(str(name))
+    asked = _Asked(
+        files=state_of(_files(folder)),
+        texts=state_of(text_files(folder)),
+        device=_device(device),
+        dtype=None,
+        bits=None,
+        fusion=row.fusion if row else None,
+    )
+    plan = _plan(asked, folder, row)
+    if not plan.fits:
+        raise plan.refused()
+    key = _Key(
+        folder=folder,
+        weight_hash=weight_hash([file for file, *_ in asked.files]),
+        texts=asked.texts,
+        device=asked.device,
+        dtype=plan.dtype,
+        fusion=asked.fusion,
+    )
+    return _load(key, row, plan)
+
+
 def _resident(
     asked: _Asked, folder: Path, row: PublishedModel | None, revision: str | None
 ) -> ResidentEngine:

@@ -22,9 +22,9 @@ from earthmind_lab.finetune.asks import KINDS, Kind, Wording
 from earthmind_lab.finetune.examples import Chosen
 from earthmind_lab.finetune.ground import KM_PER_DEGREE
 from earthmind_lab.finetune.labelled import labelled_chips
-from earthmind_lab.finetune.labels import Area, PolygonLabels, read_areas
+from earthmind_lab.finetune.labels import UNKNOWN, Area, PolygonLabels, read_areas
 from earthmind_lab.finetune.source import Source
-from earthmind_lab.finetune.splits import SHARES, split_by_place
+from earthmind_lab.finetune.splits import SHARES, separate_places, split_by_place
 from earthmind_lab.progress import bar
 
 
@@ -38,6 +38,8 @@ class AreaSets:
     """The same by side: ``train``, ``validation``, ``test``."""
     skipped: tuple[str, ...]
     """Areas that have no pair of scenes, each with the reason."""
+    remark: str = ""
+    """What the sides lack."""
 
     def __getitem__(self, side: str) -> Chosen:
         return self.sets[side]
@@ -45,7 +47,8 @@ class AreaSets:
     def lines(self) -> list[str]:
         """For people."""
         sides = ", ".join(f"{len(chosen)} {side}" for side, chosen in self.sets.items())
-        return [self.source.said, f"Examples: {sides}", *(f"Skipped: {s}" for s in self.skipped)]
+        told = [self.source.said, f"Examples: {sides}", *([self.remark] if self.remark else [])]
+        return [*told, *(f"Skipped: {s}" for s in self.skipped)]
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -86,7 +89,8 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
         extra: Further classes that are nowhere; only with `complete`.
         side_km: Side of a chip; a larger area gets a chip of its own size. 2.5 km at 10 m are 250
             pixels, which earthmind-nano sees at once.
-        shares: Of the sides, by name; None = `SHARES`.
+        shares: Of the sides, by name; None = `SHARES`, but without a side for validation where
+            there are only two separate places, and of one place all to train.
         block_km: As `split_by_place` takes it.
         composites: What the model is shown (`Capabilities.composites`).
         kinds: Of questions, as in `labelled_chips`.
@@ -98,7 +102,7 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
 
     Raises:
         EarthMindError: No area has a pair of scenes, or they lie on fewer separate places than
-            there are sides; one of its kinds where the areas can't be read.
+            `shares` has sides; one of its kinds where the areas can't be read.
     """
     if extra and not complete:
         raise LoadError(
@@ -107,8 +111,9 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
         )  # fmt: skip
     held = read_areas(areas, column) if isinstance(areas, str | Path) else list(areas)
     chips, skipped = [], []
-    with bar(len(held), unit="area", desc="searching", delay=1.0) as progress:
-        for aoi, members in _around(held, side_km):
+    named = [area for area in held if area.name != UNKNOWN]
+    with bar(len(named), unit="area", desc="searching", delay=1.0) as progress:
+        for aoi, members in _around(named, side_km):
             try:
                 pair = search_pairs(aoi, dates, **search)[0]
                 chips.append(partial(_load, plan_chip(pair, aoi)))
@@ -124,8 +129,22 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
         chips, PolygonLabels(held, complete, tuple(extra)), composites=composites, kinds=kinds,
         shares=wording, licence=licence, attribution=attribution, seed=seed,
     )  # fmt: skip
-    sets = split_by_place(source, shares or SHARES, block_km=block_km, seed=seed)
-    return AreaSets(source=source, sets=sets, skipped=tuple(skipped))
+    remark = ""
+    if shares is None:
+        places = separate_places(source, block_km=block_km)
+        shares, remark = _FEW.get(places, (SHARES, ""))
+    sets = split_by_place(source, shares, block_km=block_km, seed=seed)
+    return AreaSets(source=source, sets=sets, skipped=tuple(skipped), remark=remark)
+
+
+_FEW: dict[int, tuple[Mapping[str, float], str]] = {
+    1: ({"train": 1.0}, "All areas lie on one place: nothing is left to test on."),
+    2: (
+        {"train": 0.8, "test": 0.2},
+        "The areas lie on two places: one trains, one tests, none stops early.",
+    ),
+}
+"""Sides of so few separate places, and what to say of them."""
 
 
 def _load(plan: LoadPlan) -> Chip:

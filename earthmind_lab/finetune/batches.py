@@ -11,7 +11,6 @@ import numpy as np
 from earthmind_lab.errors import PromptError
 from earthmind_lab.finetune.examples import Example, ExampleInfo, Examples
 from earthmind_lab.finetune.recipe import Recipe
-from earthmind_lab.finetune.sections import Source
 
 if TYPE_CHECKING:
     from earthmind_lab.model.batch import Encoded
@@ -59,36 +58,12 @@ class Joined:
         return source.info(place)
 
 
-def opened(sources: Sequence[Source], *, seed: int = 0) -> Examples | None:
-    """The examples of a recipe; None where it names none.
-
-    Raises:
-        EarthMindError: A source can't be read.
-    """
-    if not sources:
-        return None
-    from earthmind_lab.finetune.opening import open_examples
-
-    parts: list[tuple[Examples, float]] = []
-    for source in sources:
-        form: Any = source.form  # one of `sections.FORMS`
-        examples = open_examples(
-            source.path,
-            form=form,
-            images=source.images,
-            split=source.split,
-            licence=source.licence,
-            seed=seed,
-        )
-        parts.append((examples, source.repeats))
-    return Joined(parts, seed=seed)
-
-
 def digest(examples: Examples) -> str:
-    """SHA-256 of the ids of examples in their order."""
+    """SHA-256 of the ids of examples in their order, with what they ask and answer where known."""
     text = hashlib.sha256()
     for index in range(len(examples)):
-        text.update(examples.info(index).id.encode() + b"\0")
+        info = examples.info(index)
+        text.update(f"{info.id}\0{info.content}\0".encode("utf-8", "replace"))
     return text.hexdigest()
 
 

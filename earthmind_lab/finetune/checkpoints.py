@@ -45,6 +45,38 @@ def clean(folder: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let no second process into a run: each would take the other's files for its own.
+
+    The lock ends with the process, however that ends.
+
+    Raises:
+        EngineError: There is one already.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / ".lock"
+    with lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EngineError(
+                f"Another process trains in {folder.parent} right now.",
+                change="wait for it, or another folder",
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def rotate(folder: Path, keep: int, best: int | None) -> None:
     """Remove all but the newest `keep` and that of step `best`."""
     for old in all_of(folder)[:-keep]:

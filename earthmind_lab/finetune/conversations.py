@@ -28,7 +28,7 @@ from earthmind_lab.finetune.footprints import footprint_of
 from earthmind_lab.finetune.questions import SEG, unmarked, with_regions
 from earthmind_lab.finetune.reading import need, words
 from earthmind_lab.finetune.shapes import mask_of
-from earthmind_lab.finetune.source import Opened, Row, broken, wrong
+from earthmind_lab.finetune.source import Opened, Row, broken, hashed, wrong
 from earthmind_lab.finetune.views import Views
 
 _ROLES = {"human": "human", "user": "human", "gpt": "gpt", "assistant": "gpt", "model": "gpt"}
@@ -74,11 +74,13 @@ def conversation_rows(entry: Any, where: str, name: str, views: Views, rights: R
     told = tuple(each for picture in talk.names for each in views.told(picture))
     licence = words(entry, "license", "licence") or rights.licence
     attribution = words(entry, "attribution") or rights.attribution
+    content = hashed(entry)
     return [
         Row(
             info=ExampleInfo(
                 id=name if len(talk.turns) == 1 else f"{name}#{number}", task=_task(talk, number),
                 pictures=told, place=place, licence=licence, attribution=attribution,
+                content=content,
             ),
             where=where if len(talk.turns) == 1 else f"{where}, turn {number}",
             open=partial(_open, talk, number - 1, views),

@@ -35,6 +35,9 @@ class ExampleInfo:
     """SPDX name or the words of the source; empty = not said."""
     attribution: str = ""
     """Whom to name."""
+    content: str = ""
+    """Hash of what is asked, answered and marked, as far as the source knows it without opening a
+    picture; empty = not known. A training isn't gone on from with other answers under old ids."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,9 @@ longest ago is what it needs next.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +28,8 @@ from earthmind_lab.exchange import View
 from earthmind_lab.finetune.sections import Cache
 
 Held = tuple[Tensor, ...]
+STALE = 3600.0
+"""Seconds after which nobody writes a draft any more."""
 
 
 class Store(Protocol):
@@ -78,7 +82,9 @@ class DiskStore:
         self.folder, self.own, self.limit = folder, folder / model, limit
         self.own.mkdir(parents=True, exist_ok=True)
         for draft in self.own.glob("*.part"):
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # gone meanwhile
+                if time.time() - draft.stat().st_mtime > STALE:
+                    draft.unlink()
         self.nbytes = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
 
     def get(self, key: str) -> Held | None:
@@ -98,7 +104,7 @@ class DiskStore:
         path, size = self._path(key), sum(tensor.nbytes for tensor in held)
         if path.exists() or not self._room(size):
             return
-        draft = path.with_suffix(".part")
+        draft = path.with_suffix(f".{os.getpid()}.part")  # another may write the same just now
         try:
             save_file({str(n): tensor.contiguous() for n, tensor in enumerate(held)}, draft)
             draft.replace(path)

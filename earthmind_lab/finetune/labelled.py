@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from earthmind_lab.finetune.asks import KINDS, Ask, Kind, Wording, asks_of, regi
 from earthmind_lab.finetune.examples import ExampleInfo
 from earthmind_lab.finetune.footprints import footprint_of_grid
 from earthmind_lab.finetune.labels import Labels
-from earthmind_lab.finetune.source import Opened, Recent, Row, Source, unique
+from earthmind_lab.finetune.source import Opened, Recent, Row, Source, hashed, unique
 from earthmind_lab.mapping import observable
 from earthmind_lab.progress import bar
 from earthmind_lab.render import render
@@ -102,6 +103,12 @@ class _Held:
     ground: NDArray[np.bool_]
     provenance: Mapping[str, Any]
 
+    @cached_property
+    def digest(self) -> str:
+        """Of its labels."""
+        parts = (np.packbits(self.truth.yes), np.packbits(self.truth.no & self.ground))
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
     @property
     def nbytes(self) -> int:
         return sum(view.image.nbytes for view in self.views) + 2 * self.truth.yes.nbytes
@@ -151,6 +158,7 @@ def _row(shelf: _Shelf, number: int, held: _Held, ask: Ask, licence: str, attrib
         id=f"{held.key}: {ask.id}", task=task, pictures=held.pictures, place=held.place,
         licence="; ".join(dict.fromkeys(each for each in licences if each not in ("", "unknown"))),
         attribution="; ".join(dict.fromkeys(each for each in owners if each)),
+        content=hashed(ask.question, ask.reply, held.digest),
     )  # fmt: skip
     return Row(info=info, where=info.id, open=partial(_opened, shelf, number, ask))
 

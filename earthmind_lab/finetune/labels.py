@@ -19,6 +19,9 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import AssetUnavailable, GridMismatch, LoadError
 from earthmind_lab.evaluate.truth import PixelTruth
 
+UNKNOWN = "unknown"
+"""Class of a polygon whose ground isn't known."""
+
 
 @runtime_checkable
 class Labels(Protocol):
@@ -143,6 +146,9 @@ class PolygonLabels:
             polygons is none of them. Otherwise it is unknown: what isn't drawn isn't absent.
         extra: Further classes to ask about, which the polygons don't have; with `complete` they
             are absent everywhere.
+
+    A polygon of the class `UNKNOWN` is ground that its drawer couldn't tell: it is no class and
+    rules none out.
     """
 
     areas: Sequence[Area]
@@ -152,7 +158,8 @@ class PolygonLabels:
     @property
     def names(self) -> tuple[str, ...]:
         """Each class once, in the order of the polygons."""
-        return tuple(dict.fromkeys((*(area.name for area in self.areas), *self.extra)))
+        named = (area.name for area in self.areas if area.name != UNKNOWN)
+        return tuple(dict.fromkeys((*named, *self.extra)))
 
     def truth(self, chip: Chip) -> PixelTruth:
         """The classes of a chip's pixels, by their centres."""
@@ -168,7 +175,9 @@ class PolygonLabels:
         no = once & ~yes
         if self.complete:
             no |= ~every.any(axis=0)
-        return PixelTruth(yes=yes, no=no)
+        doubted = [area.geometry for area in self.areas if area.name == UNKNOWN]
+        known = ~polygons_to_mask(doubted, chip.grid)
+        return PixelTruth(yes=yes & known, no=no & known)
 
 
 def read_areas(path: str | Path, column: str = "class") -> list[Area]:
@@ -214,6 +223,6 @@ def read_areas(path: str | Path, column: str = "class") -> list[Area]:
             raise LoadError(f"{where}: it has no area.", found=str(geometry)[:80],
                             change="a polygon")  # fmt: skip
         found.append(Area(id=f"{path.stem}-{number}", name=name.strip(), geometry=geometry))
-    if not found:
-        raise LoadError(f"{path.name} holds no area.", change="draw some")
+    if all(area.name == UNKNOWN for area in found):
+        raise LoadError(f"{path.name} holds no area with a class.", change="draw some")
     return found

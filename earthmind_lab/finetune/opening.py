@@ -125,7 +125,8 @@ def _recognised(data: Any, path: Path) -> FormName:
     if isinstance(data, Mapping) and data.get("type") == "FeatureCollection":
         raise LoadError(
             f"{path.name} holds areas, no questions.",
-            change="labelled_areas(…), which makes questions of areas with a class",
+            change="a name that ends in .geojson, or labelled_areas(…): it makes questions of "
+            "areas with a class",
         )
     for _, entry in numbered(data, path.name):
         held = set(entry) if isinstance(entry, Mapping) else set()

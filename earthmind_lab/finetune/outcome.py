@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from earthmind_lab.errors import EngineError
 from earthmind_lab.finetune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from earthmind_lab.finetune.card import Card
 
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "numpy", "safetensors")
 
@@ -22,7 +26,7 @@ class Run:
     """A training that has ended."""
 
     folder: Path
-    """``recipe.yaml``, ``run.json``, ``losses.jsonl``, ``checkpoints`` and ``adapter``."""
+    """Recipe, log, checkpoints, adapter and card; docs/finetune.md lists the files."""
     recipe: Recipe
     steps: int
     """Of the optimiser."""
@@ -51,12 +55,32 @@ class Run:
             raise EngineError("The training was stopped before its end.", change="go on with it")
         return merge(self.adapter, target, **options)
 
+    def card(self) -> Card:
+        """What it could do before and after, from what it learned, how it was made.
+
+        Raises:
+            EarthMindError: There is none: it was stopped, or other processes write it.
+        """
+        from earthmind_lab.finetune.card import Card
+
+        return Card.load(self.folder)
+
+    def _repr_html_(self) -> str:
+        from earthmind_lab.errors import EarthMindError
+
+        try:
+            return self.card()._repr_html_()
+        except EarthMindError:
+            return f"<p>{self.steps} steps, {self.ended}; no card.</p>"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         paths = {"folder": str(self.folder), "adapter": self.adapter and str(self.adapter)}
         names = ("steps", "ended", "hash", "seconds")
         kept = {name: getattr(self, name) for name in names}
-        return {**paths, **kept, "recipe": self.recipe.name, "guard": dict(self.guard)}
+        # A model that learned nonsense may have a loss that is no number, which JSON can't say.
+        guard = {k: v if math.isfinite(v) else None for k, v in self.guard.items()}
+        return {**paths, **kept, "recipe": self.recipe.name, "guard": guard}
 
 
 def environment() -> dict[str, Any]:

@@ -6,6 +6,7 @@ Only what recipes need: numbers, text, yes/no, choices, lists, mappings and sect
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import types
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -104,6 +105,8 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
             except ValueError:
                 pass
         raise _wrong(value, where, "a number")
+    if kind is str and isinstance(value, dt.date):
+        return value.isoformat()  # YAML takes a day for more than its words
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     words = {int: "a whole number", bool: "true or false", str: "text"}

@@ -18,6 +18,7 @@ from earthmind_lab.exchange import Fusion, Modality, Options
 from earthmind_lab.finetune.plain import plain, read, unknown
 from earthmind_lab.finetune.sections import (
     PARTS,
+    Areas,
     Cache,
     Evaluation,
     Lora,
@@ -55,6 +56,9 @@ class Recipe:
     """For early stop; nothing is learned from them."""
     guard: tuple[Source, ...] = ()
     """What the model could do before and should still do after."""
+    test: tuple[Source, ...] = ()
+    """Held out: answered before and after for the card, and used for nothing else."""
+    areas: Areas = field(default_factory=Areas)
     stage: Literal["", "pretrain", "instruct", "fusion"] = ""
     """Of the papers' curriculum; only recorded."""
     forms: Literal["image", "multi"] = "multi"

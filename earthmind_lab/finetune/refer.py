@@ -22,7 +22,7 @@ from earthmind_lab.finetune.plain_pickle import read_plain_pickle
 from earthmind_lab.finetune.questions import SEGMENT, SEGMENTED, pick
 from earthmind_lab.finetune.reading import need, numbered, read_data, words
 from earthmind_lab.finetune.shapes import mask_of
-from earthmind_lab.finetune.source import Opened, Row, broken, wrong
+from earthmind_lab.finetune.source import Opened, Row, broken, hashed, wrong
 from earthmind_lab.finetune.views import Views
 
 PICKLES = (".p", ".pkl", ".pickle")
@@ -113,6 +113,7 @@ def _row(
     info = ExampleInfo(
         id=name, task="segment", pictures=views.told(file), attribution=rights.attribution,
         licence=licences.get(str(image.get("license")), "") or rights.licence,
+        content=hashed(question, reply, parts),
     )  # fmt: skip
     return Row(
         info=info,

@@ -20,7 +20,7 @@ from earthmind_lab.finetune.examples import ExampleInfo
 from earthmind_lab.finetune.questions import DESCRIBE, pick
 from earthmind_lab.finetune.reading import need, words
 from earthmind_lab.finetune.shapes import mask_of
-from earthmind_lab.finetune.source import Opened, Row, broken, wrong
+from earthmind_lab.finetune.source import Opened, Row, broken, hashed, wrong
 from earthmind_lab.finetune.views import Views
 
 _NUMBER = re.compile(r"^\s*<?region\s*\d+>?\s*:\s*", re.IGNORECASE)
@@ -56,11 +56,12 @@ def region_rows(
     for number, (text, annotation) in enumerate(zip(said, marked, strict=True), start=1):
         own = name if len(said) == 1 else f"{name}#{number}"
         place = where if len(said) == 1 else f"{where}, region {number}"
+        question = pick(DESCRIBE, own, seed).format(region="region1")
         info = ExampleInfo(
             id=own, task="region", pictures=views.told(file), licence=licence,
             attribution=words(entry, "attribution") or rights.attribution,
+            content=hashed(question, text, annotation),
         )  # fmt: skip
-        question = pick(DESCRIBE, own, seed).format(region="region1")
         rows.append(
             Row(
                 info=info, where=place,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.finetune import parallel
-from earthmind_lab.finetune.batches import opened
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.recipe import Recipe
+from earthmind_lab.finetune.rights import NOT_SAID, rights_of
+from earthmind_lab.finetune.sets import Sets, open_sets
 from earthmind_lab.finetune.training import Training, quiet
 
 if TYPE_CHECKING:
     from earthmind_lab.finetune.planning import Plan
+
+LOG = logging.getLogger(__name__)
 
 
 def finetune(
@@ -27,6 +32,7 @@ def finetune(
     train: Examples | None = None,
     validation: Examples | None = None,
     guard: Examples | None = None,
+    test: Examples | None = None,
     resume: bool = True,
     follow: Callable[[dict[str, Any]], None] | None = None,
 ) -> Run:
@@ -38,7 +44,9 @@ def finetune(
             the same losses as without the break.
         train: Examples; default: those that the recipe names.
         validation: For early stop and for choosing; nothing is learned from them.
-        guard: What should not get worse: their loss is measured before and after.
+        guard: What should not get worse: their loss is measured before and after, and the card
+            has what both models answer.
+        test: Held out: answered before and after for the card, used for nothing else.
         resume: False = begin anew; refused where there are checkpoints.
         follow: Gets every row of the log as it is written.
 
@@ -61,17 +69,46 @@ def finetune(
     if recipe.parallel.kind == "ray":
         from earthmind_lab.finetune.spreading import by_ray
 
-        sets = {"train": train, "validation": validation, "guard": guard}
-        return by_ray(recipe, Path(out), sets)
+        held = {"train": train, "validation": validation, "guard": guard, "test": test}
+        return by_ray(recipe, Path(out), held)
     began = time.monotonic()
-    train = train or opened(recipe.data, seed=recipe.seed)
-    validation = validation or opened(recipe.validation, seed=recipe.seed)
-    guard = guard or opened(recipe.guard, seed=recipe.seed)
-    if train is None or not len(train):
-        raise EarthMindError("There are no examples to learn from.", change="--data PATH")
-    return Training(recipe, Path(out), train, validation, guard, follow).run(
+    given = Sets(train=train, validation=validation, guard=guard, test=test)
+    learned, sets = _opened(recipe, given)
+    run = Training(recipe, Path(out), learned, sets.validation, sets.guard, follow).run(
         resume=resume, began=began
     )
+    if run.adapter is not None and parallel.leads():
+        from earthmind_lab.finetune.carding import make_card
+
+        _let_go()
+        held = {"test": sets.test, "validation": sets.validation, "guard": sets.guard}
+        make_card(run, learned, held)
+    return run
+
+
+def _let_go() -> None:
+    """Free the trained model before two others are opened, one after the other."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _opened(recipe: Recipe, given: Sets) -> tuple[Examples, Sets]:
+    """What is learned, and all sets; what there is to say of them is logged."""
+    sets = open_sets(recipe, given)
+    for line in sets.said if parallel.leads() else ():
+        LOG.info("%s", line)
+    if sets.train is None or not len(sets.train):
+        raise EarthMindError("There are no examples to learn from.", change="--data PATH")
+    if silent := rights_of(sets.train)["licences"].get(NOT_SAID):
+        LOG.warning(
+            "%d of %d examples say no licence: what is learned from them can't be handed on later. "
+            "Say it now (--licence, or licence: in the recipe), or keep the model to yourself.",
+            silent, len(sets.train),
+        )  # fmt: skip
+    return sets.train, sets
 
 
 def planned(recipe: Recipe | str | Path, *, train: Examples | None = None) -> Plan:
@@ -89,7 +126,7 @@ def planned(recipe: Recipe | str | Path, *, train: Examples | None = None) -> Pl
 
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     check_method(recipe)
-    train = train or opened(recipe.data, seed=recipe.seed)
+    train = open_sets(recipe, Sets(train=train)).train
     found = plan(recipe, examples=None if train is None else len(train))
     if train is None or not found.fits:
         return found

@@ -52,6 +52,32 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Areas:
+    """How labelled areas (.geojson, .gpkg) among the data become examples: `labelled_areas`."""
+
+    column: str = "class"
+    """Holds the class of each area."""
+    dates: str = ""
+    """``A/B``, as a search takes them; needed."""
+    catalog: str | None = None
+    """None = the one that searches use."""
+    complete: bool = False
+    """Whether everything of these classes was drawn around the areas."""
+    side_km: float = 2.5
+    """Side of the chip around an area."""
+    block_km: float = 5.0
+    """Side of the blocks that go to one side of the split, whole."""
+    max_gap: str | None = None
+    """Between the optical and the SAR scene; None = as searches have it."""
+    max_cloud: float | None = None
+    """Per cent of the chip; None = as searches have it."""
+
+    def __post_init__(self) -> None:
+        positive(self.side_km, "areas: side_km")
+        positive(self.block_km, "areas: block_km")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lora:
     """Adapters on the language model."""
 
@@ -154,9 +180,12 @@ class Evaluation:
     """Steps between two; 0 = after each epoch."""
     patience: int = 0
     """Stop after so many without a smaller loss; 0 = never."""
+    answers: int = 200
+    """Most examples of a set that both models answer for the card; 0 = none."""
 
     def __post_init__(self) -> None:
         count(self.every, "evaluation: every")
+        count(self.answers, "evaluation: answers")
         count(self.patience, "evaluation: patience")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -66,6 +68,16 @@ def wrong(
 ) -> LoadError:
     """An error that starts with the place of what is wrong."""
     return LoadError(f"{where}: {asked}", found=_short(found), change=change)
+
+
+def hashed(*parts: object) -> str:
+    """Short hash of plain data, for `ExampleInfo.content`.
+
+    >>> hashed("Is there water?", ["Yes."]) == hashed("Is there water?", ["Yes."])
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def broken(where: str, name: str, error: EarthMindError) -> Row:

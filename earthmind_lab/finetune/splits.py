@@ -45,14 +45,11 @@ def split_by_place(
     wanted = _checked(dict(SHARES if shares is None else shares))
     if not (math.isfinite(block_km) and block_km > 0):
         raise EarthMindError(f"A block of {block_km} km is none.", change="block_km=5")
-    infos = [examples.info(index) for index in range(len(examples))]
-    units: dict[str, list[int]] = {}
-    for group in _tied(infos):
-        units.setdefault(_key([infos[i] for i in group], block_km), []).extend(group)
+    units = _units(examples, block_km)
     if len(units) < len(wanted):
         raise EarthMindError(
             f"The examples can't be split into {len(wanted)} sides.",
-            found=f"{len(infos)} examples in {len(units)} separate places of {block_km:g} km",
+            found=f"{len(examples)} examples in {len(units)} separate places of {block_km:g} km",
             change="fewer sides, a smaller block_km, or examples of more places",
         )
     sides = _assigned({key: len(members) for key, members in units.items()}, wanted, seed)
@@ -60,6 +57,20 @@ def split_by_place(
     for key, members in units.items():
         found[sides[key]] += members
     return {side: Chosen(examples, tuple(sorted(members))) for side, members in found.items()}
+
+
+def separate_places(examples: Examples, *, block_km: float = 5.0) -> int:
+    """How many sides `split_by_place` could have at most."""
+    return len(_units(examples, block_km))
+
+
+def _units(examples: Examples, block_km: float) -> dict[str, list[int]]:
+    """Examples by the block that they can't be parted within."""
+    infos = [examples.info(index) for index in range(len(examples))]
+    units: dict[str, list[int]] = {}
+    for group in _tied(infos):
+        units.setdefault(_key([infos[i] for i in group], block_km), []).extend(group)
+    return units
 
 
 def _checked(shares: dict[str, float]) -> dict[str, float]:

@@ -20,7 +20,8 @@ def by_ray(recipe: Recipe, out: Path, sets: Mapping[str, Examples | None]) -> Ru
     Args:
         recipe: With ``parallel: kind: ray``; its ``config`` goes to ``ray.train.ScalingConfig``.
         out: Folder of the run, the same on every machine.
-        sets: ``train``, ``validation`` and ``guard``, where they aren't the recipe's; they travel.
+        sets: ``train``, ``validation``, ``guard`` and ``test``, where they aren't the recipe's;
+            they travel.
 
     Raises:
         EngineError: A worker failed.

@@ -22,7 +22,7 @@ from earthmind_lab.settings import Settings
 if TYPE_CHECKING:
     from earthmind_lab.finetune.planning import Plan
 
-FREE = ("saving", "evaluation", "parallel", "device", "cache", "name")
+FREE = ("guard", "test", "saving", "evaluation", "parallel", "device", "cache", "name")
 """Keys of a recipe that may change before a training is gone on from: they change no step."""
 
 
@@ -61,7 +61,15 @@ class Training:
         }
 
     def run(self, *, resume: bool, began: float) -> Run:
-        """From the last checkpoint, or the start, to the end."""
+        """From the last checkpoint, or the start, to the end.
+
+        Raises:
+            EngineError: Another process trains in this folder.
+        """
+        with checkpoints.alone(self.folder) if parallel.leads() else contextlib.nullcontext():
+            return self._run(resume=resume, began=began)
+
+    def _run(self, *, resume: bool, began: float) -> Run:
         from earthmind_lab.finetune.following import Log, StopSaves, Watch
 
         found = checkpoints.all_of(self.folder)
@@ -96,6 +104,7 @@ class Training:
                 self._shown = shown
                 trainer.train(resume_from_checkpoint=None if last is None else str(last))
             state = self._state(trainer)
+            self._put(trainer, state)
             if self.guard is not None and watch.ended != "stopped":
                 guarded["after"] = trainer.mean_loss(self.guard)
         return self._ended(trainer, watch, state, guarded, began)
@@ -182,12 +191,23 @@ class Training:
             return {name: whole[name] for name in names} if parallel.leads() else {}
         return dict(trained(trainer.model))
 
+    def _put(self, trainer: Any, state: Mapping[str, Any]) -> None:
+        """What is measured after the training is the adapter that it leaves, not the last step."""
+        import torch
+
+        from earthmind_lab.finetune.building import trained
+
+        if trainer.is_fsdp_enabled:
+            return
+        with torch.no_grad():
+            for name, weight in dict(trained(trainer.model)).items():
+                if state[name] is not weight:
+                    weight.copy_(state[name])
+
     def _ended(
         self, trainer: Any, watch: Any, state: Any, guarded: dict[str, float], began: float
     ) -> Run:
         """Write what came of it."""
-        from earthmind_lab.finetune.export import save_adapter
-
         adapter, found = None, ""
         if watch.ended != "stopped":
             adapter = self.out / "adapter"
@@ -200,7 +220,7 @@ class Training:
                 "mask_source": self.recipe.mask_source,
             }
             if parallel.leads():
-                found = save_adapter(adapter, self.built.step, state, about)
+                found = self._saved(adapter, state, about)
         run = Run(
             folder=self.out,
             recipe=self.recipe,
@@ -216,6 +236,25 @@ class Training:
                 self.out / "run.json", {**run.to_dict(), **environment(), **self.about}
             )
         return run
+
+    def _saved(self, adapter: Path, state: Any, about: Mapping[str, Any]) -> str:
+        """Write the adapter; its hash.
+
+        Raises:
+            EngineError: It can't be written; the last checkpoint is there.
+        """
+        from safetensors import SafetensorError
+
+        from earthmind_lab.finetune.export import save_adapter
+
+        try:
+            return save_adapter(adapter, self.built.step, state, about)
+        except (OSError, SafetensorError) as error:
+            raise EngineError(
+                f"The adapter can't be written to {adapter}.",
+                found=" ".join(str(error).split())[:200],
+                change="free some space; then the same command goes on from the last checkpoint",
+            ) from error
 
 
 def training_arguments(recipe: Recipe, folder: Path, *, validates: bool) -> Any:

@@ -38,14 +38,14 @@ def test_recipes_and_keys_are_all_there():
 
 def test_the_example_runs(toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    section = PAGE.split("## Recipes and training")[1].split("\n## ")[0]
-    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    section = PAGE.split("## Recipes and training")[1]
+    block = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
     small = toys.recipe(toy, "lora", "steps=1")
     monkeypatch.setattr(Recipe, "load", classmethod(lambda cls, name: small))
-    space = {"examples": toys.mixed(4)}
+    space = {"examples": toys.mixed(4), "held_out": toys.single(2), "before": toys.single(2)}
     exec(compile(block, "finetune.md", "exec"), space)
-    assert space["recipe"].lora.rank == 16
+    assert space["recipe"].lora.rank == 8
     held = {path.name for path in space["run"].folder.iterdir()}
-    assert held == {quoted(row[0])[0].rstrip("/") for row in cells("file | content")}
+    assert held == {name.rstrip("/") for row in cells("file | content") for name in quoted(row[0])}
     assert (space["model"] / "model.safetensors").is_file()
     assert finetune is space["finetune"]

@@ -445,6 +445,30 @@ def test_twelve_labelled_areas_become_three_sets(tmp_path):
     assert "10 of 10 labelled chips, water, crops, trees" in repr(found)
 
 
+def test_other_labels_are_other_content(chip):
+    def content(water):
+        source = labelled_chips([chip], RasterLabels(classes(chip, water), LEGEND))
+        return {source.info(i).id: source.info(i).content for i in range(len(source))}
+
+    first, again, other = content(0.3), content(0.3), content(0.32)
+    assert first == again and all(first.values())
+    assert not any(first[name] == other[name] for name in set(first) & set(other))
+
+
+def test_ground_that_nobody_could_tell_is_unknown(chip, tmp_path):
+    west, east = part(chip, -0.1, 0.6), part(chip, 0.4, 1.1)
+    path = collection(tmp_path / "a.geojson", feature("water", *west), feature("unknown", *east))
+    labels = PolygonLabels(read_areas(path), complete=True)
+    assert labels.names == ("water",)
+    truth = labels.truth(chip)
+    wide = chip.inside.shape[1]
+    assert truth.yes[0, :, : wide * 3 // 10].all() and not truth.no[0].any()
+    assert not truth.known[0, :, wide // 2 :].any()
+    only = collection(tmp_path / "b.geojson", feature("unknown", *east))
+    with pytest.raises(LoadError, match="no area with a class"):
+        read_areas(only)
+
+
 def test_areas_in_one_chip_share_it(tmp_path):
     west, south, east, north = place("chile").bbox
     x, y = (west + east) / 2, (south + north) / 2

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 MODULES = (
-    "answers areas asks checking conversations examples folders footprints frames ground labelled "
-    "labels leaks opening plain_pickle questions reading refer regions report shapes shown source "
-    "splits views"
+    "answers areas asks card checking conversations embedded examples folders footprints frames "
+    "ground labelled labels leaks opening plain_pickle questions reading refer regions report "
+    "rights scoring sets shapes shown source splits telling views"
 ).split()
 
 

@@ -15,7 +15,7 @@ from earthmind_lab.finetune.recipe import BUILT_IN, Recipe, built_in
 from earthmind_lab.finetune.sections import LINEAR, Losses, Source
 from earthmind_lab.model import LossWeights, TrainingForm
 
-NAMES = ("dora", "full", "fusion", "image", "instruct", "lora", "multi", "pretrain", "qlora")
+NAMES = ("dora", "few", "full", "fusion", "image", "instruct", "lora", "multi", "pretrain", "qlora")
 
 
 def test_the_built_in_recipes_are_the_promised_ones():
@@ -118,5 +118,11 @@ def test_a_file_that_is_no_recipe(tmp_path, content):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(EarthMindError, match="dora, full, fusion"):
+    with pytest.raises(EarthMindError, match="dora, few, full, fusion"):
         Recipe.load("lorra")
+
+
+def test_a_single_day_is_text():
+    assert Recipe.load("few").replace("areas.dates=2023-05-01").areas.dates == "2023-05-01"
+    with pytest.raises(EarthMindError, match="side_km"):
+        Recipe.load("few").replace("areas.side_km=0")

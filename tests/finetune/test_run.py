@@ -88,7 +88,10 @@ def test_every_recipe_learns_and_its_model_answers(toy, tmp_path, name):
 
 def test_what_a_run_leaves(whole):
     held = {path.name for path in whole.folder.iterdir()}
-    assert held == {"recipe.yaml", "run.json", "losses.jsonl", "checkpoints", "adapter"}
+    assert held == {
+        "recipe.yaml", "run.json", "losses.jsonl", "checkpoints", "adapter", "card.md",
+        "card.json", "card.html",
+    }  # fmt: skip
     assert Recipe.load(whole.folder / "recipe.yaml") == whole.recipe
     about = json.loads((whole.folder / "run.json").read_text())
     assert about["steps"] == 7 and about["versions"]["torch"] and about["guard"]["after"] > 0
@@ -358,3 +361,26 @@ def test_repeats():
     assert [joined[index].info.id for index in range(11)] == ids
     again = Joined([(one, 2.0), (two, 0.5)], seed=3)
     assert digest(again) == digest(joined) != digest(Joined([(one, 2.0), (two, 0.5)], seed=4))
+
+
+def test_a_second_process_is_kept_out(toy, tmp_path):
+    recipe = toys.recipe(toy, "lora", "steps=2")
+    folder = tmp_path / "run" / "checkpoints"
+    with checkpoints.alone(folder), pytest.raises(EngineError, match="Another process"):
+        finetune(recipe, out=tmp_path / "run", train=toys.single(2))
+    assert finetune(recipe, out=tmp_path / "run", train=toys.single(2)).steps == 2
+
+
+def test_an_adapter_that_cannot_be_written(toy, tmp_path, monkeypatch):
+    from earthmind_lab.finetune import export
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    recipe = toys.recipe(toy, "lora", "steps=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "save_adapter", full)
+        with pytest.raises(EngineError, match="free some space"):
+            finetune(recipe, out=tmp_path / "run", train=toys.single(2))
+    straight = finetune(recipe, out=tmp_path / "straight", train=toys.single(2))
+    assert finetune(recipe, out=tmp_path / "run", train=toys.single(2)).hash == straight.hash
