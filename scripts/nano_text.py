@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CLASSES = ("water", "trees", "crops", "built", "bare", "snow")
+from earthmind_lab.evaluate.truth import CLASSES
+
 NAMES = {
     "water": "water",
     "trees": "trees",
