@@ -37,14 +37,18 @@ class Plan:
     """Simulated chips of the recipe's stage, beside the real ones."""
     save: float = 600.0
     """Seconds between two checkpoints."""
+    real: int | None = None
+    """Real scenes of each split; None = all."""
+    threads: int = 2
+    """Of the stages that run alone."""
     gate: bool = True
     """Whether language waits for vision."""
 
 
 FULL = Plan()
 TOY = Plan(
-    scenes=6, dates=7, held=2, vision=4, masks=4, joint=6, tune=2, batch=3, questions=3, check=3,
-    tuned=2, save=0.0, gate=False,
+    scenes=6, dates=7, held=2, vision=3, masks=3, joint=4, tune=2, batch=3, questions=3, check=4,
+    tuned=2, save=0.0, real=1, threads=1, gate=False,
 )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ ALIKE = {"which": "compare"}
 def tune(work: Path, base: Path, data: Windows, plan: Plan) -> Path:
     """Train by the recipe, or go on; the folder of the adapter."""
     toy = plan is TOY
-    cases = {s: [c for c in CASES if c.split == s][: 1 if toy else None] for s in ("train", "stop")}
+    cases = {s: [c for c in CASES if c.split == s][: plan.real] for s in ("train", "stop")}
     real = _labelled([partial(_real_chip, case.name) for case in cases["train"]], _Real())
     stop = _labelled([partial(_real_chip, case.name) for case in cases["stop"]], _Real())
     seeds = range(FIRST_SEED, FIRST_SEED + plan.tuned)

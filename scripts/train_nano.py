@@ -32,7 +32,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from nano_data import Windows, prepare
-from nano_loop import PARENT, Loop, alone, done, ended, result
+from nano_loop import PARENT, Loop, alone, done, ended, result, tensors
+from nano_loop import put as put_back
 from nano_model import Encoder, config, tokenizer
 from nano_plan import Plan, plan
 from nano_real import real_scenes, whole
@@ -65,7 +66,8 @@ def build() -> tuple[EarthMindForConditionalGeneration, EarthMindProcessor]:
 
 def windows(work: Path, sizes: Plan, share_real: float) -> Windows:
     """What every stage draws from."""
-    return Windows(work / "simulated", real_scenes("train"), share_real=share_real, held=sizes.held)
+    real = real_scenes("train", sizes.real)
+    return Windows(work / "simulated", real, share_real=share_real, held=sizes.held)
 
 
 def put(model: nn.Module, held: dict[str, Any]) -> None:
@@ -130,14 +132,14 @@ def joint(work: Path, sizes: Plan) -> None:
         if value > loop.history.get("best", -1.0):
             loop.history.update(best=value, best_step=step)
             part = best.with_suffix(".part")
-            save_weights(part, dict(model.named_parameters()) | dict(model.named_buffers()))
+            save_weights(part, tensors({"model": model}))
             part.replace(best)
 
     joint_stage(
         model, prompts, encoder, data, loop, check, batch_size=max(sizes.batch * 2 // 3, 1),
         per_scene=sizes.questions, every=sizes.check,
     )  # fmt: skip
-    put(model, load_file(best))
+    put_back(best, load_file(best), {"model": model})
     base = work / "joint_model"
     if not base.exists():
         draft = work / ".draft-joint_model"
@@ -159,7 +161,7 @@ def scores(
     small = not sizes.gate
     was = model.training
     model.eval()
-    stop = [whole(scene) for scene in real_scenes("stop")[: 1 if small else None]]
+    stop = [whole(scene) for scene in real_scenes("stop", sizes.real)]
     real = score(model, encoder, stop, ("both",) if small else ("optical", "sar", "both"))
     fresh = [data.held(i) for i in range(0, sizes.held, 4)]
     simulated = score(model, encoder, fresh, ("both",) if small else ("optical", "both"))
@@ -192,7 +194,7 @@ def exported(work: Path, sizes: Plan) -> None:
 
 def prepared(work: Path, sizes: Plan) -> None:
     """Simulated scenes and dates."""
-    prepare(work / "simulated", sizes.scenes, sizes.dates)
+    prepare(work / "simulated", sizes.scenes, sizes.dates, sizes.threads)
     ended(work / "prepare", {"scenes": sizes.scenes, "dates": sizes.dates})
 
 
@@ -211,7 +213,7 @@ def everything(work: Path, sizes: Plan) -> None:
         if stage in ("vision", "masks"):
             _side_by_side(work)
         else:
-            torch.set_num_threads(2)
+            torch.set_num_threads(sizes.threads)
             RUN[stage](work, sizes)
     print(f"done in {time.monotonic() - began:.0f} s: {work / 'model'}", flush=True)
     held.close()
