@@ -89,6 +89,10 @@ class Loop:
                 last = time.monotonic()
         self.bar.close()
 
+    def close(self) -> None:
+        """Give the folder back; otherwise the end of the process does."""
+        os.close(self._lock)
+
     def step(self, loss: Tensor) -> None:
         """One update, gradients clipped at 1; a loss that is no number ends the stage."""
         if not bool(torch.isfinite(loss)):
@@ -170,19 +174,23 @@ def ended(folder: Path, about: Any) -> None:
     checkpoints.write_json(folder / DONE, about)
 
 
-def alone(folder: Path, patience: float = 60.0) -> Any:
+def alone(folder: Path, patience: float = 60.0) -> int:
     """Hold a folder, so that no second process works in it; given back when this one ends.
+
+    Returns:
+        What to close to give it back earlier.
 
     Raises:
         EngineError: Another process holds it.
     """
-    handle = (folder / "lock").open("w")
+    handle = os.open(folder / "lock", os.O_CREAT | os.O_WRONLY)
     until = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if time.monotonic() > until:
+            if time.monotonic() >= until:
+                os.close(handle)
                 raise EngineError(
                     f"Another process works in {folder}.", change="wait for it, or end it"
                 ) from error

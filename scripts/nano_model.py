@@ -32,7 +32,8 @@ SPECIAL = (
     "<vp>",
     "</vp>",
 )
-VOCABULARY = 640
+VOCABULARY = 768
+"""At most; with these, nearly every word that is taught is one token."""
 NOTICE = (
     "earthmind-nano: a small demonstration model, not the published EarthMind. It knows water, "
     "trees, crops, built-up areas, bare ground, snow, flooded vegetation, clouds and rangeland in "

@@ -216,7 +216,7 @@ def everything(work: Path, sizes: Plan) -> None:
             torch.set_num_threads(sizes.threads)
             RUN[stage](work, sizes)
     print(f"done in {time.monotonic() - began:.0f} s: {work / 'model'}", flush=True)
-    held.close()
+    os.close(held)
 
 
 def _side_by_side(work: Path) -> None:
