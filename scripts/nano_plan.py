@@ -45,6 +45,9 @@ class Plan:
     """Whether language waits for vision."""
 
 
+MINUTES = {"prepare": 5, "vision": 25, "masks": 0, "joint": 52, "tune": 20, "export": 2}
+"""What the stages of the full training take on two free cores, as far as anybody can say before
+they have run; masks lie beside vision."""
 FULL = Plan()
 TOY = Plan(
     scenes=6, dates=7, held=2, vision=3, masks=3, joint=4, tune=2, batch=3, questions=3, check=4,

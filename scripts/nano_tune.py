@@ -13,13 +13,13 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from nano_data import FALSE_COLOUR, SAR, VIEWS, Windows
+from nano_data import FALSE_COLOUR, OPAQUE, SAR, VIEWS, Windows, window_of
 from nano_plan import TOY, Plan
 from nano_text import OF_GROUND, WEIGHTS, change_lines, drawn
 
 from earthmind_lab.chip import Chip
-from earthmind_lab.data.simulate import simulate_scene
-from earthmind_lab.data.simulate_chips import chip_of, simulated_chip
+from earthmind_lab.data.simulate_chips import chip_of
+from earthmind_lab.data.simulate_store import SimulatedFolder, simulate_many
 from earthmind_lab.evaluate.scenes import CASES, Case, Known, load_case
 from earthmind_lab.evaluate.truth import PixelTruth
 from earthmind_lab.exchange import Modality, Prompt, View
@@ -50,13 +50,19 @@ def tune(work: Path, base: Path, data: Windows, plan: Plan) -> Path:
     real = _labelled([partial(_real_chip, case.name) for case in cases["train"]], _Real())
     stop = _labelled([partial(_real_chip, case.name) for case in cases["stop"]], _Real())
     seeds = range(FIRST_SEED, FIRST_SEED + plan.tuned)
-    simulated = _labelled([partial(simulated_chip, seed) for seed in seeds], _Simulated())
-    clear = _labelled([partial(simulated_chip, s, cloudy=False) for s in seeds[::2]], _Simulated())
+    # Drawn once and kept: examples are opened in any order, and anew when this goes on.
+    cloudy = simulate_many(seeds, work.parent / "simulated" / "tune", workers=plan.threads)
+    bright = simulate_many(seeds[::2], work.parent / "simulated" / "tune_clear", cloudy=False,
+                           workers=plan.threads)  # fmt: skip
+    simulated, clear = (
+        _labelled([partial(_chip, folder, i) for i in range(len(folder))], _Simulated(folder))
+        for folder in (cloudy, bright)
+    )
     train = Joined(
         [
             (real, 4.0), (_OneSensor(real, "sar"), 1.0), (_OneSensor(real, "optical"), 2.0),
             (simulated, 1.0), (_OneSensor(clear, "sar"), 1.0), (_OneSensor(clear, "optical"), 1.0),
-            (_things(seeds), 1.0), (_dates(data, 2 if toy else 120), 1.0),
+            (_things(cloudy), 1.0), (_dates(data, 2 if toy else 120), 1.0),
         ],
         seed=41,
     )  # fmt: skip
@@ -89,17 +95,21 @@ class _Real:
 
 
 class _Simulated:
-    """Exact truth of simulated chips."""
+    """Exact truth of simulated chips; their clouds change nothing of the ground."""
 
     names = GROUND
 
-    def truth(self, chip: Chip) -> PixelTruth:
-        about = chip.provenance["simulator"]
-        scene = simulate_scene(about["seed"], size=about["size"], gsd=about["gsd"], cloudy=False)
-        from nano_data import window_of
+    def __init__(self, folder: SimulatedFolder) -> None:
+        self.folder = folder
 
-        window = window_of(scene)
+    def truth(self, chip: Chip) -> PixelTruth:
+        seed = chip.provenance["simulator"]["seed"]
+        window = window_of(self.folder[self.folder.seeds.index(seed)])
         return _of_ground(PixelTruth(yes=window.yes, no=window.no))
+
+
+def _chip(folder: SimulatedFolder, place: int) -> Chip:
+    return chip_of(folder[place])
 
 
 def _of_ground(truth: PixelTruth) -> PixelTruth:
@@ -159,13 +169,13 @@ def _labelled(chips: Sequence[partial[Chip]], labels: _Real | _Simulated) -> Exa
     return Chosen(source, sorted(set(places)))
 
 
-def _things(seeds: range) -> Examples:
+def _things(folder: SimulatedFolder) -> Examples:
     """Counts and clouds of simulated chips."""
     found = []
-    for seed in seeds:
-        scene = simulate_scene(seed)
+    for scene in (folder[i] for i in range(len(folder))):
         views = render(chip_of(scene), preferred=VIEWS)
-        cloud = float((scene.cloud > 0.4).mean())
+        cloud = float((scene.cloud > OPAQUE).mean())
+        seed = scene.seed
         asks = [*count_asks(scene.truth.counts, str(seed), seed=seed)]
         asks += cloud_asks(cloud, str(seed), seed=seed, drawn=False)
         for ask in drawn(asks, np.random.default_rng(seed), 4):

@@ -35,7 +35,7 @@ from nano_data import Windows, prepare
 from nano_loop import PARENT, Loop, alone, done, ended, result, tensors
 from nano_loop import put as put_back
 from nano_model import Encoder, config, tokenizer
-from nano_plan import Plan, plan
+from nano_plan import MINUTES, Plan, plan
 from nano_real import real_scenes, whole
 from nano_scores import score
 from nano_stages import gate, joint_groups, joint_stage, mask_stage, redraw, vision_stage
@@ -209,7 +209,10 @@ def everything(work: Path, sizes: Plan) -> None:
     for number, stage in enumerate(STAGES, start=1):
         if done(work / stage):
             continue
-        print(f"[{number}/{len(STAGES)}] {stage}, {time.monotonic() - began:.0f} s", flush=True)
+        left = sum(MINUTES[each] for each in STAGES if not done(work / each))
+        about = f", about {left} minutes left" if sizes.gate else ""
+        gone = time.monotonic() - began
+        print(f"[{number}/{len(STAGES)}] {stage}, after {gone:.0f} s{about}", flush=True)
         if stage in ("vision", "masks"):
             _side_by_side(work)
         else:

@@ -60,15 +60,15 @@ def until(found, process: subprocess.Popen[str]) -> None:
 def test_every_stage_ends_and_a_killed_one_goes_on(tmp_path, capsys):
     work, log = tmp_path / "nano", tmp_path / "log.txt"
     first = start(work, tmp_path / "home")
-    # While vision and masks train side by side, in processes of their own.
-    until(lambda: checkpoints.all_of(work / "vision"), first)
+    until(lambda: checkpoints.all_of(work / "joint"), first)
     os.kill(first.pid, signal.SIGKILL)
     first.wait(10)
     again = start(work, tmp_path / "home")
     assert again.wait(PATIENCE) == 0, log.read_text()[-3000:]
     said = log.read_text()
-    assert "vision: goes on from step" in said or "the training that started" in said
-    assert said.count("[1/6] prepare") == 1
+    assert re.search(r"joint: goes on from step [1-4] of 4", said)
+    for stage in ("[1/6] prepare", "[2/6] vision"):
+        assert said.count(stage) == 1, stage
     for stage in ("prepare", "vision", "masks", "joint", "tune", "export"):
         assert (work / stage / "done.json").exists(), stage
     scores = json.loads((work / "scores.json").read_text())
@@ -241,6 +241,16 @@ def test_a_stage_that_is_killed_ends_as_one_that_is_not(tmp_path):
     # Without a checkpoint yet it begins anew, and ends alike too.
     assert torch.equal(trained(tmp_path / "late", (3, 5), save=1e9), whole)
     assert len(checkpoints.all_of(tmp_path / "whole")) == 2
+
+
+def test_a_stage_ends_with_the_process_that_started_it(tmp_path, monkeypatch):
+    from nano_loop import PARENT
+
+    monkeypatch.setenv(PARENT, str(os.getppid()))
+    trained(tmp_path / "watched")
+    monkeypatch.setenv(PARENT, str(os.getpid()))  # nobody's parent
+    with pytest.raises(SystemExit, match="is gone"):
+        trained(tmp_path / "left")
 
 
 def test_a_stage_refuses_what_is_not_its_own(tmp_path):
