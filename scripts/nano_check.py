@@ -23,7 +23,7 @@ from earthmind_lab.data.simulate import simulate_scene
 from earthmind_lab.evaluate.truth import CLASSES, CLOUDS
 
 PATCH = 16
-MORE = {"false_colour": "false_colour"}
+MORE = ("false_colour",)
 """Composites that the model isn't shown today, to see what they would be worth."""
 
 
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=240)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--real", action="store_true")
+    parser.add_argument("--views", nargs="+", default=[*VIEWS, *MORE], choices=[*VIEWS, *MORE])
     asked = parser.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
@@ -41,7 +42,7 @@ def main() -> None:
     print(f"{asked.scenes} scenes, {asked.steps} steps, {time.monotonic() - began:.0f} s to draw")
     print("| view | loss | prior | " + " | ".join(CLASSES) + " |")
     print("|" + "---|" * (3 + len(CLASSES)))
-    for name in (*VIEWS, *MORE):
+    for name in asked.views:
         torch.manual_seed(0)
         net = learn(*train[name], steps=asked.steps)
         print(_row(name, net, *fresh[name], prior=train[name][1:]), flush=True)
@@ -57,7 +58,7 @@ def patches(seeds: range) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         scene = simulate_scene(seed)
         window, bands = window_of(scene), bands_of(scene)
         views = dict(zip(VIEWS, window.views, strict=True))
-        views |= {name: compose(composite, bands) for name, composite in MORE.items()}
+        views |= {name: compose(name, bands) for name in MORE}
         for name, image in views.items():
             found.setdefault(name, []).append(_cut(image, window, optical=name != VIEWS[SAR]))
     return {
@@ -119,7 +120,7 @@ def _cut(
     count = len(image) // PATCH
     seen = [window.yes.copy(), window.no.copy()]
     for mask in seen:
-        over = mask[CLOUDS] if optical else np.zeros_like(mask[CLOUDS])
+        over = mask[CLOUDS].copy() if optical else np.zeros_like(mask[CLOUDS])
         mask &= ~window.cloud if optical else True
         mask[CLOUDS] = over
     pieces = image.reshape(count, PATCH, count, PATCH, 3).swapaxes(1, 2)
