@@ -62,7 +62,8 @@ def answers() -> Iterator[str]:
         yield f"Sure, the {name}: [SEG]; the {name}: [SEG]."
         yield f"Mostly {name}, with some {name} and {name}."
         yield f"Region 1 is {name}. Yes, more {name} than {name}. No, more {name} than {name}."
-        yield f"More {name}. Less {name}. Fewer {name}. {capital}. More {name}, less {name}, fewer {name}."
+        yield f"More {name}. Less {name}. Fewer {name}. {capital}."
+        yield f"More {name}, less {name}. More {name}, fewer {name}."
     yield from (told_share(share / 100, "words") for share in range(1, 101))
     for kind in asks_beyond.PLURALS:
         yield from (asks_beyond.told_count(kind, count) for count in range(9))
