@@ -6,6 +6,8 @@
 #   make check   style, types and direction of imports
 #   make notebooks  the notebooks, run from top to bottom
 #   make bench   ratios of running times, measured side by side; full size: 16 GB of memory, 8 of disk
+#   make nano    earthmind-nano from nothing into out/nano, two hours on two cores; goes on where it
+#                was stopped (NANO_SMOKE=1: every stage at toy size, a minute)
 #   make soak    long campaigns: generated prompts and items, loads that fail and are killed,
 #                half an hour of seats on one server (EARTHMIND_SOAK_MINUTES)
 #   make .venv   the environment alone
@@ -17,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv lab demo ask test check notebooks bench soak
+.PHONY: help .venv lab demo ask test check notebooks bench nano soak
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +65,10 @@ check: .venv
 # Their sessions stay in out/, away from the user's own.
 notebooks: .venv
 	EARTHMIND_HOME=$(CURDIR)/out/home $(BIN)/python -m pytest --quiet --nbmake notebooks
+
+# The toy has its own folder: a full training goes on from nothing that it left.
+nano: .venv
+	$(BIN)/python scripts/train_nano.py out/nano$(if $(filter 1,$(NANO_SMOKE)),-toy)
 
 soak: .venv
 	$(BIN)/python -m tests.soak.soak

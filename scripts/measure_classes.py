@@ -41,8 +41,6 @@ OPTICAL = ("blue", "green", "red", "nir", "swir16")
 COLUMNS = (
     *OPTICAL, "vv", "vh", "red 3", "red 9", "nir 3", "nir 9", "vv 3", "vv 9",
 )  # fmt: skip
-MAP_ONLY = {3: "flooded vegetation", 9: "rangeland"}
-"""Codes of the maps that `evaluate/truth.py` has no class for."""
 LEAST = 300
 """Pixels that a class needs in a scene."""
 
@@ -99,8 +97,8 @@ def simulated_numbers(seeds: range) -> Iterator[tuple[tuple[str, str, str], F32]
 
 
 def mapped(case: Case, chip: Chip, truth: PixelTruth) -> dict[str, Bool]:
-    """Masks (y, x) by the truth of a real scene, and by its map for the classes beyond."""
-    found, places = {}, list(catalog_path().parent.rglob(f"LC_{case.name}*.tif"))
+    """Masks (y, x) by the truth of a real scene, and of its map."""
+    places = list(catalog_path().parent.rglob(f"LC_{case.name}*.tif"))
     if places:
         codes = np.zeros(chip.inside.shape, np.uint8)
         with rasterio.open(places[0]) as source:
@@ -109,8 +107,7 @@ def mapped(case: Case, chip: Chip, truth: PixelTruth) -> dict[str, Bool]:
         if case.land_cover is None:
             ndvi = indices({name: chip.band(name) for name in chip.bands})["ndvi"]
             truth = with_land_cover(truth, codes, ndvi)
-        found = {name: codes == code for code, name in MAP_ONLY.items()}
-    return found | {name: truth.yes[i] for i, name in enumerate(KNOWN) if name not in case.doubted}
+    return {name: truth.yes[i] for i, name in enumerate(KNOWN) if name not in case.doubted}
 
 
 def by_rule(bands: Bands) -> dict[str, Bool]:

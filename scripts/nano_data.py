@@ -1,13 +1,14 @@
 """Training windows for earthmind-nano: simulated scenes with exact truth, and real ones.
 
-`prepare_simulated` fills a folder once; `Windows` draws from it and from the training scenes of
-the embedded catalog, with symmetries, clouds, radiometric jitter and small SAR shifts.
+`prepare` fills folders once, and goes on where it stopped; `Windows` draws from them and from the
+training scenes of the embedded catalog, with symmetries, clouds, radiometric jitter and small SAR
+shifts. What is drawn follows from the generator that is given, and from nothing else.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +17,24 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from earthmind_lab.data.simulate import CLASSES as SIMULATED
-from earthmind_lab.data.simulate import simulate_clouds, simulate_scene
-from earthmind_lab.evaluate.truth import CLASSES
+from earthmind_lab.data.simulate import SimulatedScene
+from earthmind_lab.data.simulate_change import CHANGES, simulate_pair_of_dates
+from earthmind_lab.data.simulate_store import open_simulated, simulate_many
+from earthmind_lab.errors import LoadError
+from earthmind_lab.evaluate.truth import CLASSES, CLOUDS
 from earthmind_lab.render import COMPOSITES, RATIO
 
 SIZE = 352
 """Side of the model's input in pixels."""
-HELD = 64
-"""Simulated scenes kept out of training."""
 VIEWS = ("vv_vh_ratio", "swir_nir_red", "true_colour")
 SAR, FALSE_COLOUR, TRUE_COLOUR = range(3)
 CLOUD_COLOUR = {FALSE_COLOUR: (215.0, 255.0, 255.0), TRUE_COLOUR: (255.0, 255.0, 255.0)}
+OPAQUE, CLEAR = 0.4, 0.1
+"""Opacity from which a pixel is cloud, and under which it isn't."""
+FIRST_SEED = 10_000
+PIXELS = {10: 0.6, 6: 0.2, 4: 0.2}
+"""GSD of simulated scenes, and the share of each."""
+CODES = np.array([SIMULATED.index(name) if name in SIMULATED else -1 for name in CLASSES])
 
 
 @dataclass(kw_only=True, eq=False)
@@ -36,13 +44,17 @@ class Window:
     views: np.ndarray
     """(3, S, S, 3) uint8 in the order of VIEWS; a missing sensor is zero."""
     yes: np.ndarray
-    """(6, S, S) bool."""
+    """(9, S, S) bool."""
     no: np.ndarray
-    """(6, S, S) bool."""
+    """(9, S, S) bool."""
     cloud: np.ndarray
     """(S, S) bool: hidden in the optical views."""
     held: frozenset[int]
     """Views that are there."""
+    cloud_known: bool = True
+    """Whether `cloud` is all there is."""
+    counts: Mapping[str, int] | None = None
+    """Things in it, by kind; None = nobody knows."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -57,32 +69,65 @@ class RealScene:
     cloud: np.ndarray
 
 
-def prepare_simulated(folder: Path, count: int, *, first_seed: int, workers: int = 2) -> None:
-    """Simulate `count` scenes into memory-mapped arrays; does nothing when they are there."""
+@dataclass(kw_only=True, eq=False)
+class Dates:
+    """One simulated ground at two dates."""
+
+    views: np.ndarray
+    """(2, 3, S, S, 3) uint8."""
+    yes: np.ndarray
+    """(2, 9, S, S) bool."""
+    change: str
+    """A key of CHANGES."""
+
+
+def prepare(work: Path, scenes: int, dates: int, workers: int = 2) -> None:
+    """Simulate what isn't there yet."""
+    for (gsd, share), shift in zip(PIXELS.items(), (0, 100_000, 200_000), strict=True):
+        seeds = range(FIRST_SEED + shift, FIRST_SEED + shift + max(round(scenes * share), 1))
+        simulate_many(seeds, work / f"gsd{gsd}", workers=workers, gsd=float(gsd))
+    folder = work / "dates"
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / f"done-{count}").exists():
-        return
-    views = np.lib.format.open_memmap(
-        folder / "views.npy", "w+", np.uint8, (count, len(VIEWS), SIZE, SIZE, 3)
-    )
-    classes = np.lib.format.open_memmap(folder / "classes.npy", "w+", np.uint8, (count, SIZE, SIZE))
-    cloud = np.lib.format.open_memmap(folder / "cloud.npy", "w+", np.uint8, (count, SIZE, SIZE))
-    seeds = range(first_seed, first_seed + count)
-    with ProcessPoolExecutor(workers) as pool:
-        for i, scene in enumerate(tqdm(pool.map(_simulate, seeds, chunksize=8), total=count)):
-            views[i], classes[i], cloud[i] = scene
-    (folder / f"done-{count}").touch()
+    missing = [n for n in range(dates) if not (folder / f"dates_{n:05d}.npz").exists()]
+    for number in tqdm(missing, desc="dates", unit="pair"):
+        _draw_dates(folder / f"dates_{number:05d}.npz", number)
 
 
-def _simulate(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng([seed, 7])
-    scene = simulate_scene(seed, size=SIZE, gsd=float(rng.choice([10, 10, 7, 5, 4])), cloudy=False)
+def _draw_dates(file: Path, number: int) -> None:
+    """The changes take turns; a seed whose ground doesn't bear one gives way to the next."""
+    change = list(CHANGES)[number % len(CHANGES)]
+    for attempt in range(20):
+        try:
+            pair = simulate_pair_of_dates(
+                FIRST_SEED + number + 10_000 * attempt, change, size=SIZE, cloudy=False
+            )
+        except LoadError:
+            continue
+        break
+    else:
+        raise SystemExit(f"no ground bears the change {change}")
+    both = (pair.before, pair.after)
+    part = file.with_suffix(".part")
+    with part.open("wb") as stream:
+        np.savez(
+            stream,
+            views=np.stack([pictures_of(scene) for scene in both]),
+            classes=np.stack([scene.classes for scene in both]),
+            about=np.array(json.dumps({"change": change})),
+        )
+    part.replace(file)
+
+
+def bands_of(scene: SimulatedScene) -> dict[str, np.ndarray]:
+    """Bands by name, backscatter too."""
     bands = dict(zip(scene.bands, scene.optical, strict=True))
-    bands |= {"vv": scene.sar[0], "vh": scene.sar[1]}
-    views = np.stack([compose(name, bands) for name in VIEWS])
-    cover, _ = simulate_clouds(seed, size=SIZE // 2, gsd=20.0)
-    cloud = np.asarray(Image.fromarray((cover * 255).astype(np.uint8)).resize((SIZE, SIZE)))
-    return views, scene.classes.astype(np.uint8), cloud
+    return bands | {"vv": scene.sar[0], "vh": scene.sar[1]}
+
+
+def pictures_of(scene: SimulatedScene) -> np.ndarray:
+    """(3, S, S, 3) uint8 in the order of VIEWS."""
+    bands = bands_of(scene)
+    return np.stack([compose(name, bands) for name in VIEWS])
 
 
 def compose(name: str, bands: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -94,70 +139,96 @@ def compose(name: str, bands: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.stack(channels, axis=-1).astype(np.uint8)
 
 
+def window_of(scene: SimulatedScene) -> Window:
+    """A simulated scene as a window, unchanged."""
+    yes = scene.classes[None] == CODES[:, None, None]
+    no = ~yes
+    yes[CLOUDS], no[CLOUDS] = scene.cloud > OPAQUE, scene.cloud < CLEAR
+    return Window(
+        views=pictures_of(scene), yes=yes, no=no, cloud=scene.cloud > OPAQUE,
+        held=frozenset(range(len(VIEWS))), counts=dict(scene.truth.counts),
+    )  # fmt: skip
+
+
 class Windows:
     """Draws training windows.
 
     Args:
-        folder: Of `prepare_simulated`.
+        work: Folder of `prepare`.
         real: Real scenes to cut windows from.
         share_real: Share of real windows.
-        seed: Of the draw.
+        held: Simulated scenes and pairs of dates that are kept out of training.
     """
 
     def __init__(
-        self, folder: Path, real: Sequence[RealScene], *, share_real: float, seed: int
+        self, work: Path, real: Sequence[RealScene], *, share_real: float, held: int
     ) -> None:
-        self.views = np.load(folder / "views.npy", mmap_mode="r")
-        self.classes = np.load(folder / "classes.npy", mmap_mode="r")
-        self.clouds = np.load(folder / "cloud.npy", mmap_mode="r")
-        self.real = list(real)
-        self.share_real = share_real
-        self.rng = np.random.default_rng(seed)
+        self.scenes = [(f, i) for gsd in PIXELS for f in (open_simulated(work / f"gsd{gsd}"),)
+                       for i in range(len(f))]  # fmt: skip
+        # Kept out are some of every GSD.
+        order = np.random.default_rng(0).permutation(len(self.scenes))
+        self.scenes = [self.scenes[i] for i in order]
+        self.dates = sorted((work / "dates").glob("dates_*.npz"))
+        self.real, self.share_real, self.kept = list(real), share_real, held
 
-    def draw(self, needs: Sequence[int], *, clouds: float = 0.3) -> Window:
+    def draw(
+        self, rng: np.random.Generator, needs: Sequence[int], *, clouds: float = 0.3
+    ) -> Window:
         """One window that holds the views `needs`; cloudy with probability `clouds`."""
-        rng = self.rng
-        if self.real and rng.random() < self.share_real:
-            fitting = [s for s in self.real if set(needs) <= set(s.views)]
+        fitting = [s for s in self.real if set(needs) <= set(s.views)]
+        if fitting and rng.random() < self.share_real:
             window = cut(fitting[rng.integers(len(fitting))], rng)
         else:
-            window = self._simulated(int(rng.integers(len(self.views) - HELD)))
+            window = self._simulated(int(rng.integers(len(self.scenes) - self.kept)))
         if rng.random() < clouds and not window.cloud.any():
-            self._cover(window)
+            self._cover(window, rng)
         _jitter(window, rng)
         return _turn(window, rng)
 
     def held(self, index: int) -> Window:
-        """One of the `HELD` simulated windows that training never draws, unchanged."""
-        return self._simulated(len(self.views) - HELD + index)
+        """One of the simulated windows that training never draws, unchanged."""
+        return self._simulated(len(self.scenes) - self.kept + index)
+
+    def draw_dates(self, rng: np.random.Generator) -> Dates:
+        """A pair of dates, as it was drawn."""
+        file = self.dates[rng.integers(len(self.dates) - self.kept)]
+        return _read_dates(file)
+
+    def held_dates(self, index: int) -> Dates:
+        """One of the pairs of dates that training never draws."""
+        return _read_dates(self.dates[len(self.dates) - self.kept + index])
 
     def _simulated(self, index: int) -> Window:
-        codes = np.asarray(self.classes[index])
-        yes = np.stack([codes == SIMULATED.index(name) for name in CLASSES])
-        no = ~yes
-        if "flooded vegetation" not in CLASSES:
-            # A wood in a flood is neither surely one of these nor surely none of them.
-            flooded = codes == SIMULATED.index("flooded vegetation")
-            for name in ("water", "trees", "crops"):
-                no[CLASSES.index(name)] &= ~flooded
-        return Window(
-            views=np.array(self.views[index]),
-            yes=yes,
-            no=no,
-            cloud=np.zeros(codes.shape, bool),
-            held=frozenset(range(len(VIEWS))),
-        )
+        folder, place = self.scenes[index]
+        return window_of(folder[place])
 
-    def _cover(self, window: Window) -> None:
-        opacity = np.asarray(self.clouds[self.rng.integers(len(self.clouds))]) / np.float32(255)
-        if self.rng.random() < 0.12:
-            opacity = np.maximum(opacity, self.rng.uniform(0.9, 1.0))
-        shadow = np.roll(opacity, self.rng.integers(-40, 40, 2), (0, 1)) > 0.5
+    def _cover(self, window: Window, rng: np.random.Generator) -> None:
+        """Clouds of a simulated scene over a clear window; SAR stays as it is."""
+        for _ in range(8):
+            folder, place = self.scenes[rng.integers(len(self.scenes) - self.kept)]
+            opacity = folder[place].cloud
+            if opacity.any():
+                break
+        else:
+            opacity = np.full_like(opacity, rng.uniform(0.5, 1.0))
+        if rng.random() < 0.12:
+            opacity = np.maximum(opacity, rng.uniform(0.9, 1.0)).astype(np.float32)
+        shadow = np.roll(opacity, rng.integers(-40, 40, 2), (0, 1)) > 0.5
         for view, colour in CLOUD_COLOUR.items():
             shaded = window.views[view] * np.where(shadow, 0.55, 1.0)[..., None]
             mixed = shaded * (1 - opacity[..., None]) + np.array(colour) * opacity[..., None]
             window.views[view] = mixed.astype(np.uint8)
-        window.cloud = opacity > 0.4
+        window.cloud = opacity > OPAQUE
+        # Where nobody said that there were no clouds before, only these are known.
+        window.yes[CLOUDS] = window.cloud
+        window.no[CLOUDS] &= opacity < CLEAR
+
+
+def _read_dates(file: Path) -> Dates:
+    with np.load(file, allow_pickle=False) as held:
+        arrays = dict(held)
+    yes = arrays["classes"][:, None] == CODES[None, :, None, None]
+    return Dates(views=arrays["views"], yes=yes, change=json.loads(str(arrays["about"]))["change"])
 
 
 def cut(scene: RealScene, rng: np.random.Generator) -> Window:
@@ -183,6 +254,7 @@ def resample(scene: RealScene, rows: slice, columns: slice) -> Window:
         no=scene.no[:, y][:, :, x],
         cloud=scene.cloud[y][:, x],
         held=frozenset(scene.views),
+        cloud_known=bool((scene.yes[CLOUDS] | scene.no[CLOUDS]).any()),
     )
 
 
@@ -212,4 +284,6 @@ def _turn(window: Window, rng: np.random.Generator) -> Window:
         no=turn(window.no, (1, 2)),
         cloud=turn(window.cloud, (0, 1)),
         held=window.held,
+        cloud_known=window.cloud_known,
+        counts=window.counts,
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from nano_data import FALSE_COLOUR, SAR, SIZE, TRUE_COLOUR, VIEWS, Window
-from nano_text import NAMES, Line, Truth, corpus, decisive
+from nano_data import FALSE_COLOUR, SAR, SIZE, TRUE_COLOUR, VIEWS, Dates, Window
+from nano_text import Line, decisive
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from earthmind_lab.evaluate.legends import CLASSES
 from earthmind_lab.exchange import Options, Prompt, Region, Turn, View
+from earthmind_lab.finetune.words import sentences
 from earthmind_lab.model import EarthMindConfig, EarthMindProcessor
 from earthmind_lab.model.config import IMAGENET_MEAN, IMAGENET_STD, SAM_MEAN, SAM_STD, sam2_config
 
@@ -31,11 +32,12 @@ SPECIAL = (
     "<vp>",
     "</vp>",
 )
-VOCABULARY = 512
+VOCABULARY = 768
+"""At most; with these, nearly every word that is taught is one token."""
 NOTICE = (
     "earthmind-nano: a small demonstration model, not the published EarthMind. It knows water, "
-    "trees, crops, built-up areas, bare ground and snow in Sentinel-1/-2 pictures of 1 to 3.5 km, "
-    "and is often wrong; check the evidence."
+    "trees, crops, built-up areas, bare ground, snow, flooded vegetation, clouds and rangeland in "
+    "Sentinel-1/-2 pictures of 1 to 3.5 km, and is often wrong; check the evidence."
 )
 LICENCE = "CC-BY-SA-4.0"
 
@@ -46,6 +48,8 @@ MODES: dict[str, tuple[int, ...]] = {
     "picture": (TRUE_COLOUR,),
 }
 """Views of each kind of prompt, in the order the processor arranges them."""
+DATES = {"dates sar": SAR, "dates optical": FALSE_COLOUR}
+"""Prompts of two dates: one view at two times, the frames form."""
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -60,7 +64,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator(corpus(), trainer)
+    bpe.train_from_iterator(sentences(), trainer)
     ends = {"eos_token": "<|end|>", "pad_token": "<|end|>"}
     return PreTrainedTokenizerFast(tokenizer_object=bpe, **ends)
 
@@ -116,7 +120,7 @@ def config(vocabulary: int) -> EarthMindConfig:
         mask_source="sar",
         notice=NOTICE,
         display_name="earthmind-nano",
-        classes=list(NAMES.values()),
+        classes=list(CLASSES),
         licence=LICENCE,
     )
 
@@ -128,16 +132,11 @@ def pixels(views: np.ndarray, *, sam: bool = False) -> Tensor:
     return (values - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
 
 
-def truth_of(window: Window, mode: str) -> Truth:
-    """What a prompt of `mode` can know about a window."""
-    optical_only = mode in ("optical", "picture")
-    seen = ~window.cloud if optical_only else np.ones_like(window.cloud)
-    return Truth(
-        yes=(window.yes & seen).mean(axis=(1, 2)),
-        no=(window.no & seen).mean(axis=(1, 2)),
-        hidden=float(window.cloud.mean()) if optical_only else 0.0,
-        cloud=None if mode == "sar" else float(window.cloud.mean()),
-    )
+def shown(window: Window | Dates, mode: str) -> np.ndarray:
+    """(V, S, S, 3) uint8, the pictures of a prompt of `mode`."""
+    if isinstance(window, Dates):
+        return window.views[:, DATES[mode]]
+    return window.views[list(MODES[mode])]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -158,11 +157,10 @@ class Encoder:
 
     Args:
         processor: Of the model.
-        seed: For marked regions and follow-ups.
     """
 
-    def __init__(self, processor: EarthMindProcessor, seed: int) -> None:
-        self.processor, self.rng = processor, random.Random(seed)
+    def __init__(self, processor: EarthMindProcessor) -> None:
+        self.processor = processor
         blank = np.zeros((SIZE, SIZE, 3), np.uint8)
         sensors = ("sar", "optical", "optical")
         self.views = [
@@ -175,11 +173,13 @@ class Encoder:
         layout = self._layout(Prompt(text="x", views=self._views(mode)))
         return list(layout.input_ids[0, : layout.question_start])
 
-    def encode(self, line: Line, mode: str, window: Window, earlier: Sequence[Line]) -> Encoded:
+    def encode(
+        self, line: Line, mode: str, earlier: Sequence[Line], rng: np.random.Generator
+    ) -> Encoded:
         """One question, after the earlier ones of its conversation."""
-        regions = (self._region(window, line.region, mode),) if line.region is not None else ()
+        regions = () if line.region is None else (Region(mask=line.region, label="region1"),)
         # A conversation may hand the marks back or leave them out.
-        marks = self.rng.random() < 0.5
+        marks = rng.random() < 0.5
         history = tuple(
             Turn(
                 question=turn.question,
@@ -202,6 +202,8 @@ class Encoder:
         )
 
     def _views(self, mode: str) -> tuple[View, ...]:
+        if mode in DATES:
+            return (self.views[DATES[mode]],) * 2
         return tuple(self.views[i] for i in MODES[mode])
 
     def _layout(self, prompt: Prompt):  # noqa: ANN202
@@ -217,18 +219,6 @@ class Encoder:
             weights.append(1.0 if inside else 0.3)
             done = end
         return ids, weights
-
-    def _region(self, window: Window, index: int, mode: str) -> Region:
-        """A rectangle around a pixel of the class, cut to the class."""
-        hidden = window.cloud if mode in ("optical", "picture") else np.zeros_like(window.cloud)
-        mask = window.yes[index] & ~hidden
-        rows, columns = np.nonzero(mask)
-        at = self.rng.randrange(len(rows))
-        half = self.rng.randint(24, 90)
-        box = np.zeros_like(mask)
-        y, x = int(rows[at]), int(columns[at])
-        box[max(y - half, 0) : y + half, max(x - half, 0) : x + half] = True
-        return Region(mask=mask & box, label="region1")
 
 
 @dataclass(kw_only=True, eq=False)

@@ -11,11 +11,11 @@ from earthmind_lab.render import render
 
 
 @cache
-def real_scenes(split: str) -> tuple[RealScene, ...]:
-    """Every scene of a split."""
-    found = []
+def real_scenes(split: str, most: int | None = None) -> tuple[RealScene, ...]:
+    """The first so many scenes of a split, or all."""
+    found: list[RealScene] = []
     for case in CASES:
-        if case.split == split:
+        if case.split == split and (most is None or len(found) < most):
             known = load_case(case)
             views = {VIEWS.index(v.name): v.image for v in render(known.chip) if v.name in VIEWS}
             found.append(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Window
-from nano_model import MODES, Batch, Encoded, Encoder, pack, pixels, truth_of
+from nano_model import MODES, Batch, Encoded, Encoder, pack, pixels
 from nano_stages import half, mask_loss, objects, read, see
-from nano_text import NAMES, Line, refusal
+from nano_text import Line
 from torch import Tensor
 
-from earthmind_lab.evaluate.truth import CLASSES
+from earthmind_lab.evaluate.ground import decided
+from earthmind_lab.evaluate.legends import CLASSES
+from earthmind_lab.evaluate.truth import CLOUDS
 from earthmind_lab.model import EarthMindForConditionalGeneration
 
 
@@ -32,12 +34,19 @@ def score(
         for window in windows:
             if not set(MODES[mode]) <= window.held:
                 continue
-            truth = truth_of(window, mode)
-            asked = [(c, truth.present(c)) for c in range(6) if truth.present(c) is not None]
+            seen = ~window.cloud if mode in ("optical", "picture") else True
+            where = np.ones(window.cloud.shape, bool)
+            asked = [
+                (c, there)
+                for c in range(len(CLASSES))
+                if c != CLOUDS
+                and (there := decided(window.yes[c] & seen, window.no[c] & seen, where)) is not None
+            ]
             if not asked:
                 continue
+            rng = np.random.default_rng(0)
             encoded = [
-                encoder.encode(q, mode, window, ()) for c, t in asked for q in _exam(c, bool(t))
+                encoder.encode(q, mode, (), rng) for c, t in asked for q in _exam(c, bool(t))
             ]
             batch = pack(encoder.prefix(mode), [encoded], seg)
             with half():
@@ -53,14 +62,16 @@ def score(
 
 
 def _exam(index: int, there: bool) -> list[Line]:
-    name = NAMES[CLASSES[index]]
+    name = CLASSES[index]
+    verb = "are" if name.endswith("s") else "is"
     return [
         Line(
-            question=f"Is there {name} here? Answer yes or no.", answer="Yes." if there else "No."
+            question=f"{verb.capitalize()} there {name} here? Answer yes or no.",
+            answer="Yes." if there else "No.",
         ),
         Line(
             question=f"Segment the {name}.",
-            answer=f"Sure, the {name}: [SEG]." if there else refusal(index),
+            answer=f"Sure, the {name}: [SEG]." if there else f"There {verb} no {name} here.",
             segments=(index,) if there else (),
         ),
     ]

@@ -1,4 +1,4 @@
-"""The three stages that make earthmind-nano: vision, masks, language.
+"""Three stages of earthmind-nano: vision, masks, language. A fourth is a recipe: `nano_tune`.
 
 Vision and masks are independent and run at the same time, one core each. Language starts when
 the vision gate is passed: before, it would learn to talk about colours.
@@ -7,21 +7,20 @@ the vision gate is passed: before, it would learn to talk about colours.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Window, Windows
-from nano_model import MODES, Batch, Encoder, pack, pixels, truth_of
-from nano_text import Line, lines
+from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Dates, Window, Windows
+from nano_loop import Loop, rng_of
+from nano_model import DATES, MODES, Batch, Encoder, pack, pixels, shown
+from nano_text import Line, change_lines, lines
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm.auto import tqdm
 
-from earthmind_lab.evaluate.truth import CLASSES
+from earthmind_lab.evaluate.truth import CLASSES, CLOUDS
 from earthmind_lab.model import EarthMindForConditionalGeneration
 
 
@@ -32,7 +31,7 @@ def half() -> Iterator[None]:
         yield
 
 
-CLOUDS = {"optical": 0.25, "picture": 0.25, "sar": 0.0, "both": 0.5}
+CLOUD_SHARES = {"optical": 0.25, "picture": 0.25, "sar": 0.0, "both": 0.5}
 """Share of cloudy windows: a pair learns to trust SAR only where the optical views fail."""
 
 
@@ -40,37 +39,16 @@ FOLLOW_UPS = 0.12
 """Share of questions that come after one to four earlier ones of the same conversation."""
 
 
-class Training:
-    """Optimiser, warm-up and cosine decay by steps: a pause can't eat the schedule."""
+def fractions(window: Window, cells: int, *, optical: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(9, cells, cells) share of each class among known pixels, and the known share.
 
-    def __init__(
-        self, groups: list[dict[str, object]], steps: int, *, warmup: int = 60, flat: float = 0.3
-    ) -> None:
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.05)
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-
-        def rate(step: int) -> float:
-            rise = min(1.0, (step + 1) / warmup)
-            done = max(0.0, (step / steps - flat) / (1 - flat))
-            return rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
-
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
-
-    def step(self, loss: Tensor) -> None:
-        """One update, gradients clipped at 1."""
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.schedule.step()
-
-
-def fractions(window: Window, cells: int, *, clouds: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(6, cells, cells) share of each class among known pixels, and the known share."""
-    seen = ~window.cloud if clouds else np.ones_like(window.cloud)
+    An optical view knows nothing of the ground under clouds, SAR nothing of clouds.
+    """
 
     def pool(mask: np.ndarray) -> np.ndarray:
-        values = torch.from_numpy((mask & seen).astype(np.float32))[None]
+        seen = mask & ~window.cloud if optical else mask.copy()
+        seen[CLOUDS] = mask[CLOUDS] if optical else False
+        values = torch.from_numpy(seen.astype(np.float32))[None]
         return functional.adaptive_avg_pool2d(values, cells)[0].numpy()
 
     yes, no = pool(window.yes), pool(window.no)
@@ -90,7 +68,7 @@ def dense_loss(
     """Class shares per vision token: loss, prediction, truth, known share."""
     stack = np.stack([w.views[v] for w, v in zip(windows, views, strict=True)])
     truth, known = zip(
-        *(fractions(w, 22, clouds=v != SAR) for w, v in zip(windows, views, strict=True)),
+        *(fractions(w, 22, optical=v != SAR) for w, v in zip(windows, views, strict=True)),
         strict=True,
     )
     target = torch.from_numpy(np.stack(truth)).flatten(2).transpose(1, 2)  # (N, P, 6)
@@ -101,41 +79,33 @@ def dense_loss(
 
 
 def vision_stage(
-    model: EarthMindForConditionalGeneration, data: Windows, steps: int, save: Callable[[], None]
-) -> nn.Module:
+    model: EarthMindForConditionalGeneration, data: Windows, loop: Loop, head: nn.Module, batch: int
+) -> None:
     """Teach the vision tower what covers each of its tokens, one view at a time."""
-    head = nn.Linear(model.config.vision_config.hidden_size, len(CLASSES))
-    groups = [{"params": [*model.vision.parameters(), *head.parameters()], "lr": 1e-3}]
-    training = Training(groups, steps)
-    bar = tqdm(range(steps), desc="vision")
-    for step in bar:
-        views = [
-            int(v)
-            for v in data.rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], 12, p=[0.4, 0.35, 0.25])
-        ]
-        windows = [data.draw([view], clouds=0.15) for view in views]
+    for step in loop:
+        rng = rng_of(21, step)
+        views = rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], batch, p=[0.4, 0.35, 0.25]).tolist()
+        windows = [data.draw(rng, [view], clouds=0.15) for view in views]
         with half():
             loss, *_ = dense_loss(model, head, windows, views)
-        training.step(loss)
-        bar.set_postfix(loss=f"{loss.item():.3f}")
+        loop.step(loss)
+        loop.bar.set_postfix(loss=f"{loss.item():.3f}")
         if step % 250 == 249:
-            print(f"vision {step + 1}", gate(model, head, data), flush=True)
-            save()
-    return head
+            print(f"vision {step + 1}", gate(model, head, data, min(32, data.kept)), flush=True)
 
 
 @torch.no_grad()
 def gate(
-    model: EarthMindForConditionalGeneration, head: nn.Module, data: Windows, count: int = 32
+    model: EarthMindForConditionalGeneration, head: nn.Module, data: Windows, count: int
 ) -> dict[str, dict[str, float]]:
     """Patch IoU per view and class on simulated windows that training never draws."""
     found = {}
     for name, view in (("sar", SAR), ("swir_nir_red", FALSE_COLOUR), ("true_colour", TRUE_COLOUR)):
         hits, union = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
         for start in range(0, count, 8):
-            windows = [data.held(start + i) for i in range(8)]
+            windows = [data.held(i) for i in range(start, min(start + 8, count))]
             with half():
-                _, logits, target, weight = dense_loss(model, head, windows, [view] * 8)
+                _, logits, target, weight = dense_loss(model, head, windows, [view] * len(windows))
             said, true, known = logits.numpy() > 0, target > 0.5, weight > 0.5
             hits += (said & true & known).sum((0, 1))
             union += ((said | true) & known).sum((0, 1))
@@ -192,7 +162,7 @@ def objects(
     windows: list[Window], views: list[int], wanted: list[tuple[int, int]], side: int
 ) -> Objects:
     """Truth at the decoder's resolution for (picture, class) pairs."""
-    shares = [fractions(w, side, clouds=v != SAR) for w, v in zip(windows, views, strict=True)]
+    shares = [fractions(w, side, optical=v != SAR) for w, v in zip(windows, views, strict=True)]
     return Objects(
         picture=torch.tensor([p for p, _ in wanted]),
         index=torch.tensor([c for _, c in wanted]),
@@ -204,54 +174,46 @@ def objects(
 def mask_stage(
     model: EarthMindForConditionalGeneration,
     data: Windows,
-    steps: int,
-    save: Callable[[nn.Module], None],
-) -> nn.Module:
+    loop: Loop,
+    prompts: nn.Embedding,
+    batch: int,
+) -> None:
     """Teach the mask tower one learned prompt per class; language is taught to speak them later."""
-    redraw(model)
-    width = model.config.sam_config.mask_decoder_config.hidden_size
-    prompts = nn.Embedding(len(CLASSES), width)
-    groups = [{"params": [*model.sam.parameters(), *prompts.parameters()], "lr": 1e-3}]
-    training, side = Training(groups, steps), model.config.sam_image_size // 4
-    bar, recent = tqdm(range(steps), desc="masks"), []
-    for step in bar:
-        views = [
-            int(v)
-            for v in data.rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], 6, p=[0.5, 0.35, 0.15])
-        ]
-        windows = [data.draw([view], clouds=0.1) for view in views]
+    side, recent = model.config.sam_image_size // 4, []
+    for step in loop:
+        rng = rng_of(22, step)
+        views = rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], batch, p=[0.5, 0.35, 0.15]).tolist()
+        windows = [data.draw(rng, [view], clouds=0.1) for view in views]
         wanted = [
-            (i, c)
+            (i, int(c))
             for i, w in enumerate(windows)
-            for c in data.rng.permutation([c for c in range(6) if w.yes[c].mean() > 0.01])[:3]
+            for c in rng.permutation(
+                [
+                    c
+                    for c in range(len(CLASSES))
+                    if w.yes[c].mean() > 0.01 and (c != CLOUDS or views[i] != SAR)
+                ]
+            )[:3]
         ]
         if not wanted:
             continue
         truth = objects(windows, views, wanted, side)
         with half():
-            features = model.segment_features(
-                pixels(
-                    np.stack([w.views[v] for w, v in zip(windows, views, strict=True)]), sam=True
-                )
-            )
+            stack = np.stack([w.views[v] for w, v in zip(windows, views, strict=True)])
+            features = model.segment_features(pixels(stack, sam=True))
             logits, iou, _ = model.sam(features.select(truth.picture), prompts(truth.index))
         loss, measured = mask_loss(logits.float(), iou.float(), truth.target, truth.known)
-        training.step(loss)
+        loop.step(loss)
         recent = [*recent[-50:], float(measured.mean())]
-        bar.set_postfix(loss=f"{loss.item():.3f}", iou=f"{np.mean(recent):.3f}")
+        loop.bar.set_postfix(loss=f"{loss.item():.3f}", iou=f"{np.mean(recent):.3f}")
         if step % 250 == 249:
-            print(
-                f"masks {step + 1} IoU {np.mean(recent):.3f}",
-                mask_scores(model, prompts, data),
-                flush=True,
-            )
-            save(prompts)
-    return prompts
+            found = mask_scores(model, prompts, data, min(24, data.kept))
+            print(f"masks {step + 1} IoU {np.mean(recent):.3f}", found, flush=True)
 
 
 @torch.no_grad()
 def mask_scores(
-    model: EarthMindForConditionalGeneration, prompts: nn.Module, data: Windows, count: int = 24
+    model: EarthMindForConditionalGeneration, prompts: nn.Module, data: Windows, count: int
 ) -> dict[str, dict[str, float]]:
     """Mask IoU per view and class on simulated windows that training never draws."""
     found, side = {}, model.config.sam_image_size // 4
@@ -259,7 +221,11 @@ def mask_scores(
         scores: dict[str, list[float]] = {c: [] for c in CLASSES}
         for i in range(count):
             window = data.held(i)
-            wanted = [(0, c) for c in range(6) if window.yes[c].mean() > 0.02]
+            wanted = [
+                (0, c)
+                for c in range(len(CLASSES))
+                if window.yes[c].mean() > 0.02 and (c != CLOUDS or view != SAR)
+            ]
             if not wanted:
                 continue
             truth = objects([window], [view], wanted, side)
@@ -276,9 +242,11 @@ def mask_scores(
 # --- language ----------------------------------------------------------------------------------
 
 
-def see(model: EarthMindForConditionalGeneration, windows: list[Window], mode: str) -> Tensor:
+def see(
+    model: EarthMindForConditionalGeneration, windows: list[Window] | list[Dates], mode: str
+) -> Tensor:
     """Visual tokens of a batch, (B, V * T, D), views in prompt order."""
-    stack = np.concatenate([w.views[list(MODES[mode])] for w in windows])  # (B * V, S, S, 3)
+    stack = np.concatenate([shown(w, mode) for w in windows])  # (B * V, S, S, 3)
     frozen = not any(p.requires_grad for p in model.vision.parameters())
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
         features = model.vision_features(pixels(stack))
@@ -305,56 +273,41 @@ def read(
 
 
 def question_batch(
-    encoder: Encoder, windows: list[Window], mode: str, rng: random.Random, seg: int, per_scene: int
+    encoder: Encoder,
+    windows: list[Window] | list[Dates],
+    mode: str,
+    rng: np.random.Generator,
+    per_scene: int,
 ) -> Batch:
     """Packed questions about a batch of windows."""
     scenes = []
     for window in windows:
-        found = lines(truth_of(window, mode), rng, per_scene)
+        if isinstance(window, Dates):
+            found = change_lines(window, rng, per_scene)
+        else:
+            found = lines(window, mode, rng, per_scene)
         encoded = []
         plain = [line for line in found if line.region is None]
         for line in found:
             earlier: list[Line] = []
             if line.region is None and rng.random() < FOLLOW_UPS:
                 others = [other for other in plain if other is not line]
-                earlier = rng.sample(others, min(len(others), rng.randint(1, 4)))
-            encoded.append(encoder.encode(line, mode, window, earlier))
+                count = min(len(others), int(rng.integers(1, 5)))
+                earlier = [others[i] for i in rng.permutation(len(others))[:count]]
+            encoded.append(encoder.encode(line, mode, earlier, rng))
         scenes.append(encoded)
-    return pack(encoder.prefix(mode), scenes, seg)
+    return pack(encoder.prefix(mode), scenes, encoder.processor.seg_token_id)
 
 
-def joint_stage(
-    model: EarthMindForConditionalGeneration,
-    prompts: nn.Module,
-    encoder: Encoder,
-    data: Windows,
-    steps: int,
-    check: Callable[[int], None],
-    *,
-    real_share: tuple[float, float] = (0.3, 0.6),
-    batch_size: int = 8,
-    per_scene: int = 10,
-    thaw: float = 0.6,
-) -> None:
-    """Teach the language model to answer, and to prompt the mask tower.
+SHARES = {"optical": 0.2, "sar": 0.26, "both": 0.36, "picture": 0.06, "dates sar": 0.05,
+          "dates optical": 0.07}  # fmt: skip
+"""Of the steps, per kind of prompt."""
 
-    Args:
-        model: With trained vision and masks.
-        prompts: Class prompts of the mask stage: the teacher of [SEG] at first.
-        encoder: Questions to ids.
-        data: Windows.
-        steps: Updates.
-        check: Called every 200 steps and at the end, to score and keep the best.
-        real_share: Share of real windows before and in the last third.
-        batch_size: Scenes per update.
-        per_scene: Questions per scene.
-        thaw: Share of the steps after which the vision tower is trained too.
-    """
-    seg, rng, side = (
-        encoder.processor.seg_token_id,
-        random.Random(11),
-        model.config.sam_image_size // 4,
-    )
+
+def joint_groups(
+    model: EarthMindForConditionalGeneration, prompts: nn.Module
+) -> list[dict[str, object]]:
+    """What the joint stage trains, each part with its rate; the vision tower from `THAW` on."""
     head = [
         *model.projector.parameters(),
         *model.language.parameters(),
@@ -365,17 +318,57 @@ def joint_stage(
     masks = [p for p in model.sam.parameters() if id(p) not in fixed]
     for part in (model.vision, backbone, prompts):
         part.requires_grad_(False)
-    groups = [{"params": head, "lr": 1e-3}, {"params": masks, "lr": 2e-4}]
-    groups.append({"params": list(model.vision.parameters()), "lr": 1e-4})
-    training, bar, recent = Training(groups, steps, flat=0.4), tqdm(range(steps), desc="joint"), []
-    modes, odds = ("optical", "sar", "both", "picture"), (0.22, 0.3, 0.42, 0.06)
-    for step in bar:
-        data.share_real = real_share[step > steps * 2 / 3]
-        if step == int(steps * thaw):
-            model.vision.requires_grad_(True)
-        mode = rng.choices(modes, odds)[0]
-        windows = [data.draw(MODES[mode], clouds=CLOUDS[mode]) for _ in range(batch_size)]
-        batch = question_batch(encoder, windows, mode, rng, seg, per_scene)
+    return [
+        {"params": head, "lr": 1e-3},
+        {"params": masks, "lr": 2e-4},
+        {"params": list(model.vision.parameters()), "lr": 1e-4},
+    ]
+
+
+THAW = 0.6
+"""Share of the joint stage after which the vision tower is trained too."""
+REAL = (0.3, 0.6)
+"""Share of real windows before and in the last third."""
+
+
+def joint_stage(
+    model: EarthMindForConditionalGeneration,
+    prompts: nn.Module,
+    encoder: Encoder,
+    data: Windows,
+    loop: Loop,
+    check: Callable[[int], None],
+    *,
+    batch_size: int,
+    per_scene: int,
+    every: int,
+) -> None:
+    """Teach the language model to answer, and to prompt the mask tower.
+
+    Args:
+        model: With trained vision and masks.
+        prompts: Class prompts of the mask stage: the teacher of [SEG] at first.
+        encoder: Questions to ids.
+        data: Windows.
+        loop: Of the stage, over `joint_groups`.
+        check: Called every so many steps and at the end, to score and keep the best.
+        batch_size: Scenes per update.
+        per_scene: Questions per scene.
+        every: Steps between two checks.
+    """
+    side, recent, steps = model.config.sam_image_size // 4, [], loop.steps
+    for step in loop:
+        rng = rng_of(23, step)
+        data.share_real = REAL[step > steps * 2 / 3]
+        model.vision.requires_grad_(step >= int(steps * THAW))
+        mode = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+        windows = [
+            data.draw_dates(rng)
+            if mode in DATES
+            else data.draw(rng, MODES[mode], clouds=CLOUD_SHARES[mode])
+            for _ in range(batch_size)
+        ]
+        batch = question_batch(encoder, windows, mode, rng, per_scene)
         with half():
             logits, hidden = read(model, see(model, windows, mode), batch, mode)
         text = functional.cross_entropy(
@@ -389,16 +382,12 @@ def joint_stage(
             )
             loss = loss + extra
             parts += values
-        training.step(loss)
+        loop.step(loss)
         recent = [*recent[-60:], parts + [0.0] * (4 - len(parts))]
+        names = ("text", "mask", "pull", "iou")
         mean = np.mean(recent, axis=0)
-        bar.set_postfix(
-            text=f"{mean[0]:.3f}",
-            mask=f"{mean[1]:.3f}",
-            pull=f"{mean[2]:.3f}",
-            iou=f"{mean[3]:.2f}",
-        )
-        if step % 200 == 199 or step == steps - 1:
+        loop.bar.set_postfix({n: f"{v:.3f}" for n, v in zip(names, mean, strict=True)})
+        if step % every == every - 1 or step == steps - 1:
             check(step + 1)
 
 
@@ -409,12 +398,13 @@ def _draw(
     hidden: Tensor,
     batch: Batch,
     mode: str,
-    rng: random.Random,
+    rng: np.random.Generator,
     side: int,
     done: float,
 ) -> tuple[Tensor, list[float]]:
     """Masks of the [SEG] tokens: their loss, and the pull towards the class prompts."""
-    chosen = rng.sample(batch.segments, min(len(batch.segments), 3 * len(windows)))
+    order = rng.permutation(len(batch.segments))[: 3 * len(windows)]
+    chosen = [batch.segments[i] for i in order]
     rows = torch.tensor([row for row, _, _ in chosen])
     places = torch.tensor([place for _, place, _ in chosen])
     view = SAR if mode == "sar" else TRUE_COLOUR if mode == "picture" else FALSE_COLOUR

@@ -1,15 +1,17 @@
-"""Make earthmind-nano from nothing: `python scripts/train_nano.py WORK all`.
+"""Make earthmind-nano from nothing: `make nano`, or `python scripts/train_nano.py out/nano`.
 
-Stages (each can be run alone, in this order; `all` runs vision and masks side by side):
+Stages, in this order; what is done is skipped, and whatever was stopped goes on from its last
+checkpoint, which is at most ten minutes old:
 
-    prepare   simulate scenes into WORK/simulated
-    vision    vision tower on class shares; prints the gate (IoU per token and class)
-    masks     mask tower on class prompts
-    joint     language, [SEG] and mask decoder on questions; keeps the best on the stop scenes
-    export    earthmind_lab/weights/nano in bf16, with tokenizer, config
+    prepare   simulate scenes and pairs of dates
+    vision    vision tower on class shares; ends with the gate (IoU per token and class)
+    masks     mask tower on class prompts, beside vision
+    joint     language, [SEG] and mask decoder on packed questions; keeps the best on stop scenes
+    tune      the recipe scripts/nano.yaml, by the package's own trainer
+    export    out/nano/model in bf16, with tokenizer and config, and scores.json beside it
 
-Beside other work on two cores, `all` took 66 minutes: vision and masks 23 side by side, the joint
-stage 43. Whole scenes are held out: see `earthmind_lab/evaluate/scenes.py`.
+`install` copies the model over the embedded one; nothing else touches that. With NANO_SMOKE=1 every
+stage runs to its end at toy size. docs/nano.md says what each stage is for, and what runs gave.
 """
 
 from __future__ import annotations
@@ -17,30 +19,40 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 # Threads that wait for each other spin: with several jobs on few cores they cost a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from nano_data import HELD, Windows, prepare_simulated
+from nano_data import Windows, prepare
+from nano_loop import PARENT, Loop, alone, done, ended, result, tensors
+from nano_loop import put as put_back
 from nano_model import Encoder, config, tokenizer
+from nano_plan import MINUTES, Plan, plan
 from nano_real import real_scenes, whole
 from nano_scores import score
-from nano_stages import gate, joint_stage, mask_stage, vision_stage
+from nano_stages import gate, joint_groups, joint_stage, mask_stage, redraw, vision_stage
+from nano_tune import export, tune
+from safetensors.torch import load_file
 from torch import nn
 
+from earthmind_lab.evaluate.truth import CLASSES
+from earthmind_lab.finetune.checkpoints import save_weights
 from earthmind_lab.model import EarthMindForConditionalGeneration, EarthMindProcessor
 
 GATE = {"water": 0.6, "trees": 0.4, "crops": 0.25, "built": 0.4, "snow": 0.8}
 """IoU per vision token that the best view must reach on fresh simulated scenes before language
 starts. Bare ground isn't in it: one view alone confuses it with ploughed fields."""
 WEIGHTS = Path(__file__).parent.parent / "earthmind_lab" / "weights" / "nano"
+STAGES = ("prepare", "vision", "masks", "joint", "tune", "export")
+MOST_BYTES = 12_000_000
 
 
 def build() -> tuple[EarthMindForConditionalGeneration, EarthMindProcessor]:
@@ -52,129 +64,196 @@ def build() -> tuple[EarthMindForConditionalGeneration, EarthMindProcessor]:
     return EarthMindForConditionalGeneration(settings), processor
 
 
-def load_parts(model: nn.Module, path: Path, prefix: str = "") -> None:
-    """Put the tensors of `path` that start with `prefix` into the model."""
-    state = torch.load(path, weights_only=True)
-    kept = {k: v for k, v in state.items() if k.startswith(prefix)}
-    missing = model.load_state_dict(kept, strict=False)
-    if missing.unexpected_keys:
-        raise SystemExit(f"{path} doesn't fit: {missing.unexpected_keys[:3]}")
+def windows(work: Path, sizes: Plan, share_real: float) -> Windows:
+    """What every stage draws from."""
+    real = real_scenes("train", sizes.real)
+    return Windows(work / "simulated", real, share_real=share_real, held=sizes.held)
 
 
-def vision(work: Path, steps: int) -> None:
+def put(model: nn.Module, held: dict[str, Any]) -> None:
+    """Put tensors into a model; others stay."""
+    found = model.load_state_dict(held, strict=False)
+    if found.unexpected_keys:
+        raise SystemExit(f"a stage before doesn't fit: {found.unexpected_keys[:3]}")
+
+
+def vision(work: Path, sizes: Plan) -> None:
     """Vision tower behind its gate."""
     model, _ = build()
-    data = Windows(work / "simulated", real_scenes("train"), share_real=0.25, seed=21)
-    save = partial(torch.save, model.state_dict(), work / "vision.pt")
-    head = vision_stage(model, data, steps, save)
-    save()
-    found = gate(model, head, data, HELD)
-    (work / "gate.json").write_text(json.dumps(found, indent=1))
-    print(f"gate {found}")
+    head = nn.Linear(model.config.vision_config.hidden_size, len(CLASSES))
+    groups = [{"params": [*model.vision.parameters(), *head.parameters()], "lr": 1e-3}]
+    parts = {"vision": model.vision, "head": head}
+    loop = Loop(work / "vision", sizes.vision, parts, groups, save=sizes.save)
+    data = windows(work, sizes, 0.25)
+    vision_stage(model, data, loop, head, sizes.batch)
+    found = gate(model, head, data, sizes.held)
+    print(f"gate {found}", flush=True)
+    ended(work / "vision", found)
 
 
 def check_gate(work: Path) -> None:
     """Stop before language where vision has learned little more than colour."""
-    found = json.loads((work / "gate.json").read_text())
+    found = json.loads((work / "vision" / "done.json").read_text())
     best = {name: max(view[name] for view in found.values()) for name in GATE}
     missed = {name: best[name] for name, least in GATE.items() if best[name] < least}
     if missed:
         raise SystemExit(f"the vision gate is not passed: {missed}, needed {GATE}")
 
 
-def masks(work: Path, steps: int) -> None:
+def masks(work: Path, sizes: Plan) -> None:
     """Mask tower with class prompts."""
     model, _ = build()
-    data = Windows(work / "simulated", real_scenes("train"), share_real=0.3, seed=22)
+    redraw(model)
+    prompts = nn.Embedding(len(CLASSES), model.config.sam_config.mask_decoder_config.hidden_size)
+    groups = [{"params": [*model.sam.parameters(), *prompts.parameters()], "lr": 1e-3}]
+    parts = {"sam": model.sam, "prompts": prompts}
+    loop = Loop(work / "masks", sizes.masks, parts, groups, save=sizes.save)
+    mask_stage(model, windows(work, sizes, 0.3), loop, prompts, max(sizes.batch // 2, 1))
+    ended(work / "masks", {})
 
-    def save(prompts: nn.Module) -> None:
-        torch.save(model.state_dict(), work / "masks.pt")
-        torch.save(prompts.state_dict(), work / "prompts.pt")
 
-    save(mask_stage(model, data, steps, save))
-
-
-def joint(work: Path, steps: int, start: Path | None = None) -> None:
-    """Language on top of both; the checkpoint that is best on the stop scenes stays."""
-    model, processor = build()
-    if start is not None:
-        load_parts(model, start)
-    else:
+def joint(work: Path, sizes: Plan) -> None:
+    """Language on top of both; the weights that are best on the stop scenes stay."""
+    if sizes.gate:
         check_gate(work)
-        load_parts(model, work / "vision.pt", "vision.")
-        load_parts(model, work / "masks.pt", "sam.")
-    prompts = nn.Embedding(6, model.config.sam_config.mask_decoder_config.hidden_size)
-    prompts.load_state_dict(torch.load(work / "prompts.pt", weights_only=True))
-    data = Windows(
-        work / "simulated", real_scenes("train"), share_real=0.3, seed=23 if start is None else 33
-    )
-    encoder = Encoder(processor, seed=24)
-    stop = [whole(scene) for scene in real_scenes("stop")]
-    fresh = [data.held(i) for i in range(0, HELD, 4)]
-    best: list[float] = []
+    model, processor = build()
+    put(model.vision, result(work / "vision", "vision."))
+    put(model.sam, result(work / "masks", "sam."))
+    prompts = nn.Embedding(len(CLASSES), model.config.sam_config.mask_decoder_config.hidden_size)
+    put(prompts, result(work / "masks", "prompts."))
+    groups = joint_groups(model, prompts)
+    folder = work / "joint"
+    loop = Loop(folder, sizes.joint, {"model": model}, groups, save=sizes.save, flat=0.4)
+    encoder, data = Encoder(processor), windows(work, sizes, 0.3)
+    best = folder / "best.safetensors"
 
     def check(step: int) -> None:
-        model.eval()
-        real = score(model, encoder, stop, ("optical", "sar", "both"))
-        sim = score(model, encoder, fresh, ("optical", "both"))
-        model.train()
-        value = float(np.mean(list(real.values())))
-        print(f"joint {step} stop {value:.3f} {real}\n   simulated {sim}", flush=True)
-        if not best or value > max(best):
-            torch.save(model.state_dict(), work / "joint.pt")
-        torch.save(model.state_dict(), work / "last.pt")
-        best.append(value)
+        value = scores(model, encoder, data, sizes, f"joint {step}")["stop mean"]
+        if value > loop.history.get("best", -1.0):
+            loop.history.update(best=value, best_step=step)
+            part = best.with_suffix(".part")
+            save_weights(part, tensors({"model": model}))
+            part.replace(best)
 
-    joint_stage(model, prompts, encoder, data, steps, check)
+    joint_stage(
+        model, prompts, encoder, data, loop, check, batch_size=max(sizes.batch * 2 // 3, 1),
+        per_scene=sizes.questions, every=sizes.check,
+    )  # fmt: skip
+    put_back(best, load_file(best), {"model": model})
+    base = work / "joint_model"
+    if not base.exists():
+        draft = work / ".draft-joint_model"
+        shutil.rmtree(draft, ignore_errors=True)
+        processor.save_pretrained(draft)
+        model.save_pretrained(draft)
+        draft.rename(base)
+    ended(folder, loop.history)
 
 
-def export(work: Path, name: str = "joint.pt") -> None:
-    """Write the package's weights."""
-    model, processor = build()
-    load_parts(model, work / name)
-    processor.save_pretrained(WEIGHTS)
-    model.to(torch.bfloat16).save_pretrained(WEIGHTS)
+def scores(
+    model: EarthMindForConditionalGeneration,
+    encoder: Encoder,
+    data: Windows,
+    sizes: Plan,
+    name: str,
+) -> dict[str, float]:
+    """Of the stop scenes and of fresh simulated ones."""
+    small = not sizes.gate
+    was = model.training
+    model.eval()
+    stop = [whole(scene) for scene in real_scenes("stop", sizes.real)]
+    real = score(model, encoder, stop, ("both",) if small else ("optical", "sar", "both"))
+    fresh = [data.held(i) for i in range(0, sizes.held, 4)]
+    simulated = score(model, encoder, fresh, ("both",) if small else ("optical", "both"))
+    model.train(was)
+    value = float(np.mean(list(real.values())))
+    print(f"{name}: stop {value:.3f} {real}\n   simulated {simulated}", flush=True)
+    return {"stop mean": value, **{f"stop {k}": v for k, v in real.items()},
+            **{f"simulated {k}": v for k, v in simulated.items()}}  # fmt: skip
 
 
-def everything(work: Path, scenes: int, steps: tuple[int, int, int]) -> None:
-    """All stages; vision and masks at the same time, one core each."""
-    prepare_simulated(work / "simulated", scenes, first_seed=10_000)
+def tuned(work: Path, sizes: Plan) -> None:
+    """The recipe."""
+    adapter = tune(work / "tune", work / "joint_model", windows(work, sizes, 0.3), sizes)
+    ended(work / "tune", {"adapter": str(adapter.relative_to(work))})
+
+
+def exported(work: Path, sizes: Plan) -> None:
+    """The model as it is shipped, and what it scores."""
+    target = work / "model"
+    export(work / "tune" / "adapter", work / "joint_model", target)
+    size = sum(file.stat().st_size for file in target.glob("*.safetensors"))
+    if size > MOST_BYTES:
+        raise SystemExit(f"{target} has {size} bytes of weights, at most {MOST_BYTES} are wanted")
+    model = EarthMindForConditionalGeneration.from_pretrained(target, dtype=torch.float32)
+    encoder = Encoder(EarthMindProcessor.from_pretrained(target, model.config))
+    found = scores(model, encoder, windows(work, sizes, 0.0), sizes, "exported")
+    (work / "scores.json").write_text(json.dumps(found, indent=1) + "\n")
+    ended(work / "export", found)
+
+
+def prepared(work: Path, sizes: Plan) -> None:
+    """Simulated scenes and dates."""
+    prepare(work / "simulated", sizes.scenes, sizes.dates, sizes.threads)
+    ended(work / "prepare", {"scenes": sizes.scenes, "dates": sizes.dates})
+
+
+RUN = {"prepare": prepared, "vision": vision, "masks": masks, "joint": joint, "tune": tuned,
+       "export": exported}  # fmt: skip
+
+
+def everything(work: Path, sizes: Plan) -> None:
+    """All stages that aren't done; vision and masks at the same time, one core each."""
+    held = alone(work)
+    began = time.monotonic()
+    for number, stage in enumerate(STAGES, start=1):
+        if done(work / stage):
+            continue
+        left = sum(MINUTES[each] for each in STAGES if not done(work / each))
+        about = f", about {left} minutes left" if sizes.gate else ""
+        gone = time.monotonic() - began
+        print(f"[{number}/{len(STAGES)}] {stage}, after {gone:.0f} s{about}", flush=True)
+        if stage in ("vision", "masks"):
+            _side_by_side(work)
+        else:
+            torch.set_num_threads(sizes.threads)
+            RUN[stage](work, sizes)
+    print(f"done in {time.monotonic() - began:.0f} s: {work / 'model'}", flush=True)
+    os.close(held)
+
+
+def _side_by_side(work: Path) -> None:
     pair = []
-    for stage, count in zip(("vision", "masks"), steps, strict=False):
-        command = [sys.executable, __file__, str(work), stage, "--steps", str(count)]
-        pair.append(subprocess.Popen([*command, "--threads", "1"]))
-    if any(process.wait() for process in pair):
-        raise SystemExit("a stage failed")
-    joint(work, steps[2])
-    export(work)
+    for stage in ("vision", "masks"):
+        if not done(work / stage):
+            command = [sys.executable, __file__, str(work), stage, "--threads", "1"]
+            pair.append(subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())}))
+    codes = [process.wait() for process in pair]
+    if any(codes):
+        raise SystemExit("a stage failed; its message stands above, and the same command goes on")
+
+
+def install(work: Path) -> None:
+    """Copy the model over the embedded one, whose README stays and wants its scores anew."""
+    for file in (work / "model").iterdir():
+        shutil.copy2(file, WEIGHTS / file.name)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("work", type=Path)
-    parser.add_argument("stage", choices=("all", "prepare", "vision", "masks", "joint", "export"))
-    parser.add_argument("--scenes", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("stage", nargs="?", default="all", choices=("all", *STAGES, "install"))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--start", type=Path, default=None, help="joint: go on from these weights")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     asked.work.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
     if asked.stage == "all":
-        everything(asked.work, asked.scenes, (1000, 1300, 850))
-    elif asked.stage == "prepare":
-        prepare_simulated(asked.work / "simulated", asked.scenes, first_seed=10_000)
-    elif asked.stage == "vision":
-        vision(asked.work, asked.steps or 1000)
-    elif asked.stage == "masks":
-        masks(asked.work, asked.steps or 1300)
-    elif asked.stage == "joint":
-        joint(asked.work, asked.steps or 850, asked.start)
-    else:
-        export(asked.work, "joint.pt")
-    print(f"{asked.stage}: {time.monotonic() - began:.0f} s")
+        everything(asked.work, plan())
+    elif asked.stage == "install":
+        install(asked.work)
+    elif not done(asked.work / asked.stage):
+        RUN[asked.stage](asked.work, plan())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import GridMismatch, LoadError
 from earthmind_lab.evaluate.labels import UNKNOWN, Labels, raster_of
 from earthmind_lab.evaluate.legends import CLASSES, TRANSIENT, possible
+from earthmind_lab.evaluate.scenes import cloud_on
 from earthmind_lab.evaluate.truth import BARE, BUILT, SNOW, WATER, indices, spectral_truth
 from earthmind_lab.evaluate.walk import Site
 from earthmind_lab.scene import Scene, ScenePair
@@ -117,13 +118,13 @@ def look(site: Site, *, side_px: int = SIDE_PX, deadline: float = 120.0) -> Look
 
     aoi = _area(site, side_px)
     chip = load_chip(site.pair, aoi, deadline=deadline)
-    cloud = _cloud(site.pair.optical, chip)
+    cloud = cloud_on(site.pair.optical, chip)
     truths = [_by_labels(labels, chip, site.note.doubted) for labels in site.labels]
     if site.clear is not None:
         twin = load_chip(_alone(site.clear, site.pair), aoi, deadline=deadline)
         if twin.grid != chip.grid:
             raise GridMismatch(f"The clear twin of {site.name} lies on another grid.")
-        there = _cloud(site.clear, twin)
+        there = cloud_on(site.clear, twin)
         truths.append(_by_spectrum(twin, there, "clear twin", site.clear.id, site.note.absent))
     elif (seen := site.pair.optical) is not None:
         truths.append(_by_spectrum(chip, cloud, "spectral index", seen.id, site.note.absent))
@@ -189,23 +190,6 @@ def _alone(scene: Scene, pair: ScenePair) -> ScenePair:
         optical=scene, sar=None, gap=None, overlap=1.0, cloud_in_aoi=None, score=0.0, factors={},
         catalog=pair.catalog,
     )  # fmt: skip
-
-
-def _cloud(scene: Scene | None, chip: Chip) -> Bool | None:
-    """(H, W) True under cloud or shadow, by the scene's own mask; None = it has none."""
-    from rasterio.warp import Resampling, reproject
-
-    from earthmind_lab.data.clouds import read_mask
-
-    mask = read_mask(scene, chip.aoi) if scene is not None else None
-    if mask is None:
-        return None
-    target = np.zeros(chip.inside.shape, np.uint8)
-    reproject(
-        mask.cloud.astype(np.uint8), target, src_transform=mask.place[0], src_crs=mask.place[1],
-        dst_transform=chip.grid.affine, dst_crs=str(chip.grid.crs), resampling=Resampling.nearest,
-    )  # fmt: skip
-    return target > 0
 
 
 def _by_mask(cloud: Bool, inside: Bool, source: str) -> Truth:

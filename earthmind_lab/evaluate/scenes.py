@@ -25,6 +25,7 @@ from earthmind_lab.evaluate.truth import (
     PixelTruth,
     indices,
     spectral_truth,
+    with_clouds,
     with_labels,
     with_land_cover,
 )
@@ -69,7 +70,7 @@ CASES = (
         split="train",
         optical="S2_L2A_ireland_wexford_2017-06-17",
         sar="S1_SIGMA0_ireland_wexford_2017-06-17",
-        absent=("water", "trees", "built", "bare", "snow"),
+        absent=("water", "trees", "built", "bare", "snow", "flooded vegetation", "rangeland"),
         vegetation="crops",
     ),
     Case(
@@ -77,7 +78,7 @@ CASES = (
         split="train",
         optical="S2_L2A_finland_snow_2018-02-04",
         sar="S1_SIGMA0_finland_snow_2018-02-04",
-        absent=("built", "water"),
+        absent=("built", "water", "flooded vegetation", "rangeland"),
     ),
     Case(name="lazio_summer", split="train", optical="S2_L1C_lazio_2018-07-20"),
     Case(name="lazio_autumn", split="train", optical="S2_L1C_lazio_2018-10-23"),
@@ -103,7 +104,7 @@ CASES = (
         split="stop",
         optical="S2_L2A_ireland_kilkenny_2017-06-17",
         sar="S1_SIGMA0_ireland_kilkenny_2017-06-17",
-        absent=("water", "trees", "built", "bare", "snow"),
+        absent=("water", "trees", "built", "bare", "snow", "flooded vegetation", "rangeland"),
         vegetation="crops",
     ),
     Case(
@@ -150,9 +151,10 @@ class Known:
     case: Case
     chip: Chip
     truth: PixelTruth
-    """On the chip's grid; of the ground, also where clouds hide it."""
+    """On the chip's grid; of the ground, also where clouds hide it. Its clouds are those of the
+    picture that is shown; unknown where no mask tells."""
     cloud: NDArray[np.bool_]
-    """(H, W) True where clouds hide the ground in the optical picture."""
+    """(H, W) True where clouds hide the ground in the optical picture, as far as a mask tells."""
 
 
 def load_case(case: Case) -> Known:
@@ -169,6 +171,10 @@ def load_case(case: Case) -> Known:
     visible = np.ones(chip.inside.shape, bool)
     if clear.valid_optical is not None:
         visible &= clear.valid_optical
+    cloud, over_clear = (_cloud(found, each, chip) for each in (case.optical, case.truth))
+    hidden = cloud if case.truth is None else over_clear
+    if hidden is not None:
+        visible &= ~hidden
     bands = {name: clear.band(name) for name in clear.bands}
     truth = spectral_truth(bands, visible)
     if case.land_cover is not None:
@@ -177,7 +183,10 @@ def load_case(case: Case) -> Known:
         codes[np.isin(codes, doubted)] = 0
         truth = with_land_cover(truth, codes, indices(bands)["ndvi"])
     truth = with_labels(truth, case.absent, case.vegetation, indices(bands)["ndvi"])
-    return Known(case=case, chip=chip, truth=truth, cloud=_cloud(case, found, chip))
+    return Known(
+        case=case, chip=chip, truth=with_clouds(truth, cloud),
+        cloud=np.zeros_like(visible) if cloud is None else cloud,
+    )  # fmt: skip
 
 
 def _chip(case: Case, found: dict[str, Scene], optical: str | None) -> Chip:
@@ -229,8 +238,22 @@ def _land_cover(item: str, chip: Chip) -> NDArray[Any]:
     return _read(str(path), chip)
 
 
-def _cloud(case: Case, found: dict[str, Scene], chip: Chip) -> NDArray[np.bool_]:
-    scene = found[case.optical] if case.optical else None
-    if scene is None or case.truth is None or "cloud" not in scene.assets:
-        return np.zeros(chip.inside.shape, bool)
-    return _read(scene.assets["cloud"], chip) > 0
+def _cloud(found: dict[str, Scene], item: str | None, chip: Chip) -> NDArray[np.bool_] | None:
+    return None if item is None else cloud_on(found[item], chip)
+
+
+def cloud_on(scene: Scene | None, chip: Chip) -> NDArray[np.bool_] | None:
+    """(H, W) True under cloud or shadow, by the scene's own mask; None = it has none."""
+    from rasterio.warp import Resampling, reproject
+
+    from earthmind_lab.data.clouds import read_mask
+
+    mask = read_mask(scene, chip.aoi) if scene is not None else None
+    if mask is None:
+        return None
+    target = np.zeros(chip.inside.shape, np.uint8)
+    reproject(
+        mask.cloud.astype(np.uint8), target, src_transform=mask.place[0], src_crs=mask.place[1],
+        dst_transform=chip.grid.affine, dst_crs=str(chip.grid.crs), resampling=Resampling.nearest,
+    )  # fmt: skip
+    return target > 0

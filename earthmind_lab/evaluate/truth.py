@@ -16,13 +16,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-CLASSES = ("water", "trees", "crops", "built", "bare", "snow")
-"""The land-cover classes that earthmind-nano speaks of, in the order of every array here."""
+from earthmind_lab.evaluate.legends import CLASSES as LEGEND
+from earthmind_lab.evaluate.legends import CODES
 
-WATER, TREES, CROPS, BUILT, BARE, SNOW = range(6)
+CLASSES = (
+    "water", "trees", "crops", "built", "bare", "snow", "flooded vegetation", "clouds", "rangeland",
+)  # fmt: skip
+"""What earthmind-nano speaks of, in the order of every array here and of `legends.CLASSES`."""
 
-LAND_COVER = {1: WATER, 2: TREES, 4: CROPS, 5: BUILT, 6: BARE, 7: SNOW}
-"""Codes of TerraMesh's land-cover maps to class index; other codes are no class of ours."""
+WATER, TREES, CROPS, BUILT, BARE, SNOW, FLOODED, CLOUDS, RANGELAND = range(9)
+
+LAND_COVER = {
+    code: LEGEND.index(name) for code, name in CODES["terramesh"].items() if name is not None
+}
+"""Codes of TerraMesh's land-cover maps to class index; other codes are no class of ours. Clouds of
+a map are those of its own pictures: see `with_clouds`."""
+
+
+_FLOODED_CODE = next(code for code, index in LAND_COVER.items() if index == FLOODED)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,9 +41,9 @@ class PixelTruth:
     """What is known about each pixel."""
 
     yes: NDArray[np.bool_]
-    """(6, H, W) True where the pixel certainly is the class."""
+    """(9, H, W) True where the pixel certainly is the class."""
     no: NDArray[np.bool_]
-    """(6, H, W) True where the pixel certainly isn't the class."""
+    """(9, H, W) True where the pixel certainly isn't the class."""
 
     def __post_init__(self) -> None:
         if (self.yes & self.no).any():
@@ -40,7 +51,7 @@ class PixelTruth:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """(6, H, W) True where the truth decides."""
+        """(9, H, W) True where the truth decides."""
         return self.yes | self.no
 
 
@@ -74,6 +85,9 @@ def spectral_truth(
 ) -> PixelTruth:
     """What the spectrum alone decides: water, snow, and what dense vegetation rules out.
 
+    Plants that stand in water look like plants or like water: neither rules them out, but bare
+    ground and open water without a plant do.
+
     Args:
         bands: ``green``, ``red``, ``nir``, ``swir16`` reflectance, each (H, W).
         visible: (H, W) True where the ground is seen (valid, no cloud or shadow).
@@ -92,10 +106,11 @@ def spectral_truth(
     no[WATER] = snow | ((index["ndwi"] < -0.1) & (mndwi < -0.05))
     no[SNOW] = (mndwi < 0.2) | (bands["green"] < 0.12)
     no[TREES] = water | snow | barren
-    for other in (CROPS, BUILT, BARE):
+    for other in (CROPS, BUILT, BARE, RANGELAND):
         no[other] = water | snow
     no[BUILT] |= dense
     no[BARE] |= dense
+    no[FLOODED] = snow | barren | (water & (index["ndvi"] < 0))
     return PixelTruth(yes=yes & visible, no=no & visible & ~yes)
 
 
@@ -103,6 +118,9 @@ def with_land_cover(
     truth: PixelTruth, codes: NDArray[np.integer], ndvi: NDArray[np.float32]
 ) -> PixelTruth:
     """Add what a land-cover map says where the picture doesn't contradict it.
+
+    The map's rangeland holds pasture, which is farmland here, and its flooded vegetation holds
+    flooded woods: there crops, and trees, stay unknown.
 
     Args:
         truth: From `spectral_truth`.
@@ -116,17 +134,35 @@ def with_land_cover(
         CROPS: np.ones_like(seen),
         BUILT: ndvi < 0.45,
         BARE: ndvi < 0.25,
+        FLOODED: ndvi > 0.3,
+        RANGELAND: (ndvi > 0.12) & (ndvi < 0.7),
     }
+    maybe = {RANGELAND: CROPS, FLOODED: TREES}
     for code, index in LAND_COVER.items():
-        mapped = (codes == code) & seen
-        if index in fits:
-            agreed = mapped & fits[index] & ~no[index]
-            yes[index] |= agreed
-            for other in (TREES, CROPS, BUILT, BARE):
-                if other != index:
-                    no[other] |= agreed
+        if index not in fits:
+            continue
+        agreed = (codes == code) & seen & fits[index] & ~no[index]
+        yes[index] |= agreed
+        for other in fits:
+            if other not in (index, maybe.get(index)):
+                no[other] |= agreed
+    # What the picture says of water against a map of flooded plants is open, either way.
+    no[FLOODED] &= ~((codes == _FLOODED_CODE) & truth.yes[WATER])
     # Both maps and pictures are needed for a yes; a no of the spectrum stands.
     no &= ~yes
+    return PixelTruth(yes=yes, no=no)
+
+
+def with_clouds(truth: PixelTruth, cloud: NDArray[np.bool_] | None) -> PixelTruth:
+    """Add clouds, by the picture's own mask. What lies under them stays what it is.
+
+    Args:
+        truth: Of the ground.
+        cloud: (H, W) True under cloud or shadow; None = nobody knows.
+    """
+    yes, no = truth.yes.copy(), truth.no.copy()
+    if cloud is not None:
+        yes[CLOUDS], no[CLOUDS] = cloud, ~cloud
     return PixelTruth(yes=yes, no=no)
 
 

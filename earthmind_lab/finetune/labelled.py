@@ -54,7 +54,8 @@ def labelled_chips(
         composites: Pictures that the model wants to be shown (`Capabilities.composites`, or the
             config's); empty = the usual ones. Rendered as the engine does.
         kinds: Of questions: ``presence``, ``share``, ``dominant``, ``segment``, ``region`` (what
-            is it) and ``verify`` (is it water, is it crops: a yes and a no each).
+            is it) and ``verify`` (is it water, is it crops: a yes and a no each); beyond the
+            default ``compare``, ``describe`` and ``two`` (masks of two classes at once).
         shares: Answered in ``words`` (About a third.) or ``per cent`` (About 30 %.).
         licence: Of the labels; those of the scenes are added.
         attribution: The same for whom to name.
@@ -152,7 +153,7 @@ class _Shelf:
 def _row(shelf: _Shelf, number: int, held: _Held, ask: Ask, licence: str, attribution: str) -> Row:
     licences = [licence, *held.provenance.get("licences", ())]
     owners = [attribution, *held.provenance.get("attribution", ())]
-    tasks = {"segment": "segment", "region": "region", "verify": "region"}
+    tasks = {"segment": "segment", "two": "segment", "region": "region", "verify": "region"}
     task = tasks.get(ask.kind, "question")
     info = ExampleInfo(
         id=f"{held.key}: {ask.id}", task=task, pictures=held.pictures, place=held.place,
@@ -171,5 +172,5 @@ def _opened(shelf: _Shelf, number: int, ask: Ask) -> Opened:
         mask = region_of(held.truth, held.ground, ask.index)
         regions = (Region(mask=mask, label="region1"),)
     elif ask.index is not None:
-        masks = (held.truth.yes[ask.index] & held.ground)[None]
+        masks = held.truth.yes[[ask.index, *ask.further]] & held.ground
     return Prompt(text=ask.question, views=held.views, regions=regions), ask.reply, masks

@@ -13,14 +13,18 @@ from earthmind_lab.evaluate.metrics import Counts
 from earthmind_lab.evaluate.truth import (
     BUILT,
     CLASSES,
+    CLOUDS,
     CROPS,
+    FLOODED,
     LAND_COVER,
+    RANGELAND,
     SNOW,
     TREES,
     WATER,
     PixelTruth,
     indices,
     spectral_truth,
+    with_clouds,
     with_labels,
     with_land_cover,
 )
@@ -32,6 +36,8 @@ SPECTRA = {  # green, red, nir, swir16: typical reflectance
     "forest": (0.05, 0.03, 0.30, 0.12),
     "bare": (0.15, 0.20, 0.25, 0.35),
     "snow": (0.80, 0.80, 0.70, 0.10),
+    "dry grass": (0.10, 0.12, 0.25, 0.26),
+    "reed in water": (0.07, 0.06, 0.05, 0.03),
 }
 
 
@@ -59,12 +65,18 @@ def truth_of(name: str) -> PixelTruth:
         ("bare", TREES, False),
         ("forest", BUILT, False),
         ("bare", BUILT, None),
+        ("water", FLOODED, False),
+        ("bare", FLOODED, False),
+        ("snow", FLOODED, False),
+        ("forest", FLOODED, None),
+        ("water", RANGELAND, False),
+        ("dry grass", RANGELAND, None),
+        ("forest", CLOUDS, None),
     ],
 )
 def test_the_spectrum_decides_what_it_can(spectrum: str, index: int, expected: bool | None) -> None:
     truth = truth_of(spectrum)
-    said = True if truth.yes[index, 0, 0] else False if truth.no[index, 0, 0] else None
-    assert said is expected
+    assert said(truth, index) is expected
 
 
 def test_a_hidden_pixel_is_unknown() -> None:
@@ -80,6 +92,44 @@ def test_a_map_names_vegetation_but_never_against_the_picture() -> None:
     assert named.no[CROPS, 0, 0]
     refused = with_land_cover(bare, trees, indices(bands("bare"))["ndvi"])
     assert not refused.yes[TREES, 0, 0]
+
+
+def mapped(spectrum: str, name: str) -> PixelTruth:
+    code = next(c for c, i in LAND_COVER.items() if CLASSES[i] == name)
+    ndvi = indices(bands(spectrum))["ndvi"]
+    return with_land_cover(truth_of(spectrum), np.full((1, 1), code), ndvi)
+
+
+def said(truth: PixelTruth, index: int) -> bool | None:
+    return True if truth.yes[index, 0, 0] else False if truth.no[index, 0, 0] else None
+
+
+def test_a_maps_rangeland_may_be_pasture_which_is_farmland() -> None:
+    grass = mapped("dry grass", "rangeland")
+    assert said(grass, RANGELAND) is True
+    assert said(grass, CROPS) is None
+    assert [said(grass, i) for i in (TREES, BUILT, FLOODED)] == [False] * 3
+    # A map's fields are no rangeland, dense forest is none either, and bare ground is none at all.
+    assert said(mapped("dry grass", "crops"), RANGELAND) is False
+    assert said(mapped("forest", "rangeland"), RANGELAND) is None
+
+
+def test_a_maps_flooded_vegetation_may_be_woods_and_never_open_water() -> None:
+    swamp = mapped("forest", "flooded vegetation")
+    assert (said(swamp, FLOODED), said(swamp, TREES), said(swamp, RANGELAND)) == (True, None, False)
+    # The picture shows water without a plant, the map plants: nobody knows.
+    open_water = mapped("water", "flooded vegetation")
+    assert (said(open_water, FLOODED), said(open_water, WATER)) == (None, True)
+    assert said(mapped("bare", "flooded vegetation"), FLOODED) is False
+
+
+def test_clouds_hide_the_ground_and_change_nothing_of_it() -> None:
+    water = truth_of("water")
+    assert said(with_clouds(water, None), CLOUDS) is None
+    for there in (True, False):
+        found = with_clouds(water, np.full((1, 1), there))
+        assert said(found, CLOUDS) is there
+        assert said(found, WATER) is True
 
 
 def test_labels_of_a_scene_rule_classes_out() -> None:
@@ -105,7 +155,7 @@ def test_map_codes_are_those_that_the_embedded_catalog_declares() -> None:
     declared = json.loads(item.read_text())["assets"]["data"]["classification:classes"]
     names = {each["value"]: each["name"] for each in declared}
     for code, index in LAND_COVER.items():
-        assert names[code].startswith(CLASSES[index]), (code, names[code])
+        assert names[code].replace("_", " ").startswith(CLASSES[index]), (code, names[code])
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.samples import place, places
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.errors import AssetUnavailable, EarthMindError, GridMismatch, LoadError
+from earthmind_lab.evaluate.legends import CLASSES as LEGEND_NAMES
 from earthmind_lab.evaluate.scenes import CASES, load_case
 from earthmind_lab.evaluate.truth import PixelTruth
 from earthmind_lab.exchange import Options
@@ -317,7 +318,7 @@ def test_the_truth_of_the_embedded_scenes_fits():
     known = load_case(next(case for case in CASES if case.name == "finland_lake"))
 
     class Own:
-        names = ("water", "trees", "crops", "built-up areas", "bare ground", "snow")
+        names = LEGEND_NAMES
 
         def truth(self, chip):
             return known.truth
