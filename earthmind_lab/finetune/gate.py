@@ -125,7 +125,7 @@ def publish(
     if said.terms is None or not said.ok:
         raise EarthMindError(
             "This may not be handed on.", found=". ".join(said.against),
-            change="what is said there; nothing was written",
+            change="mend this and publish again; nothing was written",
         )  # fmt: skip
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise EarthMindError(
