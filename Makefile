@@ -4,7 +4,7 @@
 #   make ask     one question on real scenes: printed answer, PNG and GeoJSON in out/ask
 #   make test    the whole suite, without network
 #   make check   style, types and direction of imports
-#   make notebooks  the notebooks, run from top to bottom
+#   make notebooks  the notebooks and tutorials, run from top to bottom, with the time of each
 #   make bench   ratios of running times, measured side by side; full size: 16 GB of memory, 8 of disk
 #   make nano    earthmind-nano from nothing into out/nano, two hours on two cores; goes on where it
 #                was stopped (NANO_SMOKE=1: every stage at toy size, a minute)
@@ -62,9 +62,10 @@ check: .venv
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/build_widgets.py --check
 
-# Their sessions stay in out/, away from the user's own.
+# Their sessions stay in out/, away from the user's own; nothing is fetched.
 notebooks: .venv
-	EARTHMIND_HOME=$(CURDIR)/out/home $(BIN)/python -m pytest --quiet --nbmake notebooks
+	EARTHMIND_HOME=$(CURDIR)/out/home EARTHMIND_HOSTS=127.0.0.1 HF_HUB_OFFLINE=1 \
+	  $(BIN)/python -m pytest --quiet --durations=0 --nbmake notebooks tutorials
 
 # The toy has its own folder: a full training goes on from nothing that it left.
 nano: .venv

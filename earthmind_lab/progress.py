@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+# Not where the first bar is made: there readers may be under way, whose threads set filters of
+# warnings, and tqdm's own, against a warning about itself, would be lost.
+from tqdm.auto import tqdm
 
 
 def bar(total: int | None, *, unit: str, desc: str | None = None, delay: float = 0.0) -> tqdm[Any]:
@@ -19,8 +20,6 @@ def bar(total: int | None, *, unit: str, desc: str | None = None, delay: float =
         desc: What is done.
         delay: Seconds before it appears: what ends sooner needs none.
     """
-    from tqdm.auto import tqdm
-
     return tqdm(
         total=total, unit=unit, desc=desc, delay=delay, leave=False, file=sys.stderr,
         disable=not looked_at(),
