@@ -14,17 +14,21 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import samples_stac as stac
+from affine import Affine
+from rasterio.crs import CRS
 from rasterio.warp import transform as warp
 from samples_rasters import (
     MANTISSA_BITS,
     OffsetUnclear,
     Raster,
     at_native_size,
+    cloud_beside,
     cloud_mask,
     linear_power,
     measure_offset,
@@ -32,6 +36,8 @@ from samples_rasters import (
     write_cog,
 )
 from samples_scenes import BANDS_13, SPOTS, Picture, Spot, pictures
+
+from earthmind_lab.grid import placeless
 
 LIMIT = 16_000_000
 NUMBERS = dict(
@@ -81,15 +87,29 @@ class Builder:
 
     def finish(self) -> None:
         """Write collections, root, places and README."""
+        self.link()
+        stac.write_json(self.out / "places.json", [self._place(spot) for spot in SPOTS])
+        (self.out / "README.md").write_text(_readme(self.items), encoding="utf-8")
+
+    def link(self, **words: str) -> None:
+        """Write collections and root; the words are those of `samples_stac.catalog`."""
         names = [
             name for name in stac.COLLECTIONS if any(i["collection"] == name for i in self.items)
         ]
         for name in names:
             held = [each for each in self.items if each["collection"] == name]
             stac.write_json(self.out / name / "collection.json", stac.collection(name, held))
-        stac.write_json(self.out / "catalog.json", stac.catalog(names))
-        stac.write_json(self.out / "places.json", [self._place(spot) for spot in SPOTS])
-        (self.out / "README.md").write_text(_readme(self.items), encoding="utf-8")
+        stac.write_json(self.out / "catalog.json", stac.catalog(names, **words))
+
+    def _read(self, picture: Picture, path: str) -> dict[str, Raster]:
+        """The bands of a file of a picture, at their place or at the one made up for them."""
+        with placeless():
+            bands = read_bands(self._files(path, picture.bands), picture.window)
+        if picture.made_up is None:
+            return bands
+        west, north, code = picture.made_up
+        place = {"transform": Affine(10, 0, west, 0, -10, north), "crs": CRS.from_epsg(code)}
+        return {name: replace(raster, **place) for name, raster in bands.items()}
 
     def _files(self, path: str, bands: tuple[str, ...]) -> dict[str, tuple[Path, int]]:
         if "{band}" in path:
@@ -99,7 +119,7 @@ class Builder:
     def _optical(
         self, picture: Picture, folder: Path
     ) -> tuple[Raster, dict[str, Any], dict[str, Any]]:
-        bands = read_bands(self._files(picture.file, picture.bands), picture.window)
+        bands = self._read(picture, picture.file)
         finest = bands["red"]
         masks = {"scl": bands.pop("scl")} if "scl" in bands else {}
         measured = measure_offset(bands)
@@ -117,7 +137,9 @@ class Builder:
         if picture.window:
             changes.append(f"cut to row, column, rows, columns {list(picture.window)}")
         if l1c is not None:
-            found = cloud_mask(l1c, measured["dn_offset_found"])
+            offset_dn = measured["dn_offset_found"]
+            clear = self._read(picture, picture.clear) if picture.clear else None
+            found = cloud_beside(l1c, clear, offset_dn) if clear else cloud_mask(l1c, offset_dn)
             grid = l1c["blue"]
             masks["cloud_mask"] = Raster(data=found, transform=grid.transform, crs=grid.crs)
             changes.append("cloud mask added, made by earthmind_lab from the L1C picture")
@@ -131,7 +153,7 @@ class Builder:
         for name, raster in masks.items():
             words = {}
             if name == "cloud_mask":
-                words = _mask_words(l1c is not None, picture.sibling is not None)
+                words = _mask_words(l1c is not None, picture)
             assets[name] = _write(folder, name, raster, np.uint8, **words)
         halved = [name for name in assets if assets[name]["gsd"] == 20 and "{" not in picture.file]
         if halved:
@@ -141,7 +163,7 @@ class Builder:
 
     def _sar(self, picture: Picture, folder: Path) -> tuple[Raster, dict[str, Any], dict[str, Any]]:
         assets = {}
-        bands = read_bands(self._files(picture.file, picture.bands))
+        bands = self._read(picture, picture.file)
         for name, raster in bands.items():
             power = Raster(
                 data=linear_power(raster.data), transform=raster.transform, crs=raster.crs
@@ -241,10 +263,11 @@ def _cloud_cover(masks: Mapping[str, Raster]) -> dict[str, Any]:
     return {}
 
 
-def _mask_words(ours: bool, from_sibling: bool) -> dict[str, Any]:
+def _mask_words(ours: bool, picture: Picture) -> dict[str, Any]:
     if not ours:
         return {"roles": ["data", "cloud"], "title": "Cloud mask of Major TOM Core"}
-    seen = "the L1C picture of the same acquisition" if from_sibling else "this picture"
+    seen = "the L1C picture of the same acquisition" if picture.sibling else "this picture"
+    seen += " and its clear twin" if picture.clear else ""
     return {
         "roles": ["data", "cloud"], "title": "Cloud mask made by earthmind_lab",
         "description": f"Thresholds on {seen}, not from the source and not checked by hand: thin "

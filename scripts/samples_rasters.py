@@ -36,6 +36,8 @@ CERTAINLY_NONE = 900
 """A band whose darkest DN lie below this carries no +1000: it would be reflectance < -0.01."""
 COMMON_FLOOR = (950, 1200)
 """Where the darkest DN of every band must lie when all carry +1000 and something is dark."""
+BRIGHTER = 0.03
+"""Reflectance in blue by which cloud exceeds its clear twin; without clouds it was up to 0.02."""
 FLOOR_BANDS = ("blue", "red", "nir", "swir22")
 """Bands that must share the floor where no cirrus band is there to measure."""
 
@@ -174,6 +176,28 @@ def cloud_mask(bands: Mapping[str, Raster], dn_offset: int = 0) -> NDArray[np.ui
         dark = ndimage.uniform_filter(nir, 9) < 0.7 * np.median(nir[clear])
         land = ndimage.uniform_filter(nir - green, 9) > 0
         mask[ndimage.binary_opening(dark & land, square) & clear] = 3
+    return mask
+
+
+def cloud_beside(
+    cloudy: Mapping[str, Raster], clear: Mapping[str, Raster], dn_offset: int = 0
+) -> NDArray[np.uint8]:
+    """The mask of an L1C scene that has a clear twin: cloud is what is brighter than there.
+
+    As `cloud_mask`, but only where blue is brighter than on the twin, by `BRIGHTER` in the mean of
+    5 x 5 pixels: sand and roofs are not. What is that much brighter elsewhere, opened by 5 x 5
+    pixels, is thin cloud.
+
+    Args:
+        cloudy: Bands of the scene, DN.
+        clear: Bands of its twin, on the same pixels.
+        dn_offset: Of both.
+    """
+    mask = cloud_mask(cloudy, dn_offset)
+    rise = (cloudy["blue"].data.astype(np.float32) - clear["blue"].data) * 1e-4
+    brighter = ndimage.uniform_filter(rise, 5) > BRIGHTER
+    mask[np.isin(mask, (1, 2)) & ~brighter] = 0
+    mask[ndimage.binary_opening(brighter, np.ones((5, 5), bool)) & (mask == 0)] = 2
     return mask
 
 

@@ -44,6 +44,10 @@ class Picture:
     """L1C file of the same acquisition: supports the offset and gives the cloud mask."""
     drop: tuple[str, ...] = DROPPED
     """Bands that are not shipped."""
+    clear: str | None = None
+    """L1C file of the clear twin, on the same pixels: tells clouds from bright ground."""
+    made_up: tuple[float, float, int] | None = None
+    """(west, north, EPSG code) of a grid of 10 m for pixels that come without a place."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -228,8 +228,13 @@ def collection(name: str, items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def catalog(names: Iterable[str]) -> dict[str, Any]:
-    """The root of the catalog."""
+def catalog(names: Iterable[str], **words: str) -> dict[str, Any]:
+    """The root of the catalog.
+
+    Args:
+        names: Of its collections.
+        **words: ``id``, ``title``, ``description`` of another catalog than the embedded one.
+    """
     return {
         "type": "Catalog", "stac_version": "1.0.0", "id": "earthmind-samples",
         "title": "Sample scenes of earthmind_lab",
@@ -243,7 +248,7 @@ def catalog(names: Iterable[str]) -> dict[str, Any]:
                 for name in names
             ),
         ],
-    }  # fmt: skip
+    } | words  # fmt: skip
 
 
 def write_json(path: Path, data: Any) -> None:

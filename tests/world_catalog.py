@@ -74,7 +74,7 @@ class World:
 
     def optical(
         self, name: str, number: int, wet: NDArray[np.bool_], when: str,
-        cloud: NDArray[np.bool_] | None = None,
+        cloud: NDArray[np.bool_] | None = None, **properties: Any,
     ) -> None:  # fmt: skip
         """An optical picture of a place, with its cloud mask."""
         hidden = np.zeros_like(wet) if cloud is None else cloud
@@ -84,7 +84,8 @@ class World:
             ground = np.where(hidden, CLOUD[band], np.where(wet, WET[band], dry))
             bands[band] = ((ground + rng.uniform(0, 0.004, wet.shape)) * 10_000).astype(np.uint16)
         cover = {"eo:cloud_cover": round(100 * float(hidden.mean()), 2)}
-        self.item(name, number, when, bands, {**S2, **cover}, "s2", cloud=hidden)
+        said = {**S2, **cover, **properties}
+        self.item(name, number, when, bands, said, "s2", cloud=hidden)
 
     def map(self, name: str, number: int, codes: NDArray[Any], **properties: Any) -> None:
         """A label map of a place."""

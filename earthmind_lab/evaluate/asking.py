@@ -6,16 +6,24 @@ away. An answer is read by its first word or by the classes that it names, and n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthmind_lab.engine.base import Engine
-from earthmind_lab.errors import EarthMindError, LoadError, NoScenesFound, PromptError
-from earthmind_lab.evaluate.controls import Control, blank, options_of, other_place, swapped
+from earthmind_lab.errors import LoadError, NoScenesFound, PromptError
+from earthmind_lab.evaluate.controls import (
+    OTHER_PLACES,
+    Control,
+    blank,
+    options_of,
+    other_places,
+    swapped,
+)
 from earthmind_lab.evaluate.ground import SIDE_PX, Looked, look
 from earthmind_lab.evaluate.legends import CLASSES, key_of, named
 from earthmind_lab.evaluate.walk import Site
@@ -26,8 +34,6 @@ from earthmind_lab.render import render
 SENSORS = ("optical", "sar", "both")
 SAR_OFF = "both, SAR off"
 """The pair with its SAR views switched off: what a pair gains by SAR, on the same pixels."""
-TWIN_CLOUD = 0.1
-"""Share under cloud from which a site with a clear twin counts as cloudy."""
 ForPlace: TypeAlias = "Engine | Callable[[str], Engine]"
 """An engine, or what gives the engine of a place: the one that never saw it."""
 
@@ -42,10 +48,16 @@ class Shown:
     views: tuple[View, ...]
     options: Options
     engine: Engine
+    away: str = ""
+    """The site whose pictures these are, under the control ``other``; empty = its own."""
+    blindly: dict[tuple[str, str], str] = field(default_factory=dict)
+    """What was said without a picture, by revision and question: one for a whole walk."""
+    heard: dict[str, Reply] = field(default_factory=dict)
+    """No question is put twice to the same pictures."""
 
     def said(self, label: str) -> bool | None:
         """The answer to "Is there …?"; None = neither yes nor no."""
-        return yes_or_no(self._ask(presence_question(label), self.views).text)
+        return yes_or_no(self._ask(presence_question(label)).text)
 
     def blind(self, label: str) -> bool | None:
         """The same without a picture; None also where the engine refuses that."""
@@ -54,27 +66,33 @@ class Shown:
     def mask(self, label: str) -> NDArray[np.bool_]:
         """(H, W) what the engine marks as a class; empty where it says that there is none."""
         mask = np.zeros(self.looked.chip.inside.shape, bool)
-        for found in self._ask(f"Segment the {label}.", self.views).objects:
+        for found in self._ask(f"Segment the {label}.").objects:
             if found.mask_logits is not None:
                 mask |= found.mask_logits > 0
         return mask
 
     def dominant(self) -> str | None:
         """The class that it calls the main cover: the first that it names."""
-        return (named(self._ask(DOMINANT, self.views).text) or (None,))[0]
+        return (named(self._ask(DOMINANT).text) or (None,))[0]
 
     def blind_dominant(self) -> str | None:
         """The same without a picture."""
         return (named(self._blind(DOMINANT)) or (None,))[0]
 
-    def _ask(self, text: str, views: tuple[View, ...]) -> Reply:
-        return self.engine.generate(Prompt(text=text, views=views), self.options)
+    def _ask(self, text: str) -> Reply:
+        if text not in self.heard:
+            prompt = Prompt(text=text, views=self.views)
+            self.heard[text] = self.engine.generate(prompt, self.options)
+        return self.heard[text]
 
     def _blind(self, text: str) -> str:
-        try:
-            return self.engine.generate(Prompt(text=text), Options()).text
-        except PromptError:
-            return ""
+        key = (self.engine.revision, text)
+        if key not in self.blindly:
+            try:
+                self.blindly[key] = self.engine.generate(Prompt(text=text), Options()).text
+            except PromptError:
+                self.blindly[key] = ""
+        return self.blindly[key]
 
 
 DOMINANT = "What is the main cover?"
@@ -133,6 +151,7 @@ def show(
         )
     places = [site.place for site in sites]
     read: dict[int, Looked | None] = {}
+    blindly: dict[tuple[str, str], str] = {}
 
     def of_place(index: int) -> Engine:
         return engine(sites[index].place) if callable(engine) else engine
@@ -151,22 +170,28 @@ def show(
                 read[index] = None
         return read[index]
 
+    def pictures(index: int, looked: Looked) -> Iterator[tuple[str, tuple[View, ...]]]:
+        """What is shown of a site: its own views, or those of other places, each by its name."""
+        wanted = of_place(index).capabilities.composites
+        views = render(looked.chip, preferred=wanted)
+        if control != "other":
+            yield "", blank(views) if control == "blank" else views
+            return
+        drawn = other_places(index, places, _alike(sites[index], sites))
+        away = ((sites[i].name, other) for i in drawn if (other := held(i)) is not None)
+        for name, other in islice(away, OTHER_PLACES):
+            yield name, swapped(views, render(other.chip, preferred=wanted))
+
     with bar(len(sites), unit="scene", desc="Evaluating") as done:
         for index in range(len(sites)):
             looked = held(index)
             if looked is not None:
-                chosen = of_place(index)
-                views = render(looked.chip, preferred=chosen.capabilities.composites)
-                if control == "blank":
-                    views = blank(views)
-                elif control == "other":
-                    away = held(other_place(index, places))
-                    if away is None:
-                        done.update()
-                        continue
-                    wanted = chosen.capabilities.composites
-                    views = swapped(views, render(away.chip, preferred=wanted))
-                yield from _choices(chosen, looked, views, sensors, options_of(control))
+                for away, views in pictures(index, looked):
+                    shown = Shown(
+                        looked=looked, sensors="both", views=views, options=options_of(control),
+                        engine=of_place(index), away=away, blindly=blindly,
+                    )  # fmt: skip
+                    yield from _choices(shown, sensors)
             done.update()
     if len(skipped) >= len(sites):
         raise NoScenesFound(
@@ -174,63 +199,30 @@ def show(
         )
 
 
-_KEPT = 8
+_KEPT = 16
 
 
-def _choices(
-    engine: Engine, looked: Looked, views: tuple[View, ...], sensors: Iterable[str],
-    options: Options,
-) -> Iterator[Shown]:  # fmt: skip
+def _alike(site: Site, sites: Sequence[Site]) -> set[int]:
+    """Sites whose pictures show their ground to the sensors of one."""
+    wanted = {scene.modality for scene in site.pair.scenes}
+    return {
+        i for i, other in enumerate(sites)
+        if other.clear is None and wanted <= {scene.modality for scene in other.pair.scenes}
+    }  # fmt: skip
+
+
+def _choices(whole: Shown, sensors: Sequence[str]) -> Iterator[Shown]:
+    """A site with all its views, by choice of sensors."""
+    off = whole.options.sensor_off
     for choice in sensors:
-        shown = tuple(v for v in views if choice in ("both", v.modality))
-        pair = {v.modality for v in shown}
+        views = tuple(v for v in whole.views if choice in ("both", v.modality))
+        pair = {v.modality for v in views}
         if len(pair) < (2 if choice == "both" else 1):
             continue
         # What a control switches off must not be all that there is.
-        if options.sensor_off is not None and pair == {options.sensor_off}:
+        if off is not None and pair == {off}:
             continue
-        yield Shown(
-            looked=looked, sensors=choice, views=shown, options=options, engine=engine
-        )  # fmt: skip
-        if choice == "both" and options.sensor_off is None and is_twin(looked):
-            off = Options(sensor_off="sar")
-            yield Shown(looked=looked, sensors=SAR_OFF, views=shown, options=off, engine=engine)
-
-
-def is_twin(looked: Looked) -> bool:
-    """Whether clouds hide ground that a clear twin shows."""
-    return looked.site.clear is not None and (looked.cloud or 0.0) >= TWIN_CLOUD
-
-
-def sites_for(engine: ForPlace, sites: Sequence[Site]) -> list[Site]:
-    """Sites as an engine sees them: what a place's own engine is asked was never trained on."""
-    if not callable(engine):
-        return list(sites)
-    return [replace(site, training="no") for site in sites]
-
-
-def check_asked(rows: Sequence[object], sites: Sequence[Site]) -> None:
-    """Refuse a table of nothing.
-
-    Raises:
-        NoScenesFound: No truth decided anything that could be asked.
-    """
-    if not rows:
-        raise NoScenesFound(
-            "Nothing could be asked: no truth decides a class that the model knows and is shown.",
-            found=f"{len(sites)} scenes",
-            change="other sensors, another control, or a catalog with labels",
-        )
-
-
-def engine_of(engine: ForPlace, sites: Sequence[Site]) -> Engine:
-    """The engine that names a table: the one, or that of the first place.
-
-    Raises:
-        EarthMindError: There is no site.
-    """
-    if not callable(engine):
-        return engine
-    if not sites:
-        raise EarthMindError("There is no place to take an engine for.")
-    return engine(sites[0].place)
+        yield replace(whole, sensors=choice, views=views, heard={})
+        if choice == "both" and off is None and whole.looked.twin:
+            without = Options(sensor_off="sar")
+            yield replace(whole, sensors=SAR_OFF, views=views, options=without, heard={})

@@ -1,7 +1,7 @@
 """Take away what an answer should rest on, and every score must fall to chance.
 
 blank       the pictures are black
-other       the pictures are those of another place
+other       the pictures are those of other places, up to five, each in turn
 shuffled    the weights are shuffled within each tensor
 no-sar      the SAR views are switched off (`Options.sensor_off`)
 no-optical  the optical views are
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Control: TypeAlias = Literal["blank", "other", "shuffled", "no-sar", "no-optical"]
 CONTROLS: tuple[str, ...] = get_args(Control)
+OTHER_PLACES = 5
+"""Other places whose pictures stand in for those of a scene, one after the other."""
 
 
 def check_control(name: str | None) -> Control | None:
@@ -71,26 +73,38 @@ def swapped(views: Sequence[View], others: Sequence[View]) -> tuple[View, ...]:
     return tuple(found)
 
 
-def other_place(index: int, places: Sequence[str]) -> int:
-    """The site whose pictures stand in for those of one: the next one of another place.
+def other_places(
+    index: int, places: Sequence[str], fit: Collection[int] | None = None, *, seed: int = 0
+) -> list[int]:
+    """The sites whose pictures may stand in for those of one, as they are drawn: one per place.
+
+    Drawn without a look at the truth: a picture of different truth would be wrong on purpose, and
+    an answer that follows it is worse than chance, not at chance.
 
     Args:
         index: Of the site.
         places: Of every site, in order.
+        fit: Sites to draw from, such as those that hold the same sensors; all where none of them
+            is of another place. None = all.
+        seed: Of the draw.
 
     Raises:
         EarthMindError: All are of one place.
 
-    >>> [other_place(i, ["a", "a", "b"]) for i in range(3)]
-    [2, 2, 0]
+    >>> other_places(0, ["a", "a", "b"])
+    [2]
     """
-    for step in range(1, len(places)):
-        other = (index + step) % len(places)
-        if places[other] != places[index]:
-            return other
-    raise EarthMindError(
-        "There is no other place to take pictures from.", change="a catalog with two places"
-    )
+    others = [i for i, place in enumerate(places) if place != places[index]]
+    if not others:
+        raise EarthMindError(
+            "There is no other place to take pictures from.", change="a catalog with two places"
+        )
+    others = [i for i in others if fit is None or i in fit] or others
+    order = np.random.default_rng((seed, index)).permutation(len(others))
+    drawn: dict[str, int] = {}
+    for i in order:
+        drawn.setdefault(places[others[i]], others[i])
+    return list(drawn.values())
 
 
 @contextmanager

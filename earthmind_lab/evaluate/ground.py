@@ -38,6 +38,8 @@ SIDE_PX = 340
 _BORDER = 0.97
 """Border pixels of two lattices that don't coincide are no data in one of them."""
 _CLOUDS = CLASSES.index("clouds")
+TWIN_CLOUD = 0.1
+"""Share under cloud from which a clear twin speaks for the ground, and the picture no longer."""
 _DENSE_NDVI = 0.5
 
 
@@ -99,8 +101,10 @@ class Looked:
     site: Site
     chip: Chip
     truths: tuple[Truth, ...]
-    cloud: float | None
-    """Share under cloud or shadow; None = no mask tells."""
+    cloud: Bool | None
+    """(H, W) under cloud or shadow; None = no mask tells."""
+    twin: bool
+    """Clouds hide the ground, and a clear twin shows it."""
 
 
 def look(site: Site, *, side_px: int = SIDE_PX, deadline: float = 120.0) -> Looked:
@@ -120,19 +124,23 @@ def look(site: Site, *, side_px: int = SIDE_PX, deadline: float = 120.0) -> Look
     chip = load_chip(site.pair, aoi, deadline=deadline)
     cloud = cloud_on(site.pair.optical, chip)
     truths = [_by_labels(labels, chip, site.note.doubted) for labels in site.labels]
-    if site.clear is not None:
+    absent, seen = site.note.absent, site.pair.optical
+    own = _by_spectrum(chip, cloud, "spectral index", seen.id, absent) if seen else None
+    hidden = cloud is None or float(cloud[chip.inside].mean()) >= TWIN_CLOUD
+    if site.clear is not None and hidden:
         twin = load_chip(_alone(site.clear, site.pair), aoi, deadline=deadline)
         if twin.grid != chip.grid:
             raise GridMismatch(f"The clear twin of {site.name} lies on another grid.")
         there = cloud_on(site.clear, twin)
-        truths.append(_by_spectrum(twin, there, "clear twin", site.clear.id, site.note.absent))
-    elif (seen := site.pair.optical) is not None:
-        truths.append(_by_spectrum(chip, cloud, "spectral index", seen.id, site.note.absent))
-    if cloud is not None and site.pair.optical is not None:
-        truths.append(_by_mask(cloud, chip.inside, site.pair.optical.id))
+        told = _by_spectrum(twin, there, "clear twin", site.clear.id, absent)
+        truths.append(told if cloud is None else _unless_changed(told, own, chip.inside))
+    else:
+        truths.append(own)
+    if cloud is not None and seen is not None:
+        truths.append(_by_mask(cloud, chip.inside, seen.id))
     return Looked(
-        site=site, chip=chip, truths=tuple(t for t in truths if t is not None),
-        cloud=None if cloud is None else float(cloud[chip.inside].mean()),
+        site=site, chip=chip, truths=tuple(t for t in truths if t is not None), cloud=cloud,
+        twin=site.clear is not None and hidden,
     )  # fmt: skip
 
 
@@ -226,6 +234,24 @@ def _by_spectrum(
         no[index] = dense
     water = np.where(seen, found.yes[WATER].astype(int), UNKNOWN)
     return _pixels(kind, source, yes, no, chip.inside, edges(water))
+
+
+def _unless_changed(told: Truth | None, own: Truth | None, inside: Bool) -> Truth | None:
+    """What a clear twin tells, but for the ground of which the picture shows the contrary.
+
+    Between its clouds a picture may show that the ground has changed since, such as a flood plain
+    under water: what is so there on the day of the picture is left open.
+    """
+    if told is None or own is None:
+        return told
+    assert told.yes is not None
+    assert told.no is not None
+    assert told.edge is not None
+    assert own.yes is not None
+    assert own.no is not None
+    changed = (told.yes & own.no) | (told.no & own.yes)
+    yes, no = told.yes & ~changed, told.no & ~changed
+    return _pixels(told.kind, told.source, yes, no, inside, told.edge)
 
 
 def _by_labels(labels: Labels, chip: Chip, doubted: tuple[str, ...]) -> Truth | None:

@@ -6,27 +6,15 @@ print(table.markdown())
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.evaluate.asking import (
-    SENSORS,
-    ForPlace,
-    Shown,
-    check_asked,
-    engine_of,
-    is_twin,
-    known_classes,
-    show,
-    sites_for,
-)
-from earthmind_lab.evaluate.controls import check_control
+from earthmind_lab.evaluate.asking import ForPlace, Shown, known_classes
 from earthmind_lab.evaluate.ground import Truth
 from earthmind_lab.evaluate.legends import CLASSES
 from earthmind_lab.evaluate.metrics import (
@@ -38,38 +26,42 @@ from earthmind_lab.evaluate.metrics import (
     without_own_place,
 )
 from earthmind_lab.evaluate.presence import beats
-from earthmind_lab.evaluate.report import TWINS, Part, Table, group_rows
+from earthmind_lab.evaluate.report import (
+    TWINS,
+    TWINS_MEAN,
+    Part,
+    Table,
+    count_scenes,
+    group_rows,
+    shown_away,
+)
 from earthmind_lab.evaluate.rules import index_rule, vv_rule
-from earthmind_lab.evaluate.walk import MAX_GAP, Note, walk
+from earthmind_lab.evaluate.run import Asked, Choices, Task, questions, run
 
 NONE = "nothing"
 """Where the engine marks no class."""
+_EVERY_CLASS = ("label map", "hand-drawn")
+"""Truths that tell many classes apart, so that one may be taken for another."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cover:
-    """The mask of one class on one scene by one choice of sensors, against one truth."""
+class Cover(Asked):
+    """The mask of one class, as marked and as it is."""
 
-    scene: str
-    place: str
-    training: str
-    sensors: str
-    truth: str
-    label: str
-    there: bool
     pixels: Counts
     """Where the truth decides."""
     inside: Counts
     """Of these, the pixels away from any border between classes."""
     edge: Counts
     """And those within one pixel of one."""
+    hidden: Counts | None
+    """Of `pixels`, those under cloud or shadow; None = the scene is no twin, or has no mask."""
     ones: Counts
     """A mask of everything."""
     vv: Counts | None
     index: Counts | None
     confused: Mapping[str, int]
     """Pixels of this class by the class that the engine marked there."""
-    twin: bool
 
     @property
     def iou(self) -> float | None:
@@ -86,6 +78,7 @@ class Main:
     training: str
     sensors: str
     truth: str
+    away: str
     true: str
     said: str | None
     blind: str | None
@@ -95,13 +88,7 @@ def evaluate_landcover(
     engine: ForPlace,
     catalog: str | Path = "sample",
     labels: str | None = None,
-    *,
-    sensors: Sequence[str] = SENSORS,
-    places: Collection[str] | None = None,
-    control: str | None = None,
-    notes: Mapping[str, Note] | None = None,
-    max_gap: timedelta = MAX_GAP,
-    deadline: float = 120.0,
+    **chosen: Unpack[Choices],
 ) -> Table:
     """Ask for a mask of every class, and for the main cover, on every scene of a catalog.
 
@@ -109,76 +96,45 @@ def evaluate_landcover(
         engine: As `presence.evaluate_presence`, like all others.
         catalog: ``sample``, or the path of a static catalog.
         labels: Id of its collection of labels; None = every item with a legend.
-        sensors: Of ``optical``, ``sar``, ``both``.
-        places: Names of the places to look at; None = all.
-        control: What is taken away.
-        notes: What is known beyond the items.
-        max_gap: Longest gap of a pair.
-        deadline: Seconds for each load.
+        chosen: Sensors, places, control and the like: `run.Choices`.
 
     Raises:
         SearchError: The catalog or its labels can't be read, or nothing could be asked.
         EarthMindError: The engine can't answer.
     """
-    taken = check_control(control)
-    sites = sites_for(engine, walk(catalog, labels, places=places, notes=notes, max_gap=max_gap))
-    model, skipped = engine_of(engine, sites), list[str]()
-    rows: list[Cover] = []
-    mains: list[Main] = []
-    blind: dict[str, str | None] = {}
-    for shown in show(
-        engine, sites, sensors=sensors, control=taken, skipped=skipped, deadline=deadline
-    ):
-        masks: dict[str, NDArray[np.bool_]] = {}
-        for truth in shown.looked.truths:
-            rows += _covers(shown, truth, masks)
-        mains += _mains(shown, blind)
-    check_asked((*rows, *mains), sites)
-    return Table(
-        task="landcover",
-        model=model.name,
-        revision=model.revision,
-        catalog=str(catalog),
-        control=control,
-        asked=known_classes(model),
-        skipped=tuple(skipped),
-        rows=(*rows, *mains),
-        parts=tuple(_parts(rows, mains)),
+    task = Task(name="landcover", rows_of=_rows, parts_of=_parts)
+    return run(task, engine, catalog, labels, **chosen)
+
+
+def _rows(shown: Shown) -> list[Cover | Main]:
+    asked = (each for each in questions(shown) if each[0].yes is not None)
+    return [*(_cover(shown, *each) for each in asked), *_mains(shown)]
+
+
+def _cover(shown: Shown, truth: Truth, asked: Asked) -> Cover:
+    label, looked = asked.label, shown.looked
+    assert truth.yes is not None
+    assert truth.edge is not None
+    yes, known = truth.yes[CLASSES.index(label)], truth.known(CLASSES.index(label))
+    mask, edge = shown.mask(label), truth.edge
+    vv, index = vv_rule(looked.chip, label), index_rule(looked.chip, label)
+    vv = None if shown.sensors == "optical" else vv
+    index = None if shown.sensors == "sar" else index
+    confused: Mapping[str, int] = {}
+    if asked.there and truth.kind in _EVERY_CLASS:
+        confused = _confused(yes, {c: shown.mask(c) for c in known_classes(shown.engine)})
+    hidden = looked.cloud if asked.twin else None
+    return Cover(
+        **vars(asked),
+        pixels=Counts.of(mask, yes, known),
+        inside=Counts.of(mask, yes, known & ~edge),
+        edge=Counts.of(mask, yes, known & edge),
+        hidden=None if hidden is None else Counts.of(mask, yes, known & hidden),
+        ones=Counts.of(np.ones_like(yes), yes, known),
+        vv=None if vv is None else Counts.of(vv, yes, known),
+        index=None if index is None else Counts.of(index, yes, known),
+        confused=confused,
     )
-
-
-def _covers(shown: Shown, truth: Truth, masks: dict[str, NDArray[np.bool_]]) -> list[Cover]:
-    if truth.yes is None or truth.edge is None:
-        return []
-    looked, found = shown.looked, []
-    asked = known_classes(shown.engine)
-    decided = [i for i, there in enumerate(truth.there) if there is not None]
-    for i in decided:
-        label = CLASSES[i]
-        if label not in asked or (label == "clouds" and shown.sensors == "sar"):
-            continue
-        for name in asked if truth.kind in ("label map", "hand-drawn") else (label,):
-            if name not in masks:
-                masks[name] = shown.mask(name)
-        yes, known, edge = truth.yes[i], truth.known(i), truth.edge
-        vv, index = vv_rule(looked.chip, label), index_rule(looked.chip, label)
-        vv = None if shown.sensors == "optical" else vv
-        index = None if shown.sensors == "sar" else index
-        found.append(
-            Cover(
-                scene=looked.site.name, place=looked.site.place, training=looked.site.training,
-                sensors=shown.sensors, truth=truth.kind, label=label, there=bool(truth.there[i]),
-                pixels=Counts.of(masks[label], yes, known),
-                inside=Counts.of(masks[label], yes, known & ~edge),
-                edge=Counts.of(masks[label], yes, known & edge),
-                ones=Counts.of(np.ones_like(yes), yes, known),
-                vv=None if vv is None else Counts.of(vv, yes, known),
-                index=None if index is None else Counts.of(index, yes, known),
-                confused=_confused(yes, masks) if truth.there[i] else {},
-                twin=is_twin(looked) and truth.kind != "cloud mask",
-            )
-        )  # fmt: skip
-    return found
 
 
 def _confused(yes: NDArray[np.bool_], masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, int]:
@@ -197,25 +153,23 @@ def _confused(yes: NDArray[np.bool_], masks: Mapping[str, NDArray[np.bool_]]) ->
     return found
 
 
-def _mains(shown: Shown, blind: dict[str, str | None]) -> list[Main]:
+def _mains(shown: Shown) -> list[Main]:
     looked = shown.looked
     wanted = {t.kind: CLASSES[t.dominant] for t in looked.truths if t.dominant is not None}
-    if not wanted:
-        return []
-    said, key = shown.dominant(), shown.engine.revision
-    if key not in blind:
-        blind[key] = shown.blind_dominant()
     return [
         Main(
             scene=looked.site.name, place=looked.site.place, training=looked.site.training,
-            sensors=shown.sensors, truth=kind, true=true, said=said, blind=blind[key],
+            sensors=shown.sensors, truth=kind, away=shown.away, true=true,
+            said=shown.dominant(), blind=shown.blind_dominant(),
         )
         for kind, true in wanted.items()
         if true in known_classes(shown.engine)
     ]  # fmt: skip
 
 
-def _parts(rows: Sequence[Cover], mains: Sequence[Main]) -> list[Part]:
+def _parts(found: Sequence[Cover | Main]) -> list[Part]:
+    rows = [row for row in found if isinstance(row, Cover)]
+    mains = [row for row in found if isinstance(row, Main)]
     plain = [row for row in rows if not row.twin]
     parts = [Part(title="Per scene, classes that are there",
                   lines=[_scene_line(row) for row in plain if row.there])]  # fmt: skip
@@ -226,16 +180,26 @@ def _parts(rows: Sequence[Cover], mains: Sequence[Main]) -> list[Part]:
     for title, group in group_rows([row for row in plain if row.confused]):
         parts.append(Part(title=f"Confusion, {title}, per cent of the true class",
                           lines=_confusion(group)))  # fmt: skip
-    twins = [row for row in rows if row.twin and row.there]
+    twins = [row for row in rows if row.twin]
+    if any(row.there for row in twins):
+        lines = [_scene_line(row) | _under_cloud([row]) for row in twins if row.there]
+        parts.append(Part(title=TWINS, lines=lines))
     if twins:
-        parts.append(Part(title=TWINS,
-                          lines=[_scene_line(row) for row in twins]))  # fmt: skip
+        lines = _per_class(twins, more=_under_cloud)
+        parts.append(Part(title=TWINS_MEAN, lines=lines))
     return parts
+
+
+def _under_cloud(rows: Sequence[Cover]) -> dict[str, Any]:
+    """IoU on the ground that clouds hide; scenes without such ground of this class say nothing."""
+    held = [r.hidden for r in rows if r.there and r.hidden is not None]
+    return {"IoU under cloud": mean_of([each.iou for each in held if each.tp + each.fn])}
 
 
 def _scene_line(row: Cover) -> dict[str, Any]:
     return {
-        "scene": row.scene, "in training": row.training, "sensors": row.sensors,
+        "scene": row.scene, **shown_away(row), "in training": row.training,
+        "sensors": row.sensors,
         "truth": row.truth, "class": row.label, "share": true_share(row.pixels),
         "IoU": row.iou, "F1": row.pixels.f1 or 0.0, "IoU away from edges": row.inside.iou,
         "IoU at edges": row.edge.iou, "share error": row.pixels.share_error,
@@ -249,14 +213,17 @@ def true_share(counts: Counts) -> float | None:
     return (counts.tp + counts.fn) / counts.total if counts.total else None
 
 
-def _per_class(rows: Sequence[Cover]) -> list[dict[str, Any]]:
+def _per_class(
+    rows: Sequence[Cover], more: Callable[[Sequence[Cover]], dict[str, Any]] = lambda _: {}
+) -> list[dict[str, Any]]:
     lines = []
     for sensors, truth in dict.fromkeys((r.sensors, r.truth) for r in rows):
         group = [r for r in rows if (r.sensors, r.truth) == (sensors, truth)]
         for label in CLASSES:
             mine = [r for r in group if r.label == label]
             if mine:
-                lines.append({"sensors": sensors, "truth": truth, "class": label} | _scores(mine))
+                head = {"sensors": sensors, "truth": truth, "class": label}
+                lines.append(head | _scores(mine) | more(mine))
     return lines
 
 
@@ -268,8 +235,8 @@ def _scores(rows: Sequence[Cover]) -> dict[str, Any]:
         return interval(scores, places)
 
     return {
-        "there": len(there),
-        "not there": len(rows) - len(there),
+        "there": count_scenes(there),
+        "not there": count_scenes([r for r in rows if not r.there]),
         "IoU": over([r.iou for r in there]),
         "F1": mean_of([r.pixels.f1 or 0.0 for r in there]),
         "away from edges": mean_of([r.inside.iou for r in there]),
@@ -298,10 +265,12 @@ def _main_lines(rows: Sequence[Main]) -> list[dict[str, Any]]:
         score = accuracy([r.said for r in mine], true)
         wrong = [f"{r.scene}: {r.said or 'none'} for {r.true}" for r in mine if r.said != r.true]
         right = interval([r.said == r.true for r in mine], places)
+        scenes = len({(r.place, r.scene, r.truth) for r in mine})
         lines.append(
             {
-                "sensors": sensors, "scenes": len(mine), "right": right,
-                **rivals, "beats them": beats(score, rivals.values()), "wrong": "; ".join(wrong),
+                "sensors": sensors, "scenes": scenes, "right": right,
+                **rivals, "beats them": beats(score, rivals.values()),
+                "wrong": "; ".join(dict.fromkeys(wrong)),
             }
         )  # fmt: skip
     return lines

@@ -6,24 +6,13 @@ print(table.markdown())
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from earthmind_lab.evaluate.asking import (
-    SENSORS,
-    ForPlace,
-    Shown,
-    check_asked,
-    engine_of,
-    known_classes,
-    show,
-    sites_for,
-)
-from earthmind_lab.evaluate.asking import is_twin as is_cloudy_twin
-from earthmind_lab.evaluate.controls import check_control
+from earthmind_lab.evaluate.asking import ForPlace, Shown
 from earthmind_lab.evaluate.ground import PRESENT
 from earthmind_lab.evaluate.legends import CLASSES
 from earthmind_lab.evaluate.metrics import (
@@ -34,23 +23,23 @@ from earthmind_lab.evaluate.metrics import (
     mean_of,
     without_own_place,
 )
-from earthmind_lab.evaluate.report import Part, Table, group_rows
+from earthmind_lab.evaluate.report import (
+    TWINS,
+    TWINS_MEAN,
+    Part,
+    Table,
+    count_scenes,
+    group_rows,
+    shown_away,
+)
 from earthmind_lab.evaluate.rules import index_rule, vv_rule
-from earthmind_lab.evaluate.walk import MAX_GAP, Note, walk
+from earthmind_lab.evaluate.run import Asked, Choices, Task, questions, run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Presence:
-    """One class on one scene by one choice of sensors, against one truth."""
+class Presence(Asked):
+    """Whether one class is there, as asked and as it is."""
 
-    scene: str
-    place: str
-    training: str
-    sensors: str
-    truth: str
-    """Kind of the truth: `ground`."""
-    label: str
-    there: bool
     share: float | None
     """True share of the ground; None = the truth has no pixels."""
     said: bool | None
@@ -61,8 +50,6 @@ class Presence:
     """By the backscatter threshold; None = it doesn't apply."""
     index: bool | None
     """By a spectral index on the picture asked about."""
-    twin: bool
-    """Clouds hide the ground that the truth is about."""
 
     @property
     def right(self) -> bool:
@@ -74,13 +61,7 @@ def evaluate_presence(
     engine: ForPlace,
     catalog: str | Path = "sample",
     labels: str | None = None,
-    *,
-    sensors: Sequence[str] = SENSORS,
-    places: Collection[str] | None = None,
-    control: str | None = None,
-    notes: Mapping[str, Note] | None = None,
-    max_gap: timedelta = MAX_GAP,
-    deadline: float = 120.0,
+    **chosen: Unpack[Choices],
 ) -> Table:
     """Ask for every class on every scene of a catalog whether it is there.
 
@@ -89,69 +70,29 @@ def evaluate_presence(
             leave one place out (`folds`).
         catalog: ``sample``, or the path of a static catalog.
         labels: Id of its collection of labels; None = every item with a legend.
-        sensors: Of ``optical``, ``sar``, ``both``.
-        places: Names of the places to look at; None = all.
-        control: ``blank``, ``other``, ``shuffled`` (then `engine` must be the shuffled one:
-            `controls.shuffled_engine`), ``no-sar`` or ``no-optical``.
-        notes: What is known beyond the items; None = as `walk.walk`.
-        max_gap: Longest gap of a pair.
-        deadline: Seconds for each load.
+        chosen: Sensors, places, control and the like: `run.Choices`.
 
     Raises:
         SearchError: The catalog or its labels can't be read, or nothing could be asked.
         EarthMindError: The engine can't answer.
     """
-    taken = check_control(control)
-    sites = sites_for(engine, walk(catalog, labels, places=places, notes=notes, max_gap=max_gap))
-    model, skipped = engine_of(engine, sites), list[str]()
-    rows: list[Presence] = []
-    blind: dict[str, bool | None] = {}
-    for shown in show(
-        engine, sites, sensors=sensors, control=taken, skipped=skipped, deadline=deadline
-    ):
-        rows += _rows(shown, blind)
-    check_asked(rows, sites)
-    return Table(
-        task="presence",
-        model=model.name,
-        revision=model.revision,
-        catalog=str(catalog),
-        control=control,
-        asked=known_classes(model),
-        skipped=tuple(skipped),
-        rows=tuple(rows),
-        parts=tuple(_parts(rows)),
-    )
+    task = Task(name="presence", rows_of=_rows, parts_of=_parts)
+    return run(task, engine, catalog, labels, **chosen)
 
 
-def _rows(shown: Shown, blind: dict[str, bool | None]) -> list[Presence]:
-    looked, found = shown.looked, []
-    said: dict[str, bool | None] = {}
-    for truth in looked.truths:
-        for index, there in enumerate(truth.there):
-            label = CLASSES[index]
-            if there is None or label not in known_classes(shown.engine):
-                continue
-            # Clouds are seen by optical sensors only.
-            if label == "clouds" and shown.sensors not in ("optical", "both"):
-                continue
-            if label not in said:
-                said[label] = shown.said(label)
-            key = f"{shown.engine.revision} {label}"
-            if key not in blind:
-                blind[key] = shown.blind(label)
-            found.append(
-                Presence(
-                    scene=looked.site.name, place=looked.site.place,
-                    training=looked.site.training, sensors=shown.sensors, truth=truth.kind,
-                    label=label, there=there, share=truth.share(index), said=said[label],
-                    blind=blind[key],
-                    vv=_rule(shown, vv_rule(looked.chip, label), "optical"),
-                    index=_rule(shown, index_rule(looked.chip, label), "sar"),
-                    twin=is_cloudy_twin(looked) and truth.kind != "cloud mask",
-                )
-            )  # fmt: skip
-    return found
+def _rows(shown: Shown) -> list[Presence]:
+    chip = shown.looked.chip
+    return [
+        Presence(
+            **vars(asked),
+            share=truth.share(CLASSES.index(asked.label)),
+            said=shown.said(asked.label),
+            blind=shown.blind(asked.label),
+            vv=_rule(shown, vv_rule(chip, asked.label), "optical"),
+            index=_rule(shown, index_rule(chip, asked.label), "sar"),
+        )
+        for truth, asked in questions(shown)
+    ]
 
 
 def _rule(shown: Shown, mask: Any, not_for: str) -> bool | None:
@@ -167,9 +108,8 @@ def _parts(rows: Sequence[Presence]) -> list[Part]:
         parts.append(Part(title=f"Presence, {title}", lines=_per_class(group)))
     twins = [row for row in rows if row.twin]
     if twins:
-        parts.append(
-            Part(title="Cloudy twins, truth of the ground under the clouds", lines=_twins(twins))
-        )
+        parts.append(Part(title=TWINS, lines=_twins(twins)))
+        parts.append(Part(title=TWINS_MEAN, lines=_per_class(twins)))
     return parts
 
 
@@ -178,15 +118,20 @@ def _per_scene(rows: Sequence[Presence]) -> list[dict[str, Any]]:
     lines = []
     for key in keys:
         mine = [r for r in rows if (r.scene, r.place, r.training, r.sensors, r.truth) == key]
-        wrong = [f"{r.label} ({'there' if r.there else 'not there'})" for r in mine if not r.right]
+        # By pictures of other places a class may be asked for several times.
+        wrong = Counter(
+            f"{r.label} ({'there' if r.there else 'not there'})" for r in mine if not r.right
+        )
         lines.append(
             {
                 **dict(
                     zip(("scene", "place", "in training", "sensors", "truth"), key, strict=True)
                 ),
-                "there": ", ".join(r.label for r in mine if r.there) or "none",
-                "right": f"{len(mine) - len(wrong)}/{len(mine)}",
-                "wrong about": ", ".join(wrong),
+                "there": ", ".join(dict.fromkeys(r.label for r in mine if r.there)) or "none",
+                "right": f"{len(mine) - wrong.total()}/{len(mine)}",
+                "wrong about": ", ".join(
+                    f"{n} x {what}" if n > 1 else what for what, n in wrong.items()
+                ),
             }
         )
     return lines
@@ -217,8 +162,8 @@ def _scores(rows: Sequence[Presence]) -> dict[str, Any]:
         "other places' answer right": accuracy(without_own_place(there, places), there),
     }
     return {
-        "scenes": len(rows),
-        "there": sum(there),
+        "scenes": count_scenes(rows),
+        "there": count_scenes([r for r in rows if r.there]),
         "right": right,
         **rivals,
         "beats them": beats(right, rivals.values()),
@@ -253,7 +198,10 @@ def _pooled(rows: Sequence[Presence], labels: Sequence[str]) -> dict[str, Any]:
     names = ("right", "majority", "blind right", "other places' answer right")
     means = {name: mean_of([scores[name] for scores in by_class]) for name in names}
     return {
-        "scenes": len({r.scene for r in rows}), "there": sum(r.there for r in rows), **means,
+        "scenes": count_scenes(rows),
+        "there": sum(count_scenes([r for r in rows if r.there and r.label == label])
+                     for label in labels),
+        **means,
         "beats them": beats(means["right"], [means[name] for name in names[1:]]),
         "balanced": interval(
             [r.right for r in rows], [r.place for r in rows],
@@ -274,8 +222,8 @@ def _balanced_rule(rows: Sequence[Presence], name: str) -> float | None:
 def _twins(rows: Sequence[Presence]) -> list[dict[str, Any]]:
     return [
         {
-            "scene": r.scene, "sensors": r.sensors, "truth": r.truth, "class": r.label,
-            "there": "yes" if r.there else "no", "said": said_word(r.said),
+            "scene": r.scene, **shown_away(r), "sensors": r.sensors, "truth": r.truth,
+            "class": r.label, "there": "yes" if r.there else "no", "said": said_word(r.said),
             "right": r.right, "VV": said_word(r.vv), "index": said_word(r.index),
             "blind": said_word(r.blind),
         }

@@ -19,8 +19,20 @@ class Row(Protocol):
     """What every row of a task has."""
 
     @property
+    def scene(self) -> str:
+        """Its name."""
+
+    @property
+    def place(self) -> str:
+        """Its place."""
+
+    @property
     def training(self) -> str:
         """`walk.Training`."""
+
+    @property
+    def away(self) -> str:
+        """The site whose pictures were shown in place of its own; empty = none."""
 
 
 R = TypeVar("R", bound=Row)
@@ -31,6 +43,7 @@ _GROUPS = (
 )
 _ALL = "all scenes"
 TWINS = "Cloudy twins, truth of the ground under the clouds"
+TWINS_MEAN = "Means over the cloudy twins"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +174,16 @@ def group_rows(rows: Sequence[R]) -> list[tuple[str, list[R]]]:
     elif found and found[0][1][0].training == "unknown":
         found = [(_ALL, list(rows))]
     return found
+
+
+def count_scenes(rows: Iterable[Row]) -> int:
+    """Scenes among rows; one that was shown with several other places' pictures is one."""
+    return len({(row.place, row.scene) for row in rows})
+
+
+def shown_away(row: Row) -> dict[str, str]:
+    """A column for the place whose pictures were shown; none where they were its own."""
+    return {"pictures of": row.away} if row.away else {}
 
 
 def table_lines(lines: Sequence[dict[str, Any]]) -> list[str]:

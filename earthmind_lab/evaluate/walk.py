@@ -1,9 +1,10 @@
 """Every place of a static catalog that can be asked about: pairs by place and date, with labels.
 
 Nothing is listed by hand: scenes are grouped by the ground they share, each optical scene takes
-the SAR scene nearest in time, a cloudy one also the nearest clear picture of the same ground, its
-twin. What is known of a catalog beyond that comes as notes, by id of the optical item; those of
-the embedded catalog are `scenes.CASES`. A catalog without notes works with the defaults.
+the SAR scene nearest in time, a cloudy one also its twin: the clear picture that its item names
+(``earthmind:clear_twin``), else the nearest of the same ground. What is known of a catalog beyond
+that comes as notes, by id of the optical item; those of the embedded catalog are `scenes.CASES`. A
+catalog without notes works with the defaults.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Note:
     sar: str | None = None
     """Id of the SAR item that belongs to it; None = the nearest in time."""
     clear: str | None = None
-    """Id of its clear twin; None = as found."""
+    """Id of its clear twin; None = as its item says, else as found."""
     doubted: tuple[str, ...] = ()
     """Classes of a label map that the picture visibly contradicts: unknown."""
     absent: tuple[str, ...] = ()
@@ -158,8 +159,13 @@ def walk(
 
 
 def _named(scene: Scene) -> str:
+    return _said(scene, "earthmind:place")
+
+
+def _said(scene: Scene, key: str) -> str:
+    """A property of the item, as text; empty = it doesn't say."""
     properties = scene.items[0].get("properties") if scene.items else None
-    return str((properties or {}).get("earthmind:place") or "")
+    return str((properties or {}).get(key) or "")
 
 
 def _site(
@@ -210,8 +216,9 @@ def _speaks_of(labels: Labels, scene: Scene) -> bool:
 
 def _twin(optical: Scene, near: Sequence[Scene], note: Note) -> Scene | None:
     others = [s for s in near if s.modality == "optical"]
-    if note.clear is not None:
-        return next((s for s in others if s.id == note.clear), None)
+    named = note.clear or _said(optical, "earthmind:clear_twin")
+    if named:
+        return next((s for s in others if s.id == named), None)
     if optical.cloud_cover is None or optical.cloud_cover < CLOUDY:
         return None
     clear = [s for s in others if s.cloud_cover is not None and s.cloud_cover <= CLEAR]

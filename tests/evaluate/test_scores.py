@@ -18,7 +18,13 @@ from earthmind_lab.errors import (
     SearchError,
 )
 from earthmind_lab.evaluate.asking import SAR_OFF, yes_or_no
-from earthmind_lab.evaluate.controls import CONTROLS, other_place, shuffled_engine, swapped
+from earthmind_lab.evaluate.controls import (
+    CONTROLS,
+    OTHER_PLACES,
+    other_places,
+    shuffled_engine,
+    swapped,
+)
 from earthmind_lab.evaluate.ground import look
 from earthmind_lab.evaluate.landcover import Cover, Main, evaluate_landcover
 from earthmind_lab.evaluate.metrics import LEAST_UNITS
@@ -28,7 +34,7 @@ from tests.seeing_engine import Always, Mumbles, Sees
 from tests.world_catalog import SIDE, World, lake, outline
 
 WET = (True, False, True, True, False, False, True, False, True, False)
-"""Of ten places; the next one is of the same kind as often as not."""
+"""Of ten places."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +42,8 @@ def world(tmp_path_factory):
     """Ten places; the first wet one was photographed again under clouds."""
     made = World(tmp_path_factory.mktemp("world"))
     for number, wet in enumerate(WET):
-        row, column = 4 + 30 * (number % 2), 4 + 20 * (number // 4)  # nowhere as at the next one
+        row, column = (2 + 20 * (sum(WET[:number]) % 3), 2 + 16 * (sum(WET[:number]) // 3))
+        # No two lakes share a pixel.
         ground = lake((row, row + 20), (column, column + 15)) if wet else None
         made.add(number, ground, cloud=lake((0, SIDE), (0, 45)) if number == 0 else None)
     return made.path
@@ -94,6 +101,25 @@ def test_without_the_right_picture_the_pixels_tell_nothing(world, control):
     for row in masks(taken, label="water"):
         assert row.iou <= row.ones.iou + 0.05
     assert balanced(water(evaluate_presence(Sees(), world))) == 1.0
+
+
+def test_several_other_places_stand_in_for_each_scene(world):
+    table = evaluate_presence(Sees(), world, control="other", sensors=["both"])
+    places = {r.scene: r.place for r in table.rows}
+    for scene, place in places.items():
+        away = [r.away for r in water(table) if r.scene == scene]
+        assert len(away) == len(set(away)) == OTHER_PLACES
+        assert not {places[name] for name in away} & {place}
+        assert "hid0" not in away  # which would show clouds, not its ground
+    (line,) = [x for x in table.part("Presence") if x["class"] == "water"
+               and x["truth"] == "label map"]  # fmt: skip
+    assert (line["scenes"], line["there"]) == (len(WET), sum(WET))
+    assert line["balanced"].value <= 0.5 and line["majority"] == 0.5
+    # As told: nothing is chosen by what is there, and a place is drawn once.
+    drawn = other_places(0, ["a", "b", "b", "c", "d"], fit={1, 2, 3})
+    assert sorted(["a", "b", "b", "c", "d"][i] for i in drawn) == ["b", "c"]
+    assert drawn == other_places(0, ["a", "b", "b", "c", "d"], fit={1, 2, 3})
+    assert len(other_places(0, ["a", "b", "c"], fit=set())) == 2
 
 
 def test_the_blind_answer_is_asked_for_once_and_without_a_picture(world):
@@ -183,8 +209,46 @@ def test_sar_sees_through_the_clouds_of_a_twin(world, covers):
     assert row.pixels == rows[SAR_OFF].pixels
 
 
+def test_a_twin_may_be_named_and_doubted_where_the_ground_has_changed(tmp_path):
+    world = World(tmp_path)
+    pond, flood, cloud = (lake((0, SIDE), span) for span in ((4, 20), (40, 60), (0, 30)))
+    world.optical("clear", 0, pond, "2020-01-01T10:00:00Z")
+    named = {"earthmind:clear_twin": "clear"}
+    world.optical("cloudy", 0, pond | flood, "2020-06-01T10:00:00Z", cloud, **named)
+    world.optical("haze", 0, pond, "2020-06-06T10:00:00Z", lake((0, 3), (0, 30)), **named)
+    sites = {site.name: site for site in walk(world.path)}
+    assert sites["cloudy"].clear.id == "clear"  # five months before: not as found
+    looked = look(sites["cloudy"])
+    told = next(t for t in looked.truths if t.kind == "clear twin")
+    assert looked.twin and told.yes[0][:, :30].any() and told.no[0][:, 20:30].any()
+    assert not told.known(0)[:, 45:55].any()  # between the clouds the picture shows water there
+    assert told.there[0] is True
+    # Hardly a cloud: the picture speaks for itself.
+    looked = look(sites["haze"])
+    assert not looked.twin and {t.kind for t in looked.truths} == {"spectral index", "cloud mask"}
+
+
+def test_ground_under_the_clouds_is_scored_apart(covers):
+    rows = [r for r in covers.rows if isinstance(r, Cover) and r.label == "water"]
+    for row in rows:
+        assert (row.hidden is not None) == row.twin
+        if row.hidden is not None:
+            assert 0 < row.hidden.total < row.pixels.total
+    line = next(
+        x
+        for x in covers.part("Means over the cloudy twins")
+        if (x["sensors"], x["truth"], x["class"]) == ("both", "clear twin", "water")
+    )
+    assert line["IoU under cloud"] > 0.95
+
+
 def test_a_twin_is_told_of_in_its_own_part(world):
     table = evaluate_presence(Sees(), world)
+    means = {x["sensors"]: x for x in table.part("Means over the cloudy twins")
+             if (x["class"], x["truth"]) == ("water", "clear twin")}  # fmt: skip
+    assert {name: x["right"] for name, x in means.items()} == {
+        "optical": 0.0, "sar": 1.0, "both": 1.0, SAR_OFF: 0.0,
+    }  # fmt: skip
     assert {x["scene"] for x in table.part("Cloudy twins")} == {"hid0"}
     twins = [r for r in table.rows if r.twin]
     assert {r.truth for r in twins} == {"clear twin", "label map"}
@@ -319,7 +383,7 @@ def test_bad_words(world):
     with pytest.raises(EarthMindError, match="server"), shuffled_engine("http://host:1"):
         pass
     with pytest.raises(EarthMindError, match="no other place"):
-        other_place(0, ["a", "a"])
+        other_places(0, ["a", "a"])
     assert len(CONTROLS) == 5
 
 
