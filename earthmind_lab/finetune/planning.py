@@ -25,6 +25,7 @@ from earthmind_lab.model.memory import (
     encode_bytes,
     features_pass_bytes,
 )
+from earthmind_lab.progress import duration
 
 MOMENTS = 8
 """Bytes per trained number that AdamW keeps."""
@@ -121,7 +122,7 @@ class Plan:
         ]
         if self.seconds_per_step is not None:
             each = f"Time: {self.seconds_per_step:.3g} s per step"
-            all_of = "" if self.seconds is None else f", {_time(self.seconds)} for {self.steps}"
+            all_of = "" if self.seconds is None else f", {duration(self.seconds)} for {self.steps}"
             lines.append(f"{each}{all_of} (measured by one step).")
         return tuple(lines)
 
@@ -309,14 +310,3 @@ def _tensors(files: Any) -> Any:
     for file in files:
         for name, about in read_header(file).items():
             yield name, tuple(about["shape"])
-
-
-def _time(seconds: float) -> str:
-    """For people.
-
-    >>> _time(42), _time(600), _time(9000)
-    ('42 s', '10 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -95,6 +95,8 @@ class Recipe:
     seed: int = 0
     evaluation: Evaluation = field(default_factory=Evaluation)
     saving: Saving = field(default_factory=Saving)
+    logs: Literal["", "tensorboard"] = ""
+    """Further logs: event files in the folder ``tensorboard`` of the run."""
     parallel: Parallel = field(default_factory=Parallel)
     device: str | None = None
     """``cpu`` or ``cuda``; None = a GPU where there is one."""

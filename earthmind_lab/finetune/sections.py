@@ -182,9 +182,12 @@ class Evaluation:
     """Stop after so many without a smaller loss; 0 = never."""
     answers: int = 200
     """Most examples of a set that both models answer for the card; 0 = none."""
+    samples: int = 4
+    """Examples that are asked at each validation while somebody watches; 0 = none."""
 
     def __post_init__(self) -> None:
         count(self.every, "evaluation: every")
+        count(self.samples, "evaluation: samples")
         count(self.answers, "evaluation: answers")
         count(self.patience, "evaluation: patience")
 
