@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,6 @@ class EventFiles(Watcher):
     """
 
     def __init__(self, out: Path) -> None:
-        check_events()
         self._folder = out / FOLDER
         self._writer: Any = None
         self._history = History()
@@ -58,7 +58,7 @@ class EventFiles(Watcher):
         """Losses, rate and gradient of a step, or the loss of a validation."""
         step = row["step"]
         if "validation" in row:
-            self._scalar("loss/held out", row["validation"], step)
+            self._scalar("loss/held_out", row["validation"], step)
             return
         self._scalar("loss/all", row["loss"], step)
         for name, value in row["losses"].items():
@@ -70,12 +70,12 @@ class EventFiles(Watcher):
     def answered(self, step: int, told: Sequence[Told], *, learned: bool) -> None:
         """Scores as numbers, answers as text."""
         self._history.answer(step, told, learned=learned)
-        side = "learned" if learned else "held out"
+        side = "learned" if learned else "held_out"
         for name, (mean, _) in self._history.scores[step].items():
-            self._scalar(f"score, {side}/{name}", mean, step)
+            self._scalar(_tag("score", side, name), mean, step)
         for each in told:
             if self._writer is not None:
-                self._writer.add_text(f"answers, {side}/{each.id}", _as_text(each), step)
+                self._writer.add_text(_tag("answer", side, each.id), _as_text(each), step)
 
     def ended(self, how: str) -> None:
         """Close the file."""
@@ -87,6 +87,16 @@ class EventFiles(Watcher):
     def _scalar(self, name: str, value: float, step: int) -> None:
         if self._writer is not None:
             self._writer.add_scalar(name, value, step)
+
+
+def _tag(*parts: str) -> str:
+    """A name as TensorBoard takes it; it sorts by the first part.
+
+    >>> _tag("score", "held_out", "segment, mask")
+    'score/held_out_segment_mask'
+    """
+    first, *others = (re.sub(r"[^-.\w]+", "_", part) for part in parts)
+    return f"{first}/{'_'.join(others)}"
 
 
 def _as_text(told: Told) -> str:

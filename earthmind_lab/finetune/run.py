@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.finetune import parallel
+from earthmind_lab.finetune.events import EventFiles, check_events
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.recipe import Recipe
@@ -74,6 +75,8 @@ def finetune(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     parallel.check(recipe)
     check_method(recipe)
+    if recipe.logs == "tensorboard":
+        check_events()
     plan(recipe).check()
     if recipe.parallel.kind == "ray":
         from earthmind_lab.finetune.spreading import by_ray
@@ -123,8 +126,6 @@ def _watchers(recipe: Recipe, out: Path, watch: Sequence[Watcher] | None) -> lis
         view.show()
         found.append(view)
     if recipe.logs == "tensorboard":
-        from earthmind_lab.finetune.events import EventFiles
-
         found.append(EventFiles(out))
     return found
 
