@@ -98,14 +98,16 @@ def by_key() -> Mapping[str, Field]:
     return {field.key: field for field in recipe_fields()}
 
 
-def section_meanings() -> Mapping[str, str]:
-    """The sections of a recipe, and what each is."""
+def sections() -> Mapping[str, type]:
+    """The sections of a recipe, and what reads each."""
     hints = get_type_hints(Recipe)
-    return {
-        field.name: (inspect.getdoc(hints[field.name]) or "").partition("\n")[0]
-        for field in dataclasses.fields(Recipe)
-        if dataclasses.is_dataclass(hints[field.name])
-    }
+    names = (field.name for field in dataclasses.fields(Recipe))
+    return {name: hints[name] for name in names if dataclasses.is_dataclass(hints[name])}
+
+
+def about_section(kind: type) -> str:
+    """What a section is, in a line."""
+    return _plain((inspect.getdoc(kind) or "").partition("\n")[0])
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def place_of(error: EarthMindError) -> str:
     >>> place_of(EarthMindError("lora: rank can't be -1."))
     'lora.rank'
     """
-    places = [*by_key(), *section_meanings()]
+    places = [*by_key(), *sections()]
     for told in (error.asked, error.found):
         said = (told or "").removeprefix("recipe: ")
         fit = [key for key in places if _begins(said, key.replace(".", ": "))]
@@ -166,7 +168,7 @@ def _fields(kind: type, before: str) -> Iterator[Field]:
         bare, optional = _bare(hint)
         yield Field(
             key=key,
-            meaning=" ".join(meanings.get(field.name, "").split()),
+            meaning=_plain(meanings.get(field.name, "")),
             kind=_kind(bare),
             default=_default(field),
             choices=((None,) if optional else ()) + get_args(bare)
@@ -200,6 +202,11 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return plain(field.default_factory())
     return NO_DEFAULT
+
+
+def _plain(text: str) -> str:
+    """A text of the code as one line for people."""
+    return " ".join(text.replace("`", "").split())
 
 
 def _of_row(key: str) -> Any:

@@ -18,11 +18,12 @@ from earthmind_lab.errors import EarthMindError
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.fields import (
     Field,
+    about_section,
     flat,
     nested,
     place_of,
     recipe_fields,
-    section_meanings,
+    sections,
 )
 from earthmind_lab.finetune.live import LiveView, view_of
 from earthmind_lab.finetune.outcome import Run
@@ -62,7 +63,7 @@ class RecipeForm:
         self._failed: BaseException | None = None
         self._thread: threading.Thread | None = None
         self.inputs = {field.key: _input(field) for field in recipe_fields()}
-        places = ("", *section_meanings(), *self.inputs)
+        places = ("", *sections(), *self.inputs)
         self.errors = {place: ipywidgets.HTML() for place in places}
         names = built_in()
         self.begin_from = ipywidgets.Dropdown(options=names, value=None, description="Begin from")
@@ -72,7 +73,8 @@ class RecipeForm:
         self.start_button = ipywidgets.Button(
             description="Start", icon="play", button_style="primary"
         )
-        self._said, self._below = ipywidgets.HTML(), ipywidgets.VBox()
+        self._to_mend, self._said = ipywidgets.HTML(), ipywidgets.HTML()
+        self._below = ipywidgets.VBox()
         self.widget = self._arranged()
         self.set(recipe)
         self.begin_from.observe(lambda change: self.set(change["new"]), "value")
@@ -109,33 +111,37 @@ class RecipeForm:
         Raises:
             EarthMindError: Something in it can't be; the form shows it, too.
         """
+        recipe, wrong = self._read()
+        if recipe is None:
+            raise next(iter(wrong.values()))
+        return recipe
+
+    def check(self) -> bool:
+        """Say what is wrong, where it is; whether nothing is."""
+        _, wrong = self._read()
+        for place, shown in self.errors.items():
+            shown.value = _red(wrong[place]) if place in wrong else ""
+        places = ", ".join(f"<code>{place}</code>" for place in wrong if place)
+        self._to_mend.value = f"To be mended: {places}" if places else ""
+        self.save_button.disabled = bool(wrong)
+        self.start_button.disabled = bool(wrong) or self.running
+        return not wrong
+
+    def _read(self) -> tuple[Recipe | None, dict[str, EarthMindError]]:
+        """The recipe, or what is wrong with each key, section, or with the whole."""
         values: dict[str, Any] = {}
-        first: EarthMindError | None = None
+        wrong: dict[str, EarthMindError] = {}
         for field in recipe_fields():
             try:
                 values[field.key] = field.value(self.inputs[field.key].value)
             except EarthMindError as error:
-                self._show(field.key, error)
-                first = first or error
-        if first is not None:
-            raise first
-        return read(Recipe, nested(values), "recipe")
-
-    def check(self) -> bool:
-        """Say what is wrong, where it is; whether nothing is."""
-        for error in self.errors.values():
-            error.value = ""
-        try:
-            _ = self.recipe
-        except EarthMindError as error:
-            if not any(shown.value for shown in self.errors.values()):
-                self._show(place_of(error), error)  # of the whole: no single key is wrong
-            fine = False
-        else:
-            fine = True
-        self.save_button.disabled = not fine
-        self.start_button.disabled = not fine or self.running
-        return fine
+                wrong[field.key] = error
+        data, bad = nested(values), {key.partition(".")[0] for key in wrong if "." in key}
+        for name, kind in sections().items():
+            if name not in bad:
+                wrong |= _wrong(kind, data[name], name)
+        found = {} if wrong else _wrong(Recipe, data, "recipe")
+        return (None, wrong | found) if wrong or found else (read(Recipe, data, "recipe"), {})
 
     # --- the training ---------------------------------------------------------------------------
 
@@ -219,23 +225,20 @@ class RecipeForm:
         if not self._quiet:
             self.check()
 
-    def _show(self, place: str, error: EarthMindError) -> None:
-        self.errors[place].value = _red(error)
-
     def _arranged(self) -> Any:
-        meanings = {TOP: "What is trained on what, and how long", **section_meanings()}
-        pages = []
-        for section in meanings:
+        titles, pages = [f"{TOP}: What is trained on what, and how long."], []
+        titles += [f"{name}: {about_section(kind)}" for name, kind in sections().items()]
+        for section in (TOP, *sections()):
             rows = [self.errors["" if section == TOP else section]]
             for field in recipe_fields():
                 if (field.section or TOP) == section:
                     rows += [_row(field, self.inputs[field.key]), self.errors[field.key]]
             pages.append(ipywidgets.VBox(rows))
-        titles = [f"{name}: {meaning}" for name, meaning in meanings.items()]
         return ipywidgets.VBox(
             [
                 self.begin_from,
                 ipywidgets.Accordion(pages, titles=titles, selected_index=0),
+                self._to_mend,
                 ipywidgets.HBox([self.save_to, self.save_button]),
                 ipywidgets.HBox([self.out, self.start_button]),
                 self._said,
@@ -258,11 +261,21 @@ def _input(field: Field) -> Any:
 
 def _row(field: Field, own: Any) -> Any:
     name = ipywidgets.HTML(f"<code>{escape(field.key)}</code>", layout={"width": "14em"})
-    default = field.text(field.default) or "nothing"
+    default = field.text(field.default) or (AS_IT_IS if field.optional else "nothing")
     words = f"{escape(field.meaning)} <i>Default: {escape(default)}</i>"
     about = ipywidgets.HTML(f"<small style='line-height:1.2'>{words}</small>",
                             layout={"flex": "1"})  # fmt: skip
     return ipywidgets.HBox([name, own, about], layout={"width": "100%"})
+
+
+def _wrong(kind: type, data: Any, where: str) -> dict[str, EarthMindError]:
+    """What keeps plain data from being a section or a recipe, by the key that it is about."""
+    try:
+        read(kind, data, where)
+    except EarthMindError as error:
+        place = place_of(error)
+        return {place if place.startswith(where) or kind is Recipe else where: error}
+    return {}
 
 
 def _red(error: EarthMindError) -> str:

@@ -70,13 +70,14 @@ class Recipe:
     """Adapters, the same over 4 bits, adapters with a learned length per row, or every weight."""
     lora: Lora = field(default_factory=Lora)
     train: tuple[str, ...] = ("language", "embeddings", "projector", "text_head", "mask_decoder")
-    """Of `PARTS`; the rest stays as it is."""
+    """Parts that are learned; beside these there are gate, vision and mask_encoder (`PARTS`). The
+    rest stays as it is."""
     freeze: tuple[str, ...] = ()
     """Patterns of weights that stay although their part is trained: ``language.model.layers.0.*``;
     with adapters these are no matter."""
     losses: Losses = field(default_factory=Losses)
     training_form: Literal["default", "june", "newer"] = "default"
-    """See `model.TrainingForm`: as questions are asked, or as a published code trained."""
+    """As questions are asked, or as a published code trained (`model.TrainingForm`)."""
     fusion: Fusion | None = None
     """How optical and SAR tokens meet; None = as the model says."""
     mask_source: Modality | None = None

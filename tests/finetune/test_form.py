@@ -104,6 +104,16 @@ def test_errors_stand_where_they_occur(form, key, typed, place, said):
     assert form.check() and not any(each.value for each in form.errors.values())
 
 
+def test_every_error_is_shown_at_once(form):
+    form.set("lora")
+    for key, typed in (("lora.rank", "-1"), ("optimiser.rate", "fast"), ("cache.bytes", "-1")):
+        form.inputs[key].value = typed
+    bad = [where for where, each in form.errors.items() if each.value]
+    assert sorted(bad) == ["cache.bytes", "lora.rank", "optimiser.rate"]
+    assert all(f"<code>{place}</code>" in form._to_mend.value for place in bad)
+    form.set("lora")
+
+
 def test_start_trains_beside_the_notebook(toy, tmp_path):
     sets = {"train": toys.single(4)}
     form = RecipeForm(toys.recipe(toy, "lora", "steps=2", "evaluation.samples=0"), **sets)
