@@ -161,7 +161,7 @@ class RecipeForm:
             raise EarthMindError("The run needs a folder.", change="type one beside Start")
         if self.running:
             raise EarthMindError("A training of this form goes on.", change="Stop, or wait")
-        self.view = view = view_of(recipe.name, Path(out))
+        self.view = view = view_of(recipe, Path(out))
         self._below.children = (view.widget,)
         self._run = self._failed = None
         self.start_button.disabled = True

@@ -31,6 +31,7 @@ class History:
         scores: Per step at which examples were asked, their scores by task and kind: mean, count.
         first: What was answered first.
         told: What was answered last, after the step `told_at`.
+        over: Whether no step is made any more.
     """
 
     def __init__(self, earlier: Sequence[dict[str, Any]] = ()) -> None:
@@ -40,7 +41,7 @@ class History:
         self.scores: dict[int, dict[str, tuple[float, int]]] = {}
         self.first: dict[str, Told] = {}
         self.told: tuple[Told, ...] = ()
-        self.learned = False
+        self.learned = self.over = False
         self._began = 0
         for row in earlier:
             self.add(row)
@@ -97,7 +98,7 @@ class History:
             parts.append(f"epoch {self.rows[-1]['epoch']:.3g}")
         if self.pace is not None:
             parts.append(f"{self.pace:.3g} s per step")
-            if self.step < self.steps:
+            if self.step < self.steps and not self.over:
                 parts.append(f"about {duration(self.pace * (self.steps - self.step))} left")
         return ", ".join(parts)
 

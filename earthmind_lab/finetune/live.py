@@ -19,6 +19,7 @@ from typing import Any
 import ipywidgets
 
 from earthmind_lab.finetune.history import History
+from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.shown import small
 from earthmind_lab.finetune.watching import Told, Watcher
 from earthmind_lab.kernel import remind_kernel
@@ -44,6 +45,7 @@ class LiveView(Watcher):
     Args:
         name: Of the recipe.
         earlier: Lines of the log of a training that may be gone on with.
+        losses: The ones that are drawn beside their sum; empty = all.
 
     Attributes:
         history: What it shows, as plain data.
@@ -52,9 +54,11 @@ class LiveView(Watcher):
 
     shows_progress = True
 
-    def __init__(self, name: str, earlier: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self, name: str, earlier: Sequence[dict[str, Any]] = (), losses: Sequence[str] = ()
+    ) -> None:
         remind_kernel()
-        self.history, self._name = History(earlier), name
+        self.history, self._name, self._losses = History(earlier), name, losses
         self._doing, self._next, self._broken = "Opening examples and model…", 0.0, False
         self.stop_button = ipywidgets.Button(
             description="Stop", icon="stop", button_style="warning", disabled=True,
@@ -107,6 +111,7 @@ class LiveView(Watcher):
     def ended(self, how: str) -> None:
         """Say how, and why."""
         self._doing, self.stop_button.disabled = ENDS.get(how, how), True
+        self.history.over = True
         self.stop_button.description = "Stop"
         self._bar.bar_style = {"done": "success", "early": "success", "stopped": "warning"}.get(
             how, "danger"
@@ -143,7 +148,7 @@ class LiveView(Watcher):
         said = ". ".join(part for part in (history.progress(), self._doing) if part)
         self._said.value = f"<b>{escape(self._name)}</b> {escape(said)}"
         if history.rows:
-            self._curve.value = curve(history)
+            self._curve.value = curve(history, self._losses)
             self._curve.layout.display = None
         self._table.value = table(history)
 
@@ -151,15 +156,21 @@ class LiveView(Watcher):
         self._samples.value = samples(self.history)
 
 
-def view_of(name: str, out: Path) -> LiveView:
+def view_of(recipe: Recipe, out: Path) -> LiveView:
     """The view of a training into a folder, with what was logged there before."""
     from earthmind_lab.finetune.following import read_log
 
-    return LiveView(name, read_log(out / "losses.jsonl"))
+    used = [name for name, weight in vars(recipe.losses).items() if weight and name != "points"]
+    return LiveView(recipe.name, read_log(out / "losses.jsonl"), used)
 
 
-def curve(history: History) -> bytes:
-    """Losses and learning rate as SVG."""
+def curve(history: History, losses: Sequence[str] = ()) -> bytes:
+    """Losses and learning rate as SVG.
+
+    Args:
+        history: Of the training.
+        losses: The ones that are drawn beside their sum; empty = all.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.8), layout="constrained")
@@ -168,6 +179,8 @@ def curve(history: History) -> bytes:
     steps, rates = lines.pop("rate", ([], []))
     for name, (at, values) in lines.items():
         whole = name == "loss"
+        if not whole and losses and name not in losses:
+            continue
         left.plot(at, values, label=NAMES.get(name, name), linewidth=2 if whole else 1,
                   color="black" if whole else None)  # fmt: skip
     if history.validations:

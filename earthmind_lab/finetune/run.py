@@ -122,7 +122,7 @@ def _watchers(recipe: Recipe, out: Path, watch: Sequence[Watcher] | None) -> lis
     if watch is None and cell_waits() and all(map(importlib.util.find_spec, NEEDED)):
         from earthmind_lab.finetune.live import view_of
 
-        view = view_of(recipe.name, out)
+        view = view_of(recipe, out)
         view.show()
         found.append(view)
     if recipe.logs == "tensorboard":

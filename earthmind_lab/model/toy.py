@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from earthmind_lab.errors import EngineError
+from earthmind_lab.model.config import EarthMindConfig, Sam2Sizes
 from earthmind_lab.model.keymap import publish_state
 from earthmind_lab.model.published import EMBEDDED, local_folder
 
@@ -27,7 +28,7 @@ LANGUAGE = {
     "rope_theta": 1e6, "rms_norm_eps": 1e-6, "hidden_act": "silu", "tie_word_embeddings": False,
     "use_sliding_window": False, "attention_dropout": 0.0,
 }  # fmt: skip
-SAM2 = {
+SAM2: Sam2Sizes = {
     "image_size": 128, "embed_dim": 16, "num_heads": 1, "stages": [1, 1, 2, 1],
     "global_att_blocks": [3], "bkg": [7, 7], "window_spec": [8, 4, 8, 4], "d_model": 128,
     "mem_dim": 64, "mem_ff": 128, "mem_layers": 1,
@@ -50,7 +51,6 @@ def toy_checkpoint(folder: str | PathLike[Any], *, seed: int = 0) -> Path:
     Raises:
         EngineError: The folder is there already.
     """
-    from earthmind_lab.model.config import EarthMindConfig
     from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
     from earthmind_lab.model.processing import EarthMindProcessor
 
@@ -62,7 +62,7 @@ def toy_checkpoint(folder: str | PathLike[Any], *, seed: int = 0) -> Path:
         "llm_config": {**LANGUAGE, "vocab_size": vocabulary}, "sam2": SAM2,
         "template": "phi3_chat", "select_layer": -1, "force_image_size": VISION["image_size"],
         "downsample_ratio": 0.5, "ps_version": "v2", "dynamic_image_size": True,
-        "use_thumbnail": True, "min_dynamic_patch": 1, "max_dynamic_patch": 4,
+        "use_thumbnail": True, "min_dynamic_patch": 1, "max_dynamic_patch": 16,
     }  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
