@@ -31,9 +31,12 @@ def looked_at() -> bool:
 
     Work that a widget started runs on threads of its own, and shows its progress there.
     """
-    return sys.stderr.isatty() or (
-        _in_notebook() and threading.current_thread() is threading.main_thread()
-    )
+    return sys.stderr.isatty() or cell_waits()
+
+
+def cell_waits() -> bool:
+    """Whether this runs in the cell of a notebook, which waits for it."""
+    return _in_notebook() and threading.current_thread() is threading.main_thread()
 
 
 def ipython() -> Any:
@@ -44,3 +47,14 @@ def ipython() -> Any:
 def _in_notebook() -> bool:
     shell = ipython()
     return shell is not None and "IPKernelApp" in shell.config
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(42), duration(600), duration(9000)
+    ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

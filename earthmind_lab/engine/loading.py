@@ -380,7 +380,6 @@ def _capabilities(key: _Key, processor: Any, *, lowered: bool = False) -> Capabi
     config = processor.config
     side = math.isqrt(config.max_dynamic_patch) * config.image_size
     stated = getattr(config, "max_side_px", None)
-    eos = processor.eos_token_id
     return Capabilities(
         name=getattr(config, "display_name", None) or _shown(key.folder),
         revision=key.weight_hash[:12],
@@ -394,17 +393,22 @@ def _capabilities(key: _Key, processor: Any, *, lowered: bool = False) -> Capabi
         classes=tuple(getattr(config, "classes", None) or ()),
         composites=tuple(config.composites),
         tile_px=config.image_size,
-        stop=StopRule(
-            strings=processor.stop_strings,
-            ids=() if eos is None else (eos,),
-            hidden=_hidden(processor),
-        ),
+        stop=stop_rule(processor),
     )
 
 
-def _hidden(processor: Any) -> tuple[str, ...]:
-    """Control tokens that no user should see; the object mark is handled on its own."""
+def stop_rule(processor: Any) -> StopRule:
+    """When an answer of a model ends, and which of its tokens no user should see.
+
+    Args:
+        processor: Of the model. The object mark isn't hidden: it is handled on its own.
+    """
     from earthmind_lab.model.text import SEG
 
+    eos = processor.eos_token_id
     added = processor.tokenizer.added_tokens_encoder
-    return tuple(sorted((token for token in added if token != SEG), key=len, reverse=True))
+    return StopRule(
+        strings=processor.stop_strings,
+        ids=() if eos is None else (eos,),
+        hidden=tuple(sorted((token for token in added if token != SEG), key=len, reverse=True)),
+    )

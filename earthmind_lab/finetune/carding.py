@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.figures import draw_masks
 from earthmind_lab.finetune.card import VALIDATION, Card, compared, table, worst
@@ -20,10 +18,8 @@ from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.plain import plain
 from earthmind_lab.finetune.rights import rights_of
 from earthmind_lab.finetune.scoring import ask_all, commonest, described, some_of
-from earthmind_lab.quicklook import data_url
+from earthmind_lab.finetune.shown import small
 
-SIDE_PX = 192
-"""Longest side of a picture on a card."""
 SHOWN = 3
 """Pictures of an example on it."""
 
@@ -134,8 +130,6 @@ def _licence(model: str) -> str:
 
 def _pictures(examples: Examples, index: int) -> list[str]:
     """Small pictures of an example with its true masks and regions, as data URLs."""
-    from PIL import Image
-
     try:
         example = examples[index]
     except EarthMindError:
@@ -146,7 +140,5 @@ def _pictures(examples: Examples, index: int) -> list[str]:
         if example.masks is not None:
             masks += list(example.masks if example.masks.ndim == 3 else example.masks[:, 0])
         fit = [mask for mask in masks if mask.shape == view.shape]
-        picture = Image.fromarray(draw_masks(view.image, fit) if fit else view.image)
-        picture.thumbnail((SIDE_PX, SIDE_PX))
-        found.append(data_url(np.asarray(picture)))
+        found.append(small(draw_masks(view.image, fit) if fit else view.image))
     return found

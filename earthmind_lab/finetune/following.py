@@ -6,15 +6,18 @@ import json
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed
 from transformers import TrainerCallback
 
 from earthmind_lab.finetune.recipe import Recipe
+from earthmind_lab.finetune.watching import Watcher
 
 
 @dataclass
@@ -39,16 +42,32 @@ class StopSaves(TrainerCallback):
 
     Args:
         watch: Told why.
+        watchers: Told of the beginning; each of them may ask for the end.
     """
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch, self.asked = watch, False
+    def __init__(self, watch: Watch, watchers: Sequence[Watcher] = ()) -> None:
+        self.watch, self.asked, self._watchers = watch, False, watchers
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - the library's form
-        """Save and end, if that was asked for."""
-        if self.asked:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - the library's form
+        """Where it begins and where it will end is known only now."""
+        for watcher in self._watchers:
+            watcher.began(state.global_step, state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - as above
+        """Save and end, if that was asked for; several processes end together."""
+        asked = self.asked or any(watcher.stop for watcher in self._watchers)
+        if args.world_size > 1:
+            flag = torch.tensor(float(asked), device=args.device)
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+            asked = bool(flag > 0)
+        if asked:
             control.should_save = control.should_training_stop = True
             self.watch.ended = "stopped"
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - as above
+        """An epoch that was broken off is not validated: without the break it wouldn't be."""
+        if self.watch.ended == "stopped" and not float(state.epoch).is_integer():
+            control.should_evaluate = False
 
     @contextmanager
     def on_interrupt(self) -> Iterator[None]:

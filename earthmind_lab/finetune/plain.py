@@ -38,7 +38,7 @@ def read(kind: type[T], data: Any, where: str) -> T:
     lacking = [name for name, field in names.items() if name not in data and _needed(field)]
     if lacking:
         raise EarthMindError(f"{where} lacks {', '.join(lacking)}.")
-    values = {key: _value(hints[key], value, f"{where}: {key}") for key, value in data.items()}
+    values = {key: read_value(hints[key], value, f"{where}: {key}") for key, value in data.items()}
     return kind(**values)
 
 
@@ -67,8 +67,17 @@ def _needed(field: dataclasses.Field[Any]) -> bool:
     return field.default is missing and field.default_factory is missing
 
 
-def _value(kind: Any, value: Any, where: str) -> Any:
-    """A value as its annotation wants it."""
+def read_value(kind: Any, value: Any, where: str) -> Any:
+    """A value as its annotation wants it.
+
+    Args:
+        kind: The annotation.
+        value: What YAML or JSON made of it.
+        where: As in `read`.
+
+    Raises:
+        EarthMindError: It is of another type.
+    """
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -76,7 +85,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in inner:
             return None
         (only,) = (each for each in inner if each is not type(None))
-        return _value(only, value, where)
+        return read_value(only, value, where)
     if origin is Literal:
         if value not in inner or isinstance(value, bool):
             raise _wrong(value, where, f"one of {', '.join(map(str, inner))}")
@@ -86,11 +95,13 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             raise _wrong(value, where, "a list")
         if inner[-1] is not Ellipsis and len(value) != len(inner):
             raise _wrong(value, where, f"{len(inner)} values")
-        return tuple(_value(inner[0], each, f"{where}[{n}]") for n, each in enumerate(value))
+        return tuple(read_value(inner[0], each, f"{where}[{n}]") for n, each in enumerate(value))
     if origin is not None:  # a mapping, whose keys are checked by who reads it
         if not isinstance(value, Mapping):
             raise _wrong(value, where, "keys with values")
-        return {str(key): _value(inner[1], each, f"{where}: {key}") for key, each in value.items()}
+        return {
+            str(key): read_value(inner[1], each, f"{where}: {key}") for key, each in value.items()
+        }
     if dataclasses.is_dataclass(kind):
         return read(kind, value, where)  # type: ignore[arg-type]
     return _scalar(kind, value, where)

@@ -25,6 +25,7 @@ from earthmind_lab.model.memory import (
     encode_bytes,
     features_pass_bytes,
 )
+from earthmind_lab.progress import duration
 
 MOMENTS = 8
 """Bytes per trained number that AdamW keeps."""
@@ -121,7 +122,7 @@ class Plan:
         ]
         if self.seconds_per_step is not None:
             each = f"Time: {self.seconds_per_step:.3g} s per step"
-            all_of = "" if self.seconds is None else f", {_time(self.seconds)} for {self.steps}"
+            all_of = "" if self.seconds is None else f", {duration(self.seconds)} for {self.steps}"
             lines.append(f"{each}{all_of} (measured by one step).")
         return tuple(lines)
 
@@ -138,31 +139,30 @@ def plan(
     recipe: Recipe,
     *,
     examples: int | None = None,
+    processes: int | None = None,
     look: Callable[[str], Room] = room_of,
 ) -> Plan:
-    """What a recipe takes; reads no weight.
+    """What a recipe takes; reads no weight, and of a published checkpoint no file.
 
     Args:
         recipe: Of the training.
         examples: How many there are, for the number of steps.
+        processes: That it is spread over; default: as ``torchrun`` says.
         look: Tells the memory of a device.
 
     Raises:
         ModelNotFound: No such model.
     """
-    from earthmind_lab.finetune.parallel import processes
-    from earthmind_lab.model.convert import read_config
-    from earthmind_lab.model.files import check_folder
+    from earthmind_lab.finetune import parallel
     from earthmind_lab.model.keymap import rename
     from earthmind_lab.model.opening import choose_device
-    from earthmind_lab.model.published import local_folder
     from earthmind_lab.settings import Settings
 
-    folder = local_folder(recipe.model)
+    config, tensors = _outline(recipe.model)
     itemsize = ITEMSIZE[recipe.precision]
     frozen = quarter = adapters = 0
     parts = dict.fromkeys(recipe.train, 0)
-    for name, shape in _tensors(check_folder(folder)):
+    for name, shape in tensors:
         name = rename(name)
         numbers, part = math.prod(shape), part_of(name)
         layer = _LAYER.match(name)
@@ -177,7 +177,7 @@ def plan(
             parts[part] += numbers
         else:
             frozen += numbers
-    sizes = Sizes.of(read_config(folder).to_dict())
+    sizes = Sizes.of(config.to_dict())
     if recipe.method != "full":
         parts["language"] = adapters
     if "gate" in parts:
@@ -193,7 +193,7 @@ def plan(
         gradients=4 * trained,
         optimiser=MOMENTS * trained,
         activations=pass_bytes(recipe, sizes),
-        processes=processes(),
+        processes=processes or parallel.processes(),
         examples=examples,
         parts=parts,
     )
@@ -303,20 +303,19 @@ def measured(found: Plan, trainer: Any) -> Plan:
     return replace(found, seconds_per_step=took[-1] * recipe.accumulation)
 
 
-def _tensors(files: Any) -> Any:
-    from earthmind_lab.model.files import read_header
+def _outline(model: str) -> tuple[Any, list[tuple[str, tuple[int, ...]]]]:
+    """Configuration of a model, and name and shape of each of its weights."""
+    from earthmind_lab.model.convert import read_config
+    from earthmind_lab.model.files import check_folder, read_header
+    from earthmind_lab.model.outline import published_outline
+    from earthmind_lab.model.published import local_folder, row_of
 
-    for file in files:
-        for name, about in read_header(file).items():
-            yield name, tuple(about["shape"])
-
-
-def _time(seconds: float) -> str:
-    """For people.
-
-    >>> _time(42), _time(600), _time(9000)
-    ('42 s', '10 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    if row_of(model) is not None:
+        config, shapes = published_outline()
+        return config, list(shapes.items())
+    folder = local_folder(model)
+    return read_config(folder), [
+        (name, tuple(about["shape"]))
+        for file in check_folder(folder)
+        for name, about in read_header(file).items()
+    ]

@@ -49,9 +49,12 @@ class Recipe:
     """
 
     name: str
+    """What the run is called."""
     model: str = "nano"
     """``nano``, a published checkpoint or the folder of a model."""
     data: tuple[Source, ...] = ()
+    """What is learned from; each line has a path, and may have form, images, split, licence and
+    repeats."""
     validation: tuple[Source, ...] = ()
     """For early stop; nothing is learned from them."""
     guard: tuple[Source, ...] = ()
@@ -64,15 +67,17 @@ class Recipe:
     forms: Literal["image", "multi"] = "multi"
     """``image`` refuses examples with more than one picture."""
     method: Literal["lora", "qlora", "dora", "full"] = "lora"
+    """Adapters, the same over 4 bits, adapters with a learned length per row, or every weight."""
     lora: Lora = field(default_factory=Lora)
     train: tuple[str, ...] = ("language", "embeddings", "projector", "text_head", "mask_decoder")
-    """Of `PARTS`; the rest stays as it is."""
+    """Parts that are learned; beside these there are gate, vision and mask_encoder (`PARTS`). The
+    rest stays as it is."""
     freeze: tuple[str, ...] = ()
     """Patterns of weights that stay although their part is trained: ``language.model.layers.0.*``;
     with adapters these are no matter."""
     losses: Losses = field(default_factory=Losses)
     training_form: Literal["default", "june", "newer"] = "default"
-    """See `model.TrainingForm`: as questions are asked, or as a published code trained."""
+    """As questions are asked, or as a published code trained (`model.TrainingForm`)."""
     fusion: Fusion | None = None
     """How optical and SAR tokens meet; None = as the model says."""
     mask_source: Modality | None = None
@@ -83,6 +88,7 @@ class Recipe:
     accumulation: int = 4
     """Passes per step."""
     epochs: float = 1.0
+    """How often all examples are seen."""
     steps: int = 0
     """Of the optimiser; 0 = as many as the epochs have."""
     max_length: int = 8192
@@ -93,8 +99,11 @@ class Recipe:
     """Compute a layer's inner values once more instead of keeping them."""
     cache: Cache = field(default_factory=Cache)
     seed: int = 0
+    """Of adapters, order, dropout and mask points."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     saving: Saving = field(default_factory=Saving)
+    logs: Literal["", "tensorboard"] = ""
+    """Further logs: event files in the folder ``tensorboard`` of the run."""
     parallel: Parallel = field(default_factory=Parallel)
     device: str | None = None
     """``cpu`` or ``cuda``; None = a GPU where there is one."""
@@ -140,7 +149,7 @@ class Recipe:
                 found=getattr(error, "strerror", None) or str(error),
                 change=f"{', '.join(built_in())}, or a file",
             ) from error
-        return read(cls, _yaml(text, str(name)), f"recipe {str(name)!r}")
+        return read(cls, from_yaml(text, str(name)), f"recipe {str(name)!r}")
 
     def save(self, path: str | Path) -> Path:
         """Write every key, also those with their default; complete or not at all."""
@@ -170,7 +179,7 @@ class Recipe:
             key, equals, text = change.partition("=")
             if not equals:
                 raise EarthMindError(f"{change!r} sets nothing.", change="key=value")
-            _set(data, key.strip(), _yaml(text, change))
+            _set(data, key.strip(), from_yaml(text, change))
         return read(Recipe, {**data, **plain(values)}, "recipe")
 
     @property
@@ -197,8 +206,16 @@ def built_in() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in BUILT_IN.glob("*.yaml")))
 
 
-def _yaml(text: str, name: str) -> Any:
-    """Content of YAML, read by the loader that makes plain data only."""
+def from_yaml(text: str, name: str) -> Any:
+    """Content of YAML, read by the loader that makes plain data only.
+
+    Args:
+        text: As in a file.
+        name: For the message.
+
+    Raises:
+        EarthMindError: It isn't YAML.
+    """
     import yaml
 
     try:

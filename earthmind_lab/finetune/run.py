@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.finetune import parallel
+from earthmind_lab.finetune.events import EventFiles, check_events
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.rights import NOT_SAID, rights_of
 from earthmind_lab.finetune.sets import Sets, open_sets
 from earthmind_lab.finetune.training import Training, quiet
+from earthmind_lab.finetune.watching import Follow, Watcher
+from earthmind_lab.progress import cell_waits
 
 if TYPE_CHECKING:
     from earthmind_lab.finetune.planning import Plan
 
 LOG = logging.getLogger(__name__)
+NEEDED = ("ipywidgets", "matplotlib")
+"""What the view of a training needs to be shown unasked."""
 
 
 def finetune(
@@ -35,6 +41,7 @@ def finetune(
     test: Examples | None = None,
     resume: bool = True,
     follow: Callable[[dict[str, Any]], None] | None = None,
+    watch: Sequence[Watcher] | None = None,
 ) -> Run:
     """Train by a recipe.
 
@@ -49,9 +56,12 @@ def finetune(
         test: Held out: answered before and after for the card, used for nothing else.
         resume: False = begin anew; refused where there are checkpoints.
         follow: Gets every row of the log as it is written.
+        watch: Who else is told of it and may end it; default: in the cell of a notebook that
+            waits for it a `live.LiveView`, elsewhere nobody.
 
     Returns:
-        What came of it. Ctrl-C ends it after the step under way, with a checkpoint.
+        What came of it. Ctrl-C, or Stop of the view, ends it after the step under way, with a
+        checkpoint.
 
     Raises:
         EarthMindError: Recipe, examples or model can't be trained with; see the message.
@@ -65,25 +75,64 @@ def finetune(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     parallel.check(recipe)
     check_method(recipe)
+    if recipe.logs == "tensorboard":
+        check_events()
     plan(recipe).check()
     if recipe.parallel.kind == "ray":
         from earthmind_lab.finetune.spreading import by_ray
 
         held = {"train": train, "validation": validation, "guard": guard, "test": test}
         return by_ray(recipe, Path(out), held)
-    began = time.monotonic()
     given = Sets(train=train, validation=validation, guard=guard, test=test)
+    watchers = [*_watchers(recipe, Path(out), watch), *([Follow(follow)] if follow else [])]
+    try:
+        run = _run(recipe, Path(out), given, watchers, resume=resume)
+    except BaseException as error:
+        _tell_end(watchers, str(error) or type(error).__name__)
+        raise
+    _tell_end(watchers, run.ended)
+    return run
+
+
+def _run(
+    recipe: Recipe, out: Path, given: Sets, watchers: Sequence[Watcher], *, resume: bool
+) -> Run:
+    """Open, train, make the card."""
+    began = time.monotonic()
     learned, sets = _opened(recipe, given)
-    run = Training(recipe, Path(out), learned, sets.validation, sets.guard, follow).run(
+    run = Training(recipe, out, learned, sets.validation, sets.guard, watchers).run(
         resume=resume, began=began
     )
     if run.adapter is not None and parallel.leads():
         from earthmind_lab.finetune.carding import make_card
 
+        for watcher in watchers:
+            watcher.says("Asking the models from before and after for the card…")
         _let_go()
         held = {"test": sets.test, "validation": sets.validation, "guard": sets.guard}
         make_card(run, learned, held)
     return run
+
+
+def _watchers(recipe: Recipe, out: Path, watch: Sequence[Watcher] | None) -> list[Watcher]:
+    """Everybody who is told; of several processes one tells."""
+    if not parallel.leads():
+        return []
+    found = list(watch or ())
+    if watch is None and cell_waits() and all(map(importlib.util.find_spec, NEEDED)):
+        from earthmind_lab.finetune.live import view_of
+
+        view = view_of(recipe, out)
+        view.show()
+        found.append(view)
+    if recipe.logs == "tensorboard":
+        found.append(EventFiles(out))
+    return found
+
+
+def _tell_end(watchers: Sequence[Watcher], how: str) -> None:
+    for watcher in watchers:
+        watcher.ended(how)
 
 
 def _let_go() -> None:
@@ -131,4 +180,4 @@ def planned(recipe: Recipe | str | Path, *, train: Examples | None = None) -> Pl
     if train is None or not found.fits:
         return found
     with tempfile.TemporaryDirectory() as folder, quiet():
-        return Training(recipe, Path(folder), train, None, None, None).measure(found)
+        return Training(recipe, Path(folder), train, None, None).measure(found)

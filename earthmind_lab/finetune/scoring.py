@@ -139,13 +139,20 @@ def _answered(engine: Any, processor: Any, examples: Examples, index: int) -> di
     """The answer to one example."""
     try:
         example = examples[index]
-        # Twice what was wanted: who says more is wrong anyway, and must not take minutes for it.
-        most = 16 + 2 * len(processor.encode_reply(example.reply))
+        most = longest_answer(processor, example)
         engine.capabilities.check(example.prompt)
         reply = engine.generate(example.prompt, Options(max_new_tokens=most, deadline=DEADLINE))
     except EarthMindError as error:
         return {"score": None, "said": "", "failed": str(error)}
     return {"score": score_of(example, reply), "said": reply.text}
+
+
+def longest_answer(processor: Any, example: Example) -> int:
+    """Tokens that an answer may have.
+
+    Twice what was wanted: who says more is wrong anyway, and must not take minutes for it.
+    """
+    return 16 + 2 * len(processor.encode_reply(example.reply))
 
 
 def score_of(example: Example, reply: Reply) -> float | None:

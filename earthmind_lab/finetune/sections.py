@@ -82,9 +82,11 @@ class Lora:
     """Adapters on the language model."""
 
     rank: int = 128
+    """Width of an adapter: more learns more, and takes more."""
     alpha: float = 256.0
     """Their output is multiplied by alpha / rank."""
     dropout: float = 0.05
+    """Share of its inputs that is left out, drawn anew in each pass."""
     targets: tuple[str, ...] = LINEAR
     """Names of the linear maps that get one."""
 
@@ -104,10 +106,15 @@ class Losses:
     """How much each loss counts; 0 leaves it out. See `model.losses`."""
 
     text: float = 1.0
+    """Of the answer's tokens."""
     mask: float = 2.0
+    """Of single points of a mask."""
     dice: float = 0.5
+    """Of the overlap of masks."""
     alignment: float = 0.0
+    """Between the tokens of the two pictures of a pair."""
     attention: float = 0.0
+    """Of where the attention of a [SEG] goes."""
     points: int = 12544
     """Points that a mask is compared at."""
 
@@ -129,8 +136,11 @@ class Optimiser:
     """AdamW and its course."""
 
     rate: float = 4e-5
+    """The full learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """How long AdamW remembers gradients, and their squares."""
     decay: float = 0.05
+    """How fast weights shrink that nothing holds."""
     decay_vectors: bool = True
     """Also decay norms and biases, as published."""
     clip: float = 1.0
@@ -162,6 +172,7 @@ class Cache:
     """Vision features of frozen towers, kept instead of computed anew."""
 
     where: Literal["none", "memory", "disk"] = "memory"
+    """Where they are kept; ``disk`` keeps them for further trainings of the same model."""
     bytes: float = 2e9
     """Most bytes; what no longer fits is computed each time."""
     folder: str | None = None
@@ -182,9 +193,12 @@ class Evaluation:
     """Stop after so many without a smaller loss; 0 = never."""
     answers: int = 200
     """Most examples of a set that both models answer for the card; 0 = none."""
+    samples: int = 4
+    """Examples that are asked at each validation while somebody watches; 0 = none."""
 
     def __post_init__(self) -> None:
         count(self.every, "evaluation: every")
+        count(self.samples, "evaluation: samples")
         count(self.answers, "evaluation: answers")
         count(self.patience, "evaluation: patience")
 
@@ -194,7 +208,7 @@ class Saving:
     """Checkpoints to go on from."""
 
     every: int = 1000
-    """Steps."""
+    """Steps between two."""
     keep: int = 2
     """How many of the newest, beside the one with the smallest validation loss."""
 
@@ -208,6 +222,7 @@ class Parallel:
     """Several processes, started by ``torchrun``."""
 
     kind: Literal["none", "ddp", "fsdp2", "deepspeed", "ray"] = "none"
+    """A copy of the model per process, its layers spread over all of them, or the library's own."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Passed on: of FSDP as `TrainingArguments.fsdp_config`, of DeepSpeed its own file's content,
     of Ray its ``ScalingConfig``."""

@@ -74,7 +74,7 @@ def shown_as(
     cut = [processor.tiles(view.image, single=single) for view in prompt.views]
     text = processor.prompt_text(prompt, [len(each) for each in cut], options)
     squares = [
-        (f"{_name(prompt.views[i])}, square {n} of {len(cut[i])}", _small(square))
+        (f"{_name(prompt.views[i])}, square {n} of {len(cut[i])}", small(square))
         for i in (arranged.kept if prompt.views else ())
         for n, square in enumerate(cut[i], start=1)
     ]
@@ -84,10 +84,10 @@ def shown_as(
         frames = example.masks[:, None] if example.masks.ndim == 3 else example.masks
         for frame, index in enumerate(arranged.mask_views):
             image = draw_masks(views[index].image, list(frames[:, frame]))
-            drawn.append((f"masks on {_name(views[index])}", _small(image)))
+            drawn.append((f"masks on {_name(views[index])}", small(image)))
     if prompt.regions:
         image = draw_masks(prompt.views[0].image, [region.mask for region in prompt.regions])
-        drawn.append(("regions", _small(image)))
+        drawn.append(("regions", small(image)))
     return Shown(
         id=example.info.id, task=example.info.task, squares=tuple(squares[:MOST]),
         drawn=tuple(drawn[:MOST]), prompt=shortened(text), reply=example.reply,
@@ -108,9 +108,10 @@ def _name(view: View) -> str:
     return view.name if view.name != "picture" else view.modality
 
 
-def _small(image: NDArray[np.uint8]) -> str:
+def small(image: NDArray[np.uint8], side: int = SIDE_PX) -> str:
+    """A picture (H, W, 3) as a data URL, at most so many pixels wide and high."""
     from PIL import Image
 
     picture = Image.fromarray(image)
-    picture.thumbnail((SIDE_PX, SIDE_PX))
+    picture.thumbnail((side, side))
     return data_url(np.asarray(picture))

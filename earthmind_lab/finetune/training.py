@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run, environment
 from earthmind_lab.finetune.plain import plain
 from earthmind_lab.finetune.recipe import Recipe
+from earthmind_lab.finetune.watching import Watcher
 from earthmind_lab.progress import bar
 from earthmind_lab.settings import Settings
 
 if TYPE_CHECKING:
     from earthmind_lab.finetune.planning import Plan
 
-FREE = ("guard", "test", "saving", "evaluation", "parallel", "device", "cache", "name")
+FREE = ("guard", "test", "saving", "evaluation", "parallel", "device", "cache", "name", "logs")
 """Keys of a recipe that may change before a training is gone on from: they change no step."""
 
 
@@ -35,7 +36,7 @@ class Training:
         train: Examples that are learned.
         validation: Examples for early stop.
         guard: Examples whose loss should not grow.
-        follow: Gets every row of the log.
+        watchers: Told of all that happens.
     """
 
     def __init__(
@@ -45,11 +46,11 @@ class Training:
         train: Examples,
         validation: Examples | None,
         guard: Examples | None,
-        follow: Callable[[dict[str, Any]], None] | None,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         from earthmind_lab.finetune.building import build
 
-        self.recipe, self.out, self.guard, self.follow = recipe, out, guard, follow
+        self.recipe, self.out, self.guard, self.watchers = recipe, out, guard, watchers
         self.train, self.validation = train, validation
         self.folder = out / "checkpoints"
         self.built = build(recipe, every_part=parallel.processes() > 1)
@@ -95,13 +96,12 @@ class Training:
             log = Log(
                 self.out / "losses.jsonl", None if last is None else checkpoints.step_of(last)
             )
-        stop = StopSaves(watch)
+        stop = StopSaves(watch, self.watchers)
         with quiet():
             trainer = self._trainer(watch, log, stop)
             # Adapters add nothing before their first step, and a checkpoint is read after this.
             guarded = {} if self.guard is None else {"before": trainer.mean_loss(self.guard)}
-            with stop.on_interrupt(), bar(None, unit="step", desc="training") as shown:
-                self._shown = shown
+            with stop.on_interrupt(), self._bar() as self._shown:
                 trainer.train(resume_from_checkpoint=None if last is None else str(last))
             state = self._state(trainer)
             self._put(trainer, state)
@@ -123,6 +123,7 @@ class Training:
         from transformers.trainer_callback import ProgressCallback
 
         from earthmind_lab.finetune.features import FrozenFeatures, open_store
+        from earthmind_lab.finetune.sampled import Sampler
         from earthmind_lab.finetune.trainer import LabTrainer
 
         recipe, step = self.recipe, self.built.step
@@ -131,15 +132,17 @@ class Training:
             store = open_store(recipe.cache, step, self.built.weights, Settings.from_env().home)
         encoded = None if store is None else FrozenFeatures(step, self.built.processor, store)
 
+        samples = self._samples()
+
         def write(line: dict[str, Any]) -> None:
             if log is not None:
                 log.write(line)
-                if "loss" in line:
+                if "loss" in line and self._shown is not None:
                     self._shown.total = trainer.state.max_steps
                     self._shown.update(line["step"] - self._shown.n)
                     self._shown.set_postfix(loss=f"{line['loss']:.4f}")
-            if self.follow is not None:
-                self.follow(line)
+            for watcher in self.watchers:
+                watcher.row(line)
 
         trainer = LabTrainer(
             recipe,
@@ -151,11 +154,33 @@ class Training:
             train_dataset=self.train,
             eval_dataset=self.validation,
             data_collator=Collator(self.built.processor, recipe, encoded),
-            callbacks=[stop],
+            callbacks=[stop, *([] if samples is None else [samples])],
         )
+        if samples is not None:
+            samples.sampler = Sampler(
+                step, self.built.processor, recipe.options, trainer.accelerator.autocast
+            )
         for printing in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printing)
         return trainer
+
+    def _samples(self) -> Any:
+        """Who has the model asked as it learns; None where nobody looks, or it is spread."""
+        from earthmind_lab.finetune.sampled import Samples
+
+        wanted = self.recipe.evaluation
+        watchers = [watcher for watcher in self.watchers if watcher.wants_answers]
+        if not (watchers and wanted.samples) or parallel.processes() > 1:
+            return None
+        return Samples(
+            watchers, self.validation, self.train, most=wanted.samples, every=wanted.every
+        )
+
+    def _bar(self) -> Any:
+        """The progress bar, where no watcher shows the progress."""
+        if any(watcher.shows_progress for watcher in self.watchers):
+            return contextlib.nullcontext()
+        return bar(None, unit="step", desc="training")
 
     def _check(self, last: Path) -> dict[str, Any]:
         """Refuse to go on from the checkpoint of another training."""

@@ -325,7 +325,7 @@ class EarthMindForConditionalGeneration(PreTrainedModel, PictureGenerationMixin)
         kwargs.pop("return_dict", None)
         if pixel_values is not None and inputs_embeds is None and input_ids is not None:
             inputs_embeds = self.prompt_embeds(input_ids, pixel_values, slots, pairs)
-        outputs = self.language.model(
+        outputs = self.language.get_decoder()(  # also of one with adapters
             input_ids=input_ids if inputs_embeds is None else None,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,

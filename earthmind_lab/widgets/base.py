@@ -19,8 +19,8 @@ import anywidget
 import traitlets
 
 from earthmind_lab.errors import EarthMindError
+from earthmind_lab.kernel import remind_kernel
 from earthmind_lab.session.subject import Note
-from earthmind_lab.widgets.kernel import remind_kernel
 from earthmind_lab.widgets.protocol import BadMessage, FromBrowser, clean, from_browser
 
 if TYPE_CHECKING:

@@ -38,8 +38,9 @@ ENDS = """async (work, session, seconds) => {
   }, 10000);
   return Promise.race([work, limit]).finally(() => { clearTimeout(late); clearInterval(again); });
 }"""
-"""Wait for work of the kernel, within a limit. Until our widgets remind it (`widgets.kernel`), a
-kernel of ipykernel 7.3 may overlook a request; a further connection lets it look again."""
+"""Wait for work of the kernel, within a limit. Until our widgets remind it
+(`earthmind_lab.kernel`), a kernel of ipykernel 7.3 may overlook a request; a further connection
+lets it look again."""
 EXECUTE = f"""async ([code, expression, seconds]) => {{
   const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
   const wanted = expression === null ? {{}} : {{it: expression}};

@@ -12,7 +12,9 @@ from earthmind_lab.finetune.building import build, canonical, part_of, trained
 from earthmind_lab.finetune.planning import kept_bytes, pass_bytes, plan
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.run import planned
+from earthmind_lab.finetune.sections import PARTS
 from earthmind_lab.model.memory import Sizes
+from earthmind_lab.model.published import PARAMETERS, SIZES
 from tests.finetune import toys
 
 
@@ -111,3 +113,23 @@ def test_spread_weights_take_less():
     from dataclasses import replace
 
     assert replace(one, processes=4).needs < one.needs
+
+
+def test_a_published_checkpoint_is_planned_without_its_files(monkeypatch):
+    """Sizes that were counted in its files before; no file may be asked for."""
+    monkeypatch.setattr(
+        "earthmind_lab.model.published._snapshot", lambda *_: pytest.fail("it was fetched")
+    )
+    recipe = Recipe.load("lora").replace("model=EarthMind-4B")
+    card = Room(device="cuda", free=48 * 10**9, total=48 * 10**9)
+    one = plan(recipe, examples=100, look=lambda _: card)
+    adapters, vocabulary = one.parts["language"], 2 * SIZES.vocabulary * SIZES.width
+    assert one.trained + one.frozen - adapters == pytest.approx(PARAMETERS, abs=256)  # buffers
+    assert one.parts["embeddings"] == vocabulary and one.steps == 25
+    spread = recipe.replace("parallel.kind=fsdp2", "method=full")
+    alone, eight = (
+        plan(spread, examples=100, processes=count, look=lambda _: card) for count in (1, 8)
+    )
+    assert eight.steps == 4 and eight.fits and not alone.fits
+    full = recipe.replace("method=full", f"train=[{', '.join(PARTS)}]", "training_form=june")
+    assert plan(full, look=lambda _: card).frozen == 2 * SIZES.width  # `local_query`

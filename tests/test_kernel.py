@@ -13,8 +13,8 @@ from jupyter_client import KernelManager
 
 from scripts.apart import KERNELS, folder_of, install
 
-ROOT = Path(__file__).parents[2]
-REMIND = "from earthmind_lab.widgets.kernel import remind_kernel; remind_kernel()"
+ROOT = Path(__file__).parents[1]
+REMIND = "from earthmind_lab.kernel import remind_kernel; remind_kernel()"
 START_SECONDS, LOST_SECONDS, ROUNDS, EACH = 120.0, 10.0, 60, 6
 
 
