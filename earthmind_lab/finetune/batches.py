@@ -85,7 +85,7 @@ class Collator:
         Raises:
             PromptError: An example is too long, of another form, or its masks don't fit.
         """
-        from earthmind_lab.model.training import Sample, training_batch
+        from earthmind_lab.model.samples import Sample, training_batch
 
         for example in examples:
             if self.recipe.forms == "image" and len(example.prompt.views) > 1:

@@ -115,7 +115,8 @@ def _losses(backend: Any, examples: Examples, progress: Any) -> Iterator[float |
     import torch
 
     from earthmind_lab.model.losses import LossWeights
-    from earthmind_lab.model.training import EarthMindTraining, Sample, training_batch
+    from earthmind_lab.model.samples import Sample, training_batch
+    from earthmind_lab.model.training import EarthMindTraining
 
     model = backend.model
     step = EarthMindTraining(model, LossWeights(text=1.0, mask=0.0, dice=0.0)).eval()

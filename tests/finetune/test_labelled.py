@@ -103,7 +103,7 @@ def test_pictures_are_those_of_the_engine(chip):
 
 def test_every_example_passes_the_check_and_trains(chip):
     from earthmind_lab.model.processing import EarthMindProcessor
-    from earthmind_lab.model.training import Sample, training_batch
+    from earthmind_lab.model.samples import Sample, training_batch
 
     processor = EarthMindProcessor.from_pretrained("nano")
     source = labelled_chips(
