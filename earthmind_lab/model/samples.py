@@ -13,7 +13,7 @@ pixels, h w mask logits, S side of a picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import Options, Prompt, View
 from earthmind_lab.model.attention import attention_target
 from earthmind_lab.model.batch import Encoded, Row, TrainingForm, assemble
+from earthmind_lab.model.packing import Packing
 from earthmind_lab.model.processing import EarthMindProcessor
 
 MASK_STRIDE = 4
@@ -52,6 +53,7 @@ def training_batch(
     *,
     form: TrainingForm | None = None,
     encoded: Encoded | None = None,
+    packing: Packing | None = None,
 ) -> dict[str, Any]:
     """Samples as inputs of `EarthMindTraining`.
 
@@ -61,10 +63,13 @@ def training_batch(
         options: Fusion and mask source; the same for all.
         form: How to arrange them; default: as questions are asked.
         encoded: Where pictures are known already; default: their pixels go into the batch.
+        packing: How many samples about the same pictures share a row; default: each has its own.
+            The losses are the same within rounding.
 
     Returns:
-        What `batch.collate` gives with replies, and: ``aligned`` (G, 3) int64, per pair first SAR
-        square, first optical square, tiles; where there are masks ``sam_pixel_values``
+        What `batch.collate` gives with replies, and: ``aligned`` (G, 3) int64, per question about a
+        pair first SAR square, first optical square, tiles; where rows are shared ``blocks`` and
+        ``position_ids`` (rows, L), see `packing`; where there are masks ``sam_pixel_values``
         (V, 3, S, S), ``drawn`` (objects, 2) int64 (index of the [SEG] in the batch, of the picture)
         and ``masks`` (objects, h, w) uint8; ``targets``, per sample (M, tokens) float32 or None,
         where the attention of its [SEG] tokens should go. With `encoded` its key takes the place of
@@ -78,22 +83,25 @@ def training_batch(
     stop = processor.stop_strings[0]
     replies = [s.reply if s.reply.endswith(stop) else s.reply + stop for s in samples]
     prompts = [sample.prompt for sample in samples]
-    tensors, rows = assemble(processor, prompts, options, replies, form, encoded)
+    tensors, rows = assemble(processor, prompts, options, replies, form, encoded, packing)
     batch: dict[str, Any] = dict(tensors)
-    learned = batch["labels"] == processor.seg_token_id
-    pictures: list[View] = []
+    pictures: dict[Hashable, View] = {}
     drawn: list[tuple[int, int]] = []
     masks: list[Tensor] = []
     marks = 0
     for index, sample in enumerate(samples):
-        truth = _truth(processor, sample, int(learned[index].sum()), options, index)
+        found = rows[index].answer.count(processor.seg_token_id)
+        truth = _truth(processor, sample, found, options, index)
         if truth is None:
             continue
         views = processor.arrange(sample.prompt, options).mask_views
         for frame, view in enumerate(views):
             picture = (*sample.prompt.views, *sample.prompt.follow)[view]
-            drawn += [(marks + row, len(pictures)) for row in range(len(truth))]
-            pictures.append(picture)
+            # Packed questions are drawn on one picture; others have theirs each.
+            key = (index, frame) if rows[index].prefix is None else picture.hash
+            pictures.setdefault(key, picture)
+            at = list(pictures).index(key)
+            drawn += [(marks + row, at) for row in range(len(truth))]
             masks.append(_at_logits(truth[:, frame], processor.config.sam_image_size))
         marks += len(truth)
     aligned = [pair for row in rows if (pair := row.aligned()) is not None]
@@ -102,7 +110,7 @@ def training_batch(
         _target(processor, sample, row, form) for sample, row in zip(samples, rows, strict=True)
     ]
     if pictures:
-        batch |= _masked_pictures(processor, pictures, encoded)
+        batch |= _masked_pictures(processor, [*pictures.values()], encoded)
         batch["drawn"] = torch.tensor(drawn)
         batch["masks"] = torch.cat(masks)
     return batch

@@ -8,7 +8,8 @@ Shapes: B samples, L prompt length, N squares, T visual tokens of a square, D wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ from earthmind_lab.model.losses import (
     training_gate,
 )
 from earthmind_lab.model.modeling import EarthMindForConditionalGeneration
+from earthmind_lab.model.packing import mask_of, spans
 
 
 @dataclass
@@ -115,6 +117,8 @@ class EarthMindTraining(nn.Module):
         vision_features: Tensor | None = None,
         visual_tokens: Tensor | None = None,
         sam_levels: Sequence[Tensor] | None = None,
+        blocks: Tensor | None = None,
+        position_ids: Tensor | None = None,
     ) -> TrainingOutput:
         """Losses of one batch; see `training_batch` for the arguments.
 
@@ -140,9 +144,16 @@ class EarthMindTraining(nn.Module):
             tokens = self._pairs(tokens, aligned, losses)  # (N, T, D)
             embeds = model.fill(input_ids, tokens, slots, pairs)
         last = _language(model).layers[-1]
+        mask = attention_mask
+        if blocks is not None:
+            kernel = last.self_attn.config._attn_implementation  # noqa: SLF001 - no other door
+            mask = mask_of(blocks, kernel, embeds.dtype)
         with _input_of(last) as seen:
             outputs = _language(model)(
-                inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False
+                inputs_embeds=embeds,
+                attention_mask=mask,
+                position_ids=position_ids,
+                use_cache=False,
             )
         hidden = outputs.last_hidden_state  # (B, L, D)
         logits = model.get_output_embeddings()(hidden[:, :-1][learned])
@@ -158,9 +169,8 @@ class EarthMindTraining(nn.Module):
                 logits, masks, generator=self.generator, points=self.points
             )
         if self.weights.attention and any(target is not None for target in targets):
-            losses["attention"] = self._looks(
-                last, seen, input_ids, attention_mask, marked, targets
-            )
+            told = spans(attention_mask, blocks)
+            losses["attention"] = self._looks(last, seen, input_ids, told, marked, targets)
         loss = self.weights.total(losses)
         return TrainingOutput(
             loss=loss + self._untouched() if self.every_part else loss,
@@ -179,15 +189,18 @@ class EarthMindTraining(nn.Module):
             return tokens
         scale = torch.ones_like(tokens[..., :1])  # (N, T, 1)
         apart = []
-        for first_sar, first_optical, tiles in aligned.tolist():
+        # Questions about one pair name it each; it counts as often as it is asked about.
+        for (first_sar, first_optical, tiles), asked in Counter(
+            map(tuple, aligned.tolist())
+        ).items():
             sar = tokens[first_sar : first_sar + tiles]
             optical = tokens[first_optical : first_optical + tiles]
-            apart.append(alignment_loss(sar, optical))
+            apart.append(asked * alignment_loss(sar, optical))
             if self.form.gate:
                 gate, _, _ = training_gate(sar, optical, self.query)
                 for first in (first_sar, first_optical):
                     scale[first : first + tiles] = gate.to(scale.dtype)
-        losses["alignment"] = torch.stack(apart).mean()
+        losses["alignment"] = torch.stack(apart).sum() / len(aligned)
         return tokens * scale if self.form.gate else tokens
 
     def _looks(
@@ -195,19 +208,17 @@ class EarthMindTraining(nn.Module):
         layer: nn.Module,
         seen: Mapping[str, Any],
         input_ids: Tensor,
-        attention_mask: Tensor,
+        told: Iterable[tuple[int, Tensor]],
         marked: Tensor,
         targets: Sequence[Tensor | None],
     ) -> Tensor:
         """`attention_loss` over all objects of the batch."""
         parts, objects = [], 0
-        for row, target in enumerate(targets):
+        for (row, read), target in zip(told, targets, strict=True):
             if target is None:
                 continue
-            read = attention_mask[row].bool()
-            places = marked[row] & read
-            looks = seg_attention(layer, seen, row, places, read)  # (M, L)
-            looks = looks[:, input_ids[row] == self.model.config.image_token_id]
+            looks = seg_attention(layer, seen, row, marked[row] & read, read)  # (M, L)
+            looks = looks[:, (input_ids[row] == self.model.config.image_token_id) & read]
             parts.append(attention_loss(looks, target.to(looks.device)) * len(target))
             objects += len(target)
         return torch.stack(parts).sum() / objects
@@ -248,7 +259,7 @@ def seg_attention(
         seen: ``states`` (B, L, D) and ``positions``, the rotary (cos, sin), each (1 or B, L, d).
         row: The sample.
         places: (L,) bool, the positions that look.
-        read: (L,) bool, the positions that aren't padding.
+        read: (L,) bool, the positions that the sample is told by; the others aren't seen.
 
     Returns:
         (places, L) float32, rows summing to 1.
