@@ -79,14 +79,18 @@ class Recipe:
     """The sensor whose picture draws the masks; None = as the model says."""
     optimiser: Optimiser = field(default_factory=Optimiser)
     batch: int = 1
-    """Examples per process and pass."""
+    """Examples per process and pass; with `packing` scenes."""
+    packing: int = 1
+    """Most examples about the same pictures that a pass reads them for together; 1 = each reads its
+    own. Losses don't change, but which examples come together does."""
     accumulation: int = 4
     """Passes per step."""
     epochs: float = 1.0
     steps: int = 0
     """Of the optimiser; 0 = as many as the epochs have."""
     max_length: int = 8192
-    """Tokens of an example; longer ones are refused, never cut."""
+    """Tokens of an example; longer ones are refused, never cut. Of packed ones, those that would
+    be longer together read their pictures once more."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """``bfloat16``: frozen weights in it, trained ones in float32, autocast between."""
     checkpointing: bool = True
@@ -100,7 +104,7 @@ class Recipe:
     """``cpu`` or ``cuda``; None = a GPU where there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "accumulation", "epochs", "max_length"):
+        for name in ("batch", "packing", "accumulation", "epochs", "max_length"):
             positive(getattr(self, name), name)
         count(self.steps, "steps")
         for part in self.train:

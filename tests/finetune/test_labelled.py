@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from odc.geo.geobox import GeoBox
 
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.samples import place, places
@@ -28,6 +30,7 @@ from earthmind_lab.finetune.footprints import footprint_of_grid
 from earthmind_lab.finetune.labelled import labelled_chips
 from earthmind_lab.finetune.labels import Labels, PolygonLabels, RasterLabels, read_areas
 from earthmind_lab.finetune.leaks import find_leaks
+from earthmind_lab.finetune.packing import Packed
 from earthmind_lab.grid import LONLAT
 from earthmind_lab.mapping import observable
 from earthmind_lab.render import render
@@ -56,6 +59,18 @@ def classes(chip, water=0.3):
 
 def everything(source):
     return {source.info(i).id.split(": ")[1]: source[i] for i in range(len(source))}
+
+
+def test_examples_of_a_chip_are_packed(chip):
+    """By what they say of themselves: two chips of the same scenes are two places."""
+    lattice = chip.grid.affine
+    moved = Affine(lattice.a, lattice.b, lattice.c, lattice.d, lattice.e, lattice.f + 5000)
+    north = replace(chip, grid=GeoBox(chip.grid.shape, moved, chip.grid.crs))
+    source = labelled_chips([chip, north], RasterLabels(classes(chip), LEGEND))
+    rows = Packed(source, 6).rows
+    assert len(source) == 30 and [len(row) for row in rows] == [5] * 6
+    for row in rows:
+        assert len({source.info(index).id.split(": ")[0] for index in row}) == 1
 
 
 def test_what_a_raster_decides(chip):
