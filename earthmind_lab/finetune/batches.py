@@ -103,7 +103,9 @@ class Collator:
                     found=f"{len(example.prompt.views)} views",
                     change="forms: multi",
                 )
-        samples = [Sample(prompt=e.prompt, reply=e.reply, masks=e.masks) for e in examples]
+        samples = [
+            Sample(prompt=e.prompt, reply=e.reply, masks=e.masks, known=e.known) for e in examples
+        ]
         names = [example.info.id for example in examples]
         try:
             batch = training_batch(

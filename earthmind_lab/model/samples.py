@@ -44,6 +44,8 @@ class Sample:
     masks: NDArray[np.bool_] | None = None
     """Truth of each [SEG] of the reply in its order: (M, H, W) on the grid of the view that masks
     are drawn on, or (M, F, H, W) for the F frames of a series. None without [SEG]."""
+    known: NDArray[np.bool_] | None = None
+    """Where that truth is known, of its shape; None = everywhere."""
 
 
 def training_batch(
@@ -71,7 +73,8 @@ def training_batch(
         pair first SAR square, first optical square, tiles; where rows are shared ``blocks`` and
         ``position_ids`` (rows, L), see `packing`; where there are masks ``sam_pixel_values``
         (V, 3, S, S), ``drawn`` (objects, 2) int64 (index of the [SEG] in the batch, of the picture)
-        and ``masks`` (objects, h, w) uint8; ``targets``, per sample (M, tokens) float32 or None,
+        and ``masks`` (objects, h, w) uint8, where the truth is unknown in places also ``known`` of
+        that shape; ``targets``, per sample (M, tokens) float32 or None,
         where the attention of its [SEG] tokens should go. With `encoded` its key takes the place of
         ``pixel_values``, and ``sam_levels`` (three tensors of V pictures) that of
         ``sam_pixel_values``.
@@ -88,12 +91,14 @@ def training_batch(
     pictures: dict[Hashable, View] = {}
     drawn: list[tuple[int, int]] = []
     masks: list[Tensor] = []
+    known: list[Tensor] = []
     marks = 0
     for index, sample in enumerate(samples):
         found = rows[index].answer.count(processor.seg_token_id)
         truth = _truth(processor, sample, found, options, index)
         if truth is None:
             continue
+        sure = _sure(sample, truth, index)
         views = processor.arrange(sample.prompt, options).mask_views
         for frame, view in enumerate(views):
             picture = (*sample.prompt.views, *sample.prompt.follow)[view]
@@ -102,7 +107,9 @@ def training_batch(
             pictures.setdefault(key, picture)
             at = list(pictures).index(key)
             drawn += [(marks + row, at) for row in range(len(truth))]
-            masks.append(_at_logits(truth[:, frame], processor.config.sam_image_size))
+            side = processor.config.sam_image_size
+            masks.append(_at_logits(truth[:, frame], side))
+            known.append(_at_logits(sure[:, frame], side))
         marks += len(truth)
     aligned = [pair for row in rows if (pair := row.aligned()) is not None]
     batch["aligned"] = torch.tensor(aligned, dtype=torch.long).reshape(-1, 3)
@@ -113,6 +120,8 @@ def training_batch(
         batch |= _masked_pictures(processor, [*pictures.values()], encoded)
         batch["drawn"] = torch.tensor(drawn)
         batch["masks"] = torch.cat(masks)
+        if any(sample.known is not None for sample in samples):
+            batch["known"] = torch.cat(known)
     return batch
 
 
@@ -159,6 +168,23 @@ def _truth(
             change=f"masks of shape {(marks, *(wanted if len(views) > 1 else wanted[1:]))}",
         )
     return truth
+
+
+def _sure(sample: Sample, truth: NDArray[np.bool_], index: int) -> NDArray[np.bool_]:
+    """(M, F, H, W) where the truth of one sample is known."""
+    if sample.known is None:
+        return np.ones_like(truth)
+    known = sample.known[:, None] if sample.known.ndim == 3 else sample.known
+    if known.shape != truth.shape or not known.any(axis=(1, 2, 3)).all():
+        raise PromptError(
+            f"Where the masks of sample {index} are known must be said for each of them.",
+            found=f"masks {truth.shape}, known {known.shape}, of some masks nothing"
+            if known.shape == truth.shape
+            else f"masks {truth.shape}, known {known.shape}",
+            change="an array of the masks' shape, somewhere True in each; or no mark where nothing "
+            "is known",
+        )
+    return known
 
 
 def _at_logits(truth: NDArray[np.bool_], side: int) -> Tensor:

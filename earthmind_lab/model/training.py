@@ -113,6 +113,7 @@ class EarthMindTraining(nn.Module):
         sam_pixel_values: Tensor | None = None,
         drawn: Tensor | None = None,
         masks: Tensor | None = None,
+        known: Tensor | None = None,
         targets: Sequence[Tensor | None] = (),
         vision_features: Tensor | None = None,
         visual_tokens: Tensor | None = None,
@@ -166,7 +167,7 @@ class EarthMindTraining(nn.Module):
             features = model.sam.features(sam_levels)
             logits, _, _ = model.segment(features.select(drawn[:, 1]), states)
             losses["mask"], losses["dice"] = mask_losses(
-                logits, masks, generator=self.generator, points=self.points
+                logits, masks, generator=self.generator, points=self.points, known=known
             )
         if self.weights.attention and any(target is not None for target in targets):
             told = spans(attention_mask, blocks)

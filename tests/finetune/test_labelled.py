@@ -73,6 +73,20 @@ def test_examples_of_a_chip_are_packed(chip):
         assert len({source.info(index).id.split(": ")[0] for index in row}) == 1
 
 
+def test_a_mask_is_asked_for_where_half_of_the_ground_is_known(chip):
+    """If that is wanted; what isn't known is told beside the mask."""
+    codes = classes(chip)
+    codes[:, codes.shape[1] // 2 :] = 0
+    labels = RasterLabels(codes, LEGEND)
+    assert "segment water" not in everything(labelled_chips([chip], labels))
+    found = everything(labelled_chips([chip], labels, drawn=0.4))["segment water"]
+    seen = (codes > 0) & observable(chip)
+    assert np.array_equal(found.known, seen[None]) and not found.known.all()
+    assert np.array_equal(found.masks, ((codes == 1) & seen)[None])
+    whole = everything(labelled_chips([chip], RasterLabels(classes(chip), LEGEND)))
+    assert whole["segment snow"].known is whole["presence water"].known is None
+
+
 def test_what_a_raster_decides(chip):
     labels = RasterLabels(classes(chip), LEGEND)
     assert isinstance(labels, Labels)
@@ -144,8 +158,6 @@ def test_nodata_and_the_unlabelled_are_in_no_answer(chip):
 
 
 def test_a_sensor_that_sees_nothing_is_no_ground(chip):
-    from dataclasses import replace
-
     seen = np.zeros_like(chip.inside)
     seen[:, :20] = True
     dark = replace(
