@@ -112,6 +112,17 @@ class Recipe:
                 raise unknown(part, PARTS, "train")
         if not self.train:
             raise EarthMindError("train is empty: nothing is learned.", change=", ".join(PARTS))
+        waits = self.optimiser.waits
+        if all(waits.get(part) for part in self.train):
+            raise EarthMindError(
+                "At first nothing would be learned: every part waits.",
+                change="leave one of them out of optimiser.waits",
+            )
+        if waits and self.parallel.kind == "deepspeed":
+            raise EarthMindError(
+                "DeepSpeed steps by itself, so that no part can wait.",
+                change="parallel.kind=ddp or fsdp2, or no optimiser.waits",
+            )
         if "gate" in self.train and self.training_form != "june":
             raise EarthMindError(
                 "There is no gate to train.",
