@@ -27,7 +27,8 @@ KINDS: tuple[Kind, ...] = ("presence", "share", "dominant", "segment", "region",
 """What labelled chips are asked unless somebody wants more."""
 EVERY_KIND: tuple[Kind, ...] = (*KINDS, "compare", "describe", "two")
 SURE = 0.95
-"""Share of the ground that must be known of a class before its share or its mask is asked for."""
+"""Share of the ground that must be known of a class before its share is asked for, and unless
+said otherwise its mask."""
 LEAD = 0.05
 """Share by which the main cover leads whatever else could be the first; and the more of two."""
 SOME = 0.1
@@ -82,12 +83,14 @@ class _Ground:
     """(class,) share of the ground that is it."""
     no: NDArray[np.float64]
     """(class,) share that isn't."""
+    drawn: float = SURE
+    """Share that must be known of a class before its mask is asked for."""
 
     def there(self, index: int) -> bool | None:
         return _there(self.yes[index], self.no[index])
 
-    def sure(self, index: int) -> bool:
-        return bool(self.yes[index] + self.no[index] >= SURE)
+    def sure(self, index: int, share: float = SURE) -> bool:
+        return bool(self.yes[index] + self.no[index] >= share)
 
     def ask(self, options: Sequence[str], what: str, index: int, other: int | None = None) -> str:
         """A question about one class, or two."""
@@ -113,7 +116,7 @@ class _Ground:
                 id=f"share {name}", kind="share", question=self.ask(SHARE, "share", index),
                 reply=told_share(share, wording),
             )  # fmt: skip
-        if "segment" in kinds and there is not None and self.sure(index):
+        if "segment" in kinds and there is not None and self.sure(index, self.drawn):
             yield Ask(
                 id=f"segment {name}", kind="segment",
                 question=self.ask(SEGMENT, "segment", index),
@@ -162,7 +165,7 @@ class _Ground:
             )  # fmt: skip
         both = self.there(first), self.there(second)
         if "two" in kinds and None not in both and any(both):
-            if not all(self.sure(each) for each in (first, second)):
+            if not all(self.sure(each, self.drawn) for each in (first, second)):
                 return
             drawn = [i for i, there in zip((first, second), both, strict=True) if there]
             lacking = [i for i, there in zip((first, second), both, strict=True) if not there]
@@ -204,7 +207,7 @@ class _Ground:
 def asks_of(
     truth: PixelTruth, ground: NDArray[np.bool_], names: Sequence[str], key: str, *,
     kinds: Sequence[Kind] = KINDS, wording: Wording = "words", seed: int = 0,
-    words: Mapping[str, Sequence[str]] | None = None,
+    words: Mapping[str, Sequence[str]] | None = None, drawn: float = SURE,
 ) -> Iterator[Ask]:  # fmt: skip
     """Every question of some kinds that the truth decides.
 
@@ -217,6 +220,7 @@ def asks_of(
         wording: Of shares.
         seed: See `key`.
         words: Per name the words that questions may use for it; None = the name.
+        drawn: Share of the ground that must be known of a class before its mask is asked for.
     """
     total = int(ground.sum())
     if not total:
@@ -225,6 +229,7 @@ def asks_of(
         truth, ground, names, words or {}, key, seed,
         yes=(truth.yes & ground).sum(axis=(1, 2)) / total,
         no=(truth.no & ground).sum(axis=(1, 2)) / total,
+        drawn=drawn,
     )  # fmt: skip
     count = range(len(names))
     for index in count:

@@ -57,6 +57,10 @@ class Joined:
         source, place = self._places[index]
         return source.info(place)
 
+    def part(self, index: int) -> int:
+        """Which of the sources an example comes from: equal numbers, equal sources."""
+        return id(self._places[index][0])
+
 
 def digest(examples: Examples) -> str:
     """SHA-256 of the ids of examples in their order, with what they ask and answer where known."""
@@ -79,14 +83,19 @@ class Collator:
     def __init__(self, processor: Any, recipe: Recipe, encoded: Encoded | None = None) -> None:
         self.processor, self.recipe, self.encoded = processor, recipe, encoded
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def __call__(self, drawn: Sequence[Example | tuple[Example, ...]]) -> dict[str, Any]:
         """`training_batch`, and the ids of the examples under `NAMES`.
+
+        Args:
+            drawn: Examples, or rows of them; those that follow each other share what they show.
 
         Raises:
             PromptError: An example is too long, of another form, or its masks don't fit.
         """
-        from earthmind_lab.model.training import Sample, training_batch
+        from earthmind_lab.model.packing import Packing, lengths
+        from earthmind_lab.model.samples import Sample, training_batch
 
+        examples = [e for each in drawn for e in (each if isinstance(each, tuple) else (each,))]
         for example in examples:
             if self.recipe.forms == "image" and len(example.prompt.views) > 1:
                 raise PromptError(
@@ -94,7 +103,9 @@ class Collator:
                     found=f"{len(example.prompt.views)} views",
                     change="forms: multi",
                 )
-        samples = [Sample(prompt=e.prompt, reply=e.reply, masks=e.masks) for e in examples]
+        samples = [
+            Sample(prompt=e.prompt, reply=e.reply, masks=e.masks, known=e.known) for e in examples
+        ]
         names = [example.info.id for example in examples]
         try:
             batch = training_batch(
@@ -103,6 +114,7 @@ class Collator:
                 self.recipe.options,
                 form=self.recipe.form(),
                 encoded=self.encoded,
+                packing=Packing(most=self.recipe.packing, longest=self.recipe.max_length),
             )
         except PromptError as error:
             raise PromptError(
@@ -110,8 +122,8 @@ class Collator:
                 found=error.found,
                 change=error.change,
             ) from error
-        lengths = batch["attention_mask"].sum(dim=1).tolist()
-        for name, length in zip(names, lengths, strict=True):
+        tokens = lengths(batch["attention_mask"], batch.get("blocks"))
+        for name, length in zip(names, tokens, strict=True):
             if length > self.recipe.max_length:
                 raise PromptError(
                     f"The example {name!r} is too long; it isn't cut, for that would cut a picture "

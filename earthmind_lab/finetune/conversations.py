@@ -185,7 +185,7 @@ def _open(talk: _Talk, index: int, views: Views) -> Opened:
     prompt = Prompt(
         text=turns[index].question, views=shown, regions=regions, history=tuple(turns[:index])
     )
-    return prompt, turns[index].reply, _masks(talk, index, shown, views)
+    return Opened(prompt, turns[index].reply, _masks(talk, index, shown, views))
 
 
 def _regions(

@@ -53,6 +53,9 @@ class Example:
     masks: NDArray[np.bool_] | None = None
     """Truth of each [SEG] of the reply in its order: (N, H, W) on the grid of the view that masks
     are drawn on, or (N, F, H, W) for the F frames of a series. None without [SEG]."""
+    known: NDArray[np.bool_] | None = None
+    """Where that truth is known, of its shape; None = everywhere. Nothing is learned of the rest,
+    and no score counts it."""
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError, LoadError
 from earthmind_lab.evaluate.truth import PixelTruth
 from earthmind_lab.exchange import Prompt, Region, View
-from earthmind_lab.finetune.asks import KINDS, Ask, Kind, Wording, asks_of, region_of
+from earthmind_lab.finetune.asks import KINDS, SURE, Ask, Kind, Wording, asks_of, region_of
 from earthmind_lab.finetune.examples import ExampleInfo
 from earthmind_lab.finetune.footprints import footprint_of_grid
 from earthmind_lab.finetune.labels import Labels
@@ -38,6 +38,7 @@ def labelled_chips(
     composites: Sequence[str] = (),
     kinds: Sequence[Kind] = KINDS,
     shares: Wording = "words",
+    drawn: float = SURE,
     licence: str = "",
     attribution: str = "",
     seed: int = 0,
@@ -46,7 +47,8 @@ def labelled_chips(
 
     Each chip is opened once here, to see what its labels decide, and again when one of its examples
     is opened; what `load_chip` loaded before comes from the disk. Ground that isn't seen, lies
-    outside the AOI or isn't labelled is in no answer. Masks lie on the chip's grid.
+    outside the AOI or isn't labelled is in no answer, and of no mask anything is learned there.
+    Masks lie on the chip's grid.
 
     Args:
         chips: From `load_chip`, `open_chip`, or functions that call them.
@@ -57,6 +59,8 @@ def labelled_chips(
             is it) and ``verify`` (is it water, is it crops: a yes and a no each); beyond the
             default ``compare``, ``describe`` and ``two`` (masks of two classes at once).
         shares: Answered in ``words`` (About a third.) or ``per cent`` (About 30 %.).
+        drawn: Share of the ground that must be known of a class before its mask is asked for; of
+            the rest nothing is learned.
         licence: Of the labels; those of the scenes are added.
         attribution: The same for whom to name.
         seed: Of phrasings.
@@ -73,7 +77,7 @@ def labelled_chips(
             asks = list(
                 asks_of(
                     held.truth, held.ground, labels.names, held.key, kinds=kinds, wording=shares,
-                    seed=seed,
+                    seed=seed, drawn=drawn,
                 )
             )  # fmt: skip
             decided += bool(asks)
@@ -167,10 +171,14 @@ def _row(shelf: _Shelf, number: int, held: _Held, ask: Ask, licence: str, attrib
 def _opened(shelf: _Shelf, number: int, ask: Ask) -> Opened:
     held = shelf.held(number)
     regions: tuple[Region, ...] = ()
-    masks = None
+    masks = known = None
     if ask.kind in ("region", "verify") and ask.index is not None:
         mask = region_of(held.truth, held.ground, ask.index)
         regions = (Region(mask=mask, label="region1"),)
     elif ask.index is not None:
-        masks = held.truth.yes[[ask.index, *ask.further]] & held.ground
-    return Prompt(text=ask.question, views=held.views, regions=regions), ask.reply, masks
+        classes = [ask.index, *ask.further]
+        masks = held.truth.yes[classes] & held.ground
+        sure = held.truth.known[classes] & held.ground
+        known = None if sure.all() else sure
+    prompt = Prompt(text=ask.question, views=held.views, regions=regions)
+    return Opened(prompt, ask.reply, masks, known)

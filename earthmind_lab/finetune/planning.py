@@ -53,6 +53,7 @@ class Plan:
     activations: int
     processes: int = 1
     examples: int | None = None
+    """How many are drawn in an epoch; with packing rows of them."""
     seconds_per_step: float | None = None
     """Measured; None = not."""
     parts: dict[str, int] = field(default_factory=dict)
@@ -98,6 +99,7 @@ class Plan:
             return
         changes = [] if self.recipe.checkpointing else ["checkpointing=true"]
         changes += ["batch=1"] if self.recipe.batch > 1 else []
+        changes += ["packing=1"] if self.recipe.packing > 1 else []
         changes += ["precision=bfloat16"] if self.recipe.precision == "float32" else []
         if "embeddings" in self.recipe.train:
             changes += ["train without embeddings"]
@@ -146,7 +148,7 @@ def plan(
 
     Args:
         recipe: Of the training.
-        examples: How many there are, for the number of steps.
+        examples: How many there are, or packed rows of them, for the number of steps.
         processes: That it is spread over; default: as ``torchrun`` says.
         look: Tells the memory of a device.
 
@@ -203,21 +205,25 @@ def pass_bytes(recipe: Recipe, sizes: Sizes) -> int:
     """What one pass takes at its heaviest moment, with the largest pictures that there can be.
 
     Args:
-        recipe: Its batch, precision, checkpointing, adapters and forms.
+        recipe: Its batch, packing, precision, checkpointing, adapters and forms.
         sizes: Of the model.
     """
     itemsize = ITEMSIZE[recipe.precision]
     views = 1 if recipe.forms == "image" else 2
     tiles = views * sizes.tiles(sizes.most_tiles) * recipe.batch
-    each = min(recipe.max_length, tiles // recipe.batch * sizes.tile_tokens + QUESTION)
+    rows = _rows(recipe, tiles // recipe.batch * sizes.tile_tokens)
+    each = sum(rows)
+    asked = recipe.batch * recipe.packing
     held = kept_bytes(
         recipe,
         sizes,
         tiles=tiles,
         tokens=recipe.batch * each,
-        learned=recipe.batch * REPLY,
-        objects=recipe.batch * DRAWN,
+        learned=asked * REPLY,
+        objects=asked * DRAWN,
     )
+    if recipe.packing > 1:  # what each token sees, as yes or no and as a number
+        held += recipe.batch * len(rows) * max(rows) ** 2 * (1 + itemsize)
     towers = max(
         encode_bytes(sizes, tiles, itemsize), recipe.batch * features_pass_bytes(sizes, itemsize)
     )
@@ -225,6 +231,18 @@ def pass_bytes(recipe: Recipe, sizes: Sizes) -> int:
         towers *= 64  # every block of a tower keeps what a frozen one drops
     again = recipe.batch * each * _layer_bytes(recipe, sizes, itemsize)
     return int(held + max(towers, again if recipe.checkpointing else 0))
+
+
+def _rows(recipe: Recipe, shown: int) -> list[int]:
+    """Tokens of the rows that one scene of `shown` visual tokens takes.
+
+    >>> recipe = Recipe.load("lora").replace(packing=10, max_length=4096)
+    >>> _rows(recipe, 3584), _rows(recipe, 512)
+    ([3968, 3968, 3968, 3968, 3968], [2432])
+    """
+    room = max(1, (recipe.max_length - shown) // QUESTION)
+    counts = [min(room, recipe.packing - first) for first in range(0, recipe.packing, room)]
+    return [min(recipe.max_length, shown + count * QUESTION) for count in counts]
 
 
 def kept_bytes(

@@ -84,7 +84,10 @@ class Recipe:
     """The sensor whose picture draws the masks; None = as the model says."""
     optimiser: Optimiser = field(default_factory=Optimiser)
     batch: int = 1
-    """Examples per process and pass."""
+    """Examples per process and pass; with `packing` scenes."""
+    packing: int = 1
+    """Most examples about the same pictures that a pass reads them for together; 1 = each reads its
+    own. Losses don't change, but which examples come together does."""
     accumulation: int = 4
     """Passes per step."""
     epochs: float = 1.0
@@ -92,7 +95,8 @@ class Recipe:
     steps: int = 0
     """Of the optimiser; 0 = as many as the epochs have."""
     max_length: int = 8192
-    """Tokens of an example; longer ones are refused, never cut."""
+    """Tokens of an example; longer ones are refused, never cut. Of packed ones, those that would
+    be longer together read their pictures once more."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """``bfloat16``: frozen weights in it, trained ones in float32, autocast between."""
     checkpointing: bool = True
@@ -109,7 +113,7 @@ class Recipe:
     """``cpu`` or ``cuda``; None = a GPU where there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "accumulation", "epochs", "max_length"):
+        for name in ("batch", "packing", "accumulation", "epochs", "max_length"):
             positive(getattr(self, name), name)
         count(self.steps, "steps")
         for part in self.train:
@@ -117,6 +121,17 @@ class Recipe:
                 raise unknown(part, PARTS, "train")
         if not self.train:
             raise EarthMindError("train is empty: nothing is learned.", change=", ".join(PARTS))
+        waits = self.optimiser.waits
+        if all(waits.get(part) for part in self.train):
+            raise EarthMindError(
+                "At first nothing would be learned: every part waits.",
+                change="leave one of them out of optimiser.waits",
+            )
+        if waits and self.parallel.kind == "deepspeed":
+            raise EarthMindError(
+                "DeepSpeed steps by itself, so that no part can wait.",
+                change="parallel.kind=ddp or fsdp2, or no optimiser.waits",
+            )
         if "gate" in self.train and self.training_form != "june":
             raise EarthMindError(
                 "There is no gate to train.",

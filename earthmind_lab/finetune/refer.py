@@ -129,7 +129,8 @@ def _open(
     shown = views.open((file,), where)
     # Of the declared size: a picture of another size is found by the check, not stretched over.
     masks = [mask_of(part.get("segmentation"), size, where) for part in parts]
-    return Prompt(text=question, views=shown), reply, np.logical_or.reduce(masks)[None]
+    prompt = Prompt(text=question, views=shown)
+    return Opened(prompt, reply, np.logical_or.reduce(masks)[None])
 
 
 def _known(table: Mapping[Any, Any], key: Any, what: str, where: str) -> Mapping[str, Any]:

@@ -83,4 +83,4 @@ def _open(
         views=views.open((file,), where),
         regions=(Region(mask=mask, label="region1"),),
     )
-    return prompt, _NUMBER.sub("", text).strip(), None
+    return Opened(prompt, _NUMBER.sub("", text).strip())

@@ -16,6 +16,7 @@ from earthmind_lab.finetune import parallel
 from earthmind_lab.finetune.events import EventFiles, check_events
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run
+from earthmind_lab.finetune.packing import packed
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.rights import NOT_SAID, rights_of
 from earthmind_lab.finetune.sets import Sets, open_sets
@@ -176,7 +177,7 @@ def planned(recipe: Recipe | str | Path, *, train: Examples | None = None) -> Pl
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     check_method(recipe)
     train = open_sets(recipe, Sets(train=train)).train
-    found = plan(recipe, examples=None if train is None else len(train))
+    found = plan(recipe, examples=None if train is None else len(packed(recipe, train)))
     if train is None or not found.fits:
         return found
     with tempfile.TemporaryDirectory() as folder, quiet():

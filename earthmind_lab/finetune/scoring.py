@@ -115,7 +115,8 @@ def _losses(backend: Any, examples: Examples, progress: Any) -> Iterator[float |
     import torch
 
     from earthmind_lab.model.losses import LossWeights
-    from earthmind_lab.model.training import EarthMindTraining, Sample, training_batch
+    from earthmind_lab.model.samples import Sample, training_batch
+    from earthmind_lab.model.training import EarthMindTraining
 
     model = backend.model
     step = EarthMindTraining(model, LossWeights(text=1.0, mask=0.0, dice=0.0)).eval()
@@ -171,15 +172,17 @@ def _overlap(example: Example, reply: Reply) -> float:
     """Mean IoU of the marks in their order, of as many as there are or ought to be."""
     assert example.masks is not None
     truth = example.masks if example.masks.ndim == 4 else example.masks[:, None]  # (N, F, H, W)
+    known = np.ones_like(truth) if example.known is None else example.known.reshape(truth.shape)
     frames = truth.shape[1]
     marked = [found for found in reply.objects if found.mask_logits is not None]
     objects = [marked[at : at + frames] for at in range(0, len(marked), frames)]
     total = 0.0
-    for wanted, own in zip(truth, objects, strict=False):
+    for wanted, sure, own in zip(truth, known, objects, strict=False):
         drawn = [found.mask_logits > 0 for found in own if found.mask_logits is not None]
         if len(drawn) != frames or any(mask.shape != wanted[0].shape for mask in drawn):
             continue
-        said = np.stack(drawn)
+        said = np.stack(drawn) & sure
+        wanted = wanted & sure
         union = int((said | wanted).sum())
         total += int((said & wanted).sum()) / union if union else 1.0
     return total / max(len(truth), len(objects))
@@ -198,7 +201,9 @@ def described(examples: Examples, index: int) -> dict[str, Any]:
     if kind == "yes/no":
         more["side"] = yes_or_no(example.reply)
     if kind == "mask" and example.masks is not None:
-        more["everything"] = float(example.masks.mean())  # IoU of marking the whole picture
+        # IoU of marking the whole picture
+        sure = ... if example.known is None else example.known
+        more["everything"] = float(example.masks[sure].mean())
     return {**about, "kind": kind, "wanted": example.reply, **more}
 
 

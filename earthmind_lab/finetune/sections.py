@@ -153,6 +153,8 @@ class Optimiser:
     """Rate of the first step, in the full one."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Of single parts, in `rate`."""
+    waits: Mapping[str, float] = field(default_factory=dict)
+    """Of single parts the share of all steps for which they stay as they are."""
 
     def __post_init__(self) -> None:
         positive(self.rate, "optimiser: rate")
@@ -165,6 +167,10 @@ class Optimiser:
             if name not in PARTS:
                 raise unknown(name, PARTS, "optimiser: rates")
             positive(factor, f"optimiser: rates: {name}")
+        for name, part in self.waits.items():
+            if name not in PARTS:
+                raise unknown(name, PARTS, "optimiser: waits")
+            share(part, f"optimiser: waits: {name}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,16 @@ from earthmind_lab.errors import EarthMindError, LoadError
 from earthmind_lab.exchange import Prompt
 from earthmind_lab.finetune.examples import Example, ExampleInfo
 
-Opened = tuple[Prompt, str, NDArray[np.bool_] | None]
-"""Question, answer, and the truth of its masks."""
 T = TypeVar("T")
+
+
+class Opened(NamedTuple):
+    """What is opened of a row; see `Example`."""
+
+    prompt: Prompt
+    reply: str
+    masks: NDArray[np.bool_] | None = None
+    known: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,12 +55,12 @@ class Source:
     def __getitem__(self, index: int) -> Example:
         row = self.rows[index]
         try:
-            prompt, reply, masks = row.open()
+            opened = row.open()
         except EarthMindError as error:
             raise _placed(error, row.where) from error
         except OSError as error:  # a disk that fails, a file that went meanwhile
             raise wrong(row.where, "its pictures can't be read.", found=str(error)) from error
-        return Example(info=row.info, prompt=prompt, reply=reply, masks=masks)
+        return Example(info=row.info, **opened._asdict())
 
     def info(self, index: int) -> ExampleInfo:
         """Without opening a picture."""

@@ -79,10 +79,22 @@ class LabTrainer(transformers.Trainer):
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         """Length of the gradient, which must be a number before a weight moves by it."""
+        self._hold_back()
         norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         if norm is not None and self._anywhere(not math.isfinite(float(norm))):
             raise self._not_a_number("gradient", self.watch.names, {})
         return norm
+
+    def _hold_back(self) -> None:
+        """Drop the gradients of parts that wait: they don't count in its length and move nothing.
+
+        They are computed, since processes that train together wait for each other's.
+        """
+        done = self.state.global_step / self.state.max_steps
+        waiting = {part for part, share in self.recipe.optimiser.waits.items() if done < share}
+        for name, weight in trained(self.model) if waiting else ():
+            if part_of(canonical(name)) in waiting:
+                weight.grad = None
 
     def _anywhere(self, wrong: bool) -> bool:
         """Whether something is wrong in any process: all of them must end together."""

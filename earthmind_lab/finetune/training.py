@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from earthmind_lab.finetune import checkpoints, parallel
 from earthmind_lab.finetune.batches import Collator, digest
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run, environment
+from earthmind_lab.finetune.packing import Packed, check_packing, packed
 from earthmind_lab.finetune.plain import plain
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.watching import Watcher
@@ -23,6 +25,7 @@ from earthmind_lab.settings import Settings
 if TYPE_CHECKING:
     from earthmind_lab.finetune.planning import Plan
 
+LOG = logging.getLogger(__name__)
 FREE = ("guard", "test", "saving", "evaluation", "parallel", "device", "cache", "name", "logs")
 """Keys of a recipe that may change before a training is gone on from: they change no step."""
 
@@ -54,6 +57,8 @@ class Training:
         self.train, self.validation = train, validation
         self.folder = out / "checkpoints"
         self.built = build(recipe, every_part=parallel.processes() > 1)
+        check_packing(recipe, self.built.step.model.config.fusion)
+        self.drawn = packed(recipe, train)
         self.about: dict[str, Any] = {
             "recipe": {k: v for k, v in plain(recipe).items() if k not in FREE},
             "weights": self.built.weights,
@@ -88,6 +93,8 @@ class Training:
                 kept[name] for name in ("best", "best_step", "since")
             )
         leads = parallel.leads()
+        if leads and isinstance(self.drawn, Packed):
+            LOG.info("%s", self.drawn.said)
         log = None
         if leads:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +158,7 @@ class Training:
             about=self.about,
             model=step,
             args=training_arguments(recipe, self.folder, validates=self.validation is not None),
-            train_dataset=self.train,
+            train_dataset=self.drawn,
             eval_dataset=self.validation,
             data_collator=Collator(self.built.processor, recipe, encoded),
             callbacks=[stop, *([] if samples is None else [samples])],

@@ -24,14 +24,14 @@ _HOME = {
     "FUSED": "arrangement",
     "PromptLayout": "processing",
     "SamFeatures": "segmentation",
-    "Sample": "training",
+    "Sample": "samples",
     "TrainingForm": "batch",
     "collate": "batch",
     "concatenate": "fusion",
     "convert_checkpoint": "convert",
     "load_upstream": "convert",
     "track": "tracking",
-    "training_batch": "training",
+    "training_batch": "samples",
     "weighted": "fusion",
 }
 

@@ -7,7 +7,7 @@ of their own in the model: they are rows of one table.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import astuple, dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from earthmind_lab.exchange import Options, Prompt, View
 from earthmind_lab.model.arrangement import FUSED
 from earthmind_lab.model.attention import Placement
 from earthmind_lab.model.fusion import OFF
+from earthmind_lab.model.packing import Packing, blocks_of, share_rows
 from earthmind_lab.model.processing import EarthMindProcessor, PromptLayout
 from earthmind_lab.model.text import IMAGE_END, IMAGE_START
 
@@ -132,35 +133,51 @@ def assemble(
     replies: Sequence[str] | None,
     form: TrainingForm | None = None,
     encoded: Encoded | None = None,
+    packing: Packing | None = None,
 ) -> tuple[dict[str, Tensor], list[Row]]:
-    """`collate`, and where each prompt's squares lie in the batch."""
-    form = form or TrainingForm()
+    """`collate`, and where each prompt's squares lie in the batch.
+
+    Where questions share a row (see `packing`), ``blocks`` and ``position_ids`` say how.
+    """
+    form, packing = form or TrainingForm(), packing or Packing()
     if not prompts or (replies is not None and len(replies) != len(prompts)):
         raise PromptError(
             "A batch needs prompts, and in training one reply for each.",
             found=f"{len(prompts)} prompts, {'no' if replies is None else len(replies)} replies",
         )
     answers = [processor.encode_reply(reply) for reply in replies or [""] * len(prompts)]
-    rows = [Row(processor, prompt, options, form, encoded) for prompt in prompts]
-    length = max(len(row.ids) + len(answer) for row, answer in zip(rows, answers, strict=True))
-    shape = (len(rows), length)
+    rows = [
+        Row(processor, prompt, options, form, answer)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    if packing.most > 1:
+        _name_prefixes(rows)
+    packs = share_rows(rows, packing)
+    length = max(pack[0].question_start + sum(r.own_tokens for r in pack) for pack in packs)
+    shape = (len(packs), length)
     ids = torch.full(shape, _pad(processor), dtype=torch.long)
     seen = torch.zeros(shape, dtype=torch.long)
     labels = torch.full(shape, -100, dtype=torch.long)
-    first, pairs = 0, []
-    for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-        start = length - len(row.ids) - len(answer)
-        ids[index, start:] = torch.tensor([*row.ids, *answer])
+    pairs: list[PairRow] = []
+    pixels, first = _squares(rows, processor, encoded)
+    for index, pack in enumerate(packs):
+        told = pack[0].ids[: pack[0].question_start]
+        learned = [-100] * len(told)
+        for row in pack:
+            told = [*told, *row.ids[row.question_start :], *row.answer]
+            learned += [-100] * (row.own_tokens - len(row.answer)) + row.answer
+        start = length - len(told)
+        ids[index, start:] = torch.tensor(told)
         seen[index, start:] = 1
-        labels[index, length - len(answer) :] = torch.tensor(answer, dtype=torch.long)
-        row.first, first = first, first + row.squares
-        asked = length if form.weigh_by_answer else start + len(row.ids)
-        pairs += row.pairs(index, start, asked)
+        labels[index, start:] = torch.tensor(learned)
+        asked = length if form.weigh_by_answer else length - len(pack[-1].answer)
+        pairs += pack[0].pairs(index, start, asked)
     batch = {"input_ids": ids, "attention_mask": seen}
+    if len(packs) < len(rows):
+        batch["blocks"], batch["position_ids"] = blocks_of(packs, length)
     if first:
-        pixels = [square for row in rows for square in row.pixels]
         batch["pixel_values" if encoded is None else encoded.key] = torch.cat(pixels)
-        batch["slots"] = torch.from_numpy(_slots(rows, first, processor.config.tokens_per_tile))
+        batch["slots"] = torch.from_numpy(_slots(packs, first, processor.config.tokens_per_tile))
     if pairs:
         batch["pairs"] = torch.tensor([astuple(pair) for pair in pairs])
     return batch | ({} if replies is None else {"labels": labels}), rows
@@ -175,11 +192,11 @@ class Row:
         prompt: Prompt,
         options: Options,
         form: TrainingForm,
-        encoded: Encoded | None = None,
+        answer: list[int],
     ) -> None:
-        self.prompt, self.off = prompt, OFF.index(options.sensor_off)
-        single = processor.arrange(prompt, options).single_tile
-        counts = [processor.tile_count(view.shape, single=single) for view in prompt.views]
+        self.prompt, self.answer, self.off = prompt, answer, OFF.index(options.sensor_off)
+        self._single = processor.arrange(prompt, options).single_tile
+        counts = [processor.tile_count(view.shape, single=self._single) for view in prompt.views]
         self.layout: PromptLayout = processor.layout(prompt, counts, options)
         self.ids: list[int] = self.layout.input_ids[0].tolist()
         self.question_start = self.layout.question_start
@@ -188,20 +205,37 @@ class Row:
         # A fused prompt reads SAR before optical, each sensor's squares without a gap.
         order = sorted(range(len(prompt.views)), key=lambda i: prompt.views[i].modality != "sar")
         self.kept = [index for index in order if self.fused or index in read]
-        views = [prompt.views[index] for index in self.kept]
-        if encoded is None:
-            arrays = [processor.pixel_values(view, single=single) for view in views]
-            self.pixels = [torch.from_numpy(array) for array in arrays]
-        else:
-            self.pixels = [encoded.squares(view, single=single) for view in views]
         self.at: dict[int, int] = {}
         self.squares = 0
-        for index, pixels in zip(self.kept, self.pixels, strict=True):
+        for index in self.kept:
             self.at[index] = self.squares
-            self.squares += len(pixels)
+            self.squares += counts[index]
         self.first = 0
+        self.prefix: Hashable | None = None
+        """What it shares with those of equal prefix; None = nothing."""
         if form.two_blocks and self.layout.form == "pair" and not self.fused:
             self._split(processor)
+
+    @property
+    def own_tokens(self) -> int:
+        """Of question and answer, without the pictures before them."""
+        return len(self.ids) - self.question_start + len(self.answer)
+
+    def pixels(self, processor: EarthMindProcessor, encoded: Encoded | None) -> list[Tensor]:
+        """Its squares, view by view."""
+        views = [self.prompt.views[index] for index in self.kept]
+        if encoded is not None:
+            return [encoded.squares(view, single=self._single) for view in views]
+        arrays = [processor.pixel_values(view, single=self._single) for view in views]
+        return [torch.from_numpy(array) for array in arrays]
+
+    def name_prefix(self, hash_of: Callable[[View], str]) -> None:
+        """Set `prefix`; text alone has none, and fused tokens serve one question only."""
+        if self.fused or not self.question_start:
+            return
+        order = [(self.kept.index(view), tile) for view, tile in self.layout.blocks]
+        hashes = [hash_of(self.prompt.views[index]) for index in self.kept]
+        self.prefix = (tuple(self.ids[: self.question_start]), tuple(order), tuple(hashes))
 
     def aligned(self) -> tuple[int, int, int] | None:
         """First SAR square, first optical square and tiles of a pair that is cut alike.
@@ -210,11 +244,10 @@ class Row:
         """
         if len(self.kept) != 2 or self.layout.form != "pair":
             return None
-        sar, optical = self.kept
-        tiles = [len(pixels) for pixels in self.pixels]
-        if tiles[0] != tiles[1]:
+        tiles = self.at[self.kept[1]]  # SAR comes first
+        if self.squares != 2 * tiles:
             return None
-        return self.first + self.at[sar], self.first + self.at[optical], tiles[0]
+        return self.first, self.first + tiles, tiles
 
     def _split(self, processor: EarthMindProcessor) -> None:
         """Two picture blocks of the same tokens instead of one."""
@@ -244,24 +277,60 @@ class Row:
             )
         ]
 
-    def rows(self, fused_first: int, each: int) -> NDArray[np.int64]:
-        """Rows of the table of visual tokens, in the order of the placeholders."""
-        blocks = []
+    def rows(self, fused_first: int, each: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of the table of visual tokens, in the order of the placeholders.
+
+        Returns:
+            Those of the pictures, and those that its regions repeat.
+        """
+        blocks = [np.zeros(0, np.int64)]
         for view, tile in self.layout.blocks:
             first = fused_first + tile if view == FUSED else self.first + self.at[view] + tile
             blocks.append(first * each + np.arange(each, dtype=np.int64))
+        regions = [np.zeros(0, np.int64)]
         if self.layout.region_block is not None:
-            marked = blocks[self.layout.region_block]
-            blocks += [marked[cells] for cells in self.layout.region_cells]
-        return np.concatenate(blocks) if blocks else np.zeros(0, np.int64)
+            marked = blocks[1 + self.layout.region_block]
+            regions += [marked[cells] for cells in self.layout.region_cells]
+        return np.concatenate(blocks), np.concatenate(regions)
 
 
-def _slots(rows: Sequence[Row], squares: int, each: int) -> NDArray[np.int64]:
+def _name_prefixes(rows: Sequence[Row]) -> None:
+    """`Row.prefix` of all rows; questions of one scene often hold the same views."""
+    known: dict[int, str] = {}
+
+    def hash_of(view: View) -> str:
+        if id(view) not in known:
+            known[id(view)] = view.hash
+        return known[id(view)]
+
+    for row in rows:
+        row.name_prefix(hash_of)
+
+
+def _squares(
+    rows: Sequence[Row], processor: EarthMindProcessor, encoded: Encoded | None
+) -> tuple[list[Tensor], int]:
+    """Squares of all rows and their number; those of one prefix are there once."""
+    pixels: list[Tensor] = []
+    known: dict[Hashable, int] = {}
+    count = 0
+    for row in rows:
+        row.first = count
+        if row.prefix is not None:
+            row.first = known.setdefault(row.prefix, count)
+        if row.first == count:
+            pixels += row.pixels(processor, encoded)
+            count += row.squares
+    return pixels, count
+
+
+def _slots(packs: Sequence[Sequence[Row]], squares: int, each: int) -> NDArray[np.int64]:
     """(n,) of the whole batch; fused tokens lie behind those of all squares."""
     parts, fused_first = [], squares
-    for row in rows:
-        parts.append(row.rows(fused_first, each))
-        fused_first += len(row.fused)
+    for pack in packs:
+        found = [row.rows(fused_first, each) for row in pack]
+        parts += [found[0][0], *(regions for _, regions in found)]
+        fused_first += len(pack[0].fused)
     return np.concatenate(parts)
 
 

@@ -197,6 +197,7 @@ def uncertain_points(
     generator: torch.Generator,
     oversample: int = OVERSAMPLE,
     uncertain: float = UNCERTAIN_SHARE,
+    hidden: Tensor | None = None,
 ) -> Tensor:
     """Points to compare a mask at: most where its logits are near 0, the rest anywhere.
 
@@ -207,6 +208,8 @@ def uncertain_points(
             the same points whatever device the logits are on.
         oversample: Candidates per point that the uncertain ones are chosen from.
         uncertain: Share of uncertain points, 0..1.
+        hidden: (N, H, W) above 0 where nothing is compared: no uncertain points while there are
+            others. None = nowhere.
 
     Returns:
         (N, P, 2) as x, y in 0..1; the uncertain ones first.
@@ -221,12 +224,19 @@ def uncertain_points(
     candidates = draw(count * oversample)
     doubtful = int(uncertain * count)
     unsure = -sample_at(logits, candidates).abs()  # (N, count * oversample)
+    if hidden is not None:
+        unsure = unsure.masked_fill(sample_at(hidden, candidates) > 0, float("-inf"))
     chosen = unsure.topk(doubtful, dim=1).indices[..., None].expand(-1, -1, 2)
     return torch.cat([candidates.gather(1, chosen), draw(count - doubtful)], dim=1)
 
 
 def mask_losses(
-    logits: Tensor, masks: Tensor, *, generator: torch.Generator, points: int = POINTS
+    logits: Tensor,
+    masks: Tensor,
+    *,
+    generator: torch.Generator,
+    points: int = POINTS,
+    known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy and Dice of drawn masks, at sampled points.
 
@@ -238,6 +248,9 @@ def mask_losses(
             as published.
         generator: Source of randomness.
         points: Per mask.
+        known: (N, H, W) 1 where the truth is known (our own; none is published). Points that touch
+            anything else aren't compared, and the other points of a mask stand for them: each mask
+            counts as much as before, and one of which nothing is known, nothing. None = everywhere.
 
     Returns:
         Binary cross-entropy averaged over points and objects, and Dice averaged over objects,
@@ -257,10 +270,17 @@ def mask_losses(
         return logits.sum() * 0, logits.sum() * 0
     size = (logits.shape[1], logits.shape[2])
     truth = functional.interpolate(masks[:, None].float(), size, mode="nearest")[:, 0]
-    places = uncertain_points(logits, points, generator=generator)
+    hidden = weight = None
+    if known is not None:
+        hidden = 1 - functional.interpolate(known[:, None].float(), size, mode="nearest")[:, 0]
+    places = uncertain_points(logits, points, generator=generator, hidden=hidden)
     drawn, true = sample_at(logits, places), sample_at(truth, places)  # (N, P)
-    entropy = functional.binary_cross_entropy_with_logits(drawn, true, reduction="sum")
     share = drawn.sigmoid()
+    if hidden is not None:
+        seen = (sample_at(hidden, places) <= 0).float()  # (N, P)
+        weight = seen * points / seen.sum(dim=1, keepdim=True).clamp(min=1)
+        share, true = share * seen, true * seen
+    entropy = functional.binary_cross_entropy_with_logits(drawn, true, weight, reduction="sum")
     overlap = 2 * (share * true).sum(dim=1) + 1
     dice = 1 - overlap / (share.sum(dim=1) + true.sum(dim=1) + 1)  # (N,)
     return entropy / (drawn.numel() + COUNT_GUARD), dice.sum() / (len(dice) + COUNT_GUARD)

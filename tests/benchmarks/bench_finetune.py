@@ -1,17 +1,24 @@
-"""Samples per second: transformers' Trainer with peft as it is, against ours with kept features.
+"""Samples per second: transformers' Trainer with peft as it is, against ours with kept features;
+and questions per second: ours packed, against ours not.
 
-    python -m tests.benchmarks.bench_finetune
+    python -m tests.benchmarks.bench_finetune          # both
+    python -m tests.benchmarks.bench_finetune packing  # the second alone
 
 The same model (nano, adapters on its language model, mask decoder and projector in full), the same
 examples (pictures of noise at nano's size; three questions about each, one of them with a mask),
 the same batch, order, optimiser and threads, by turns in one process. The first epoch of ours
 encodes every picture once; later ones, and every further training from a cache on disk, encode
 none. The losses of both must be one curve within rounding.
+
+Packing: ten questions about each of some pairs, two pairs a pass with all their questions, against
+the same twenty questions a pass in rows of their own; every other setting is equal, features of
+the frozen towers are kept by both, and the first epoch, which encodes them, isn't counted.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +27,7 @@ from typing import Any
 import numpy as np
 import transformers
 
-from earthmind_lab.exchange import Prompt, View
+from earthmind_lab.exchange import Modality, Prompt, View
 from earthmind_lab.finetune.batches import Collator
 from earthmind_lab.finetune.building import build
 from earthmind_lab.finetune.examples import Example, ExampleInfo, Listed
@@ -30,6 +37,10 @@ from earthmind_lab.finetune.run import finetune
 PICTURES, EPOCHS, BATCH, ROUNDS = 8, 3, 4, 3
 WANTED = 1.5
 """Times the samples per second, over all epochs together."""
+PAIRS, QUESTIONS, SCENES = 6, 10, 2
+"""Of packing: pairs, questions about each, pairs a pass."""
+PACKED = 2.0
+"""Times the questions per second that packing gives."""
 
 
 def examples() -> Listed:
@@ -69,6 +80,31 @@ def recipe(where: str) -> Recipe:
         checkpointing=False, device="cpu",
         train=("language", "projector", "text_head", "mask_decoder"),
     )  # fmt: skip
+
+
+def questions() -> Listed:
+    """Short questions about pairs at nano's size: three views, 367 tokens before each question."""
+    rng = np.random.default_rng(1)
+    made = []
+    for scene in range(PAIRS):
+        images = rng.integers(0, 256, (3, 352, 352, 3), dtype=np.uint8)
+        sensors: tuple[Modality, ...] = ("sar", "optical", "optical")
+        views = tuple(
+            View(image=image, name=f"view {n}", modality=sensor, gsd=10.0)
+            for n, (image, sensor) in enumerate(zip(images, sensors, strict=True))
+        )
+        for number in range(QUESTIONS):
+            about = ("water", "trees", "crops", "snow", "bare ground")[number % 5]
+            made.append(
+                Example(
+                    info=ExampleInfo(
+                        id=f"{scene}-{number}", task="question", pictures=(f"scene {scene}",)
+                    ),
+                    prompt=Prompt(text=f"Is there any {about}?", views=views),
+                    reply=("Yes.", f"No, there is no {about} here.")[number % 2],
+                )
+            )
+    return Listed(made)
 
 
 class Clock(transformers.TrainerCallback):
@@ -142,8 +178,40 @@ def ours(folder: Path, data: Listed) -> tuple[list[float], list[float]]:
     return [*began, *(row["time"] for row in rows)], [row["loss"] for row in rows]
 
 
+def packing(rounds: int = ROUNDS) -> float:
+    """Print and give how many times the questions per second packing gives."""
+    data, ratios = questions(), []
+    asked = recipe("memory").replace(epochs=2.0)
+    for number in range(rounds):
+        took, losses = [], []
+        for given in (
+            asked.replace(batch=SCENES * QUESTIONS),
+            asked.replace(batch=SCENES, packing=QUESTIONS),
+        ):
+            with tempfile.TemporaryDirectory() as name:
+                rows = finetune(given, out=Path(name) / "run", train=data).losses()
+            steps = PAIRS // SCENES  # of an epoch
+            assert len(rows) == 2 * steps
+            took.append(rows[-1]["time"] - rows[steps - 1]["time"])
+            losses.append(rows[-1]["loss"])
+        ratios.append(took[0] / took[1])
+        each = len(data) / took[0], len(data) / took[1]
+        print(
+            f"packing, round {number + 1}: {ratios[-1]:.2f} times ({each[0]:.1f} and {each[1]:.1f} "
+            f"questions per second, last losses {losses[0]:.3f} and {losses[1]:.3f})",
+            flush=True,
+        )
+    found = statistics.median(ratios)
+    print(f"{QUESTIONS} questions a pair, {SCENES} pairs a pass: {found:.2f} times the questions")
+    return found
+
+
 def main() -> None:
     """Print the ratios."""
+    if packing() < PACKED:
+        raise SystemExit(f"expected at least {PACKED} times the questions per second of unpacked")
+    if "packing" in sys.argv[1:]:
+        return
     data = examples()
     each = len(data) // BATCH
     ratios: dict[str, list[float]] = {"all epochs": [], "first epoch": [], "later epochs": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,9 @@ def test_masks_are_scored_in_their_order_and_too_many_cost():
     frames = one("[SEG].", "segment", np.stack([left, right])[None])
     assert score_of(frames, said("", left, right)) == 1.0
     assert score_of(frames, said("", left)) == 0.0
+    west = replace(single, known=left[None])  # of the east nobody knows
+    assert score_of(west, said("", np.ones((4, 4), bool))) == 1.0
+    assert score_of(west, said("", right)) == 0.0
 
 
 def rows(before, after, kind="yes/no", units=None, sides=None):

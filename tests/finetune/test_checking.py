@@ -62,7 +62,7 @@ def test_good_data(processor):
 
 
 def test_tokens_are_those_of_training(processor):
-    from earthmind_lab.model.training import Sample, training_batch
+    from earthmind_lab.model.samples import Sample, training_batch
 
     pair = (view(1), view(2, modality="sar", name="vv"))
     frames = tuple(view(n) for n in range(3))
@@ -110,7 +110,7 @@ def test_what_is_refused_by_name(processor, bad, kind):
 def test_no_refusal_would_train(processor):
     """What the check passes over masks, training takes; what it refuses, training refuses."""
     from earthmind_lab.errors import PromptError
-    from earthmind_lab.model.training import Sample, training_batch
+    from earthmind_lab.model.samples import Sample, training_batch
 
     for reply, masks in (("[SEG]", None), ("Sure.", mask()), ("[SEG]", mask(side=(16, 17)))):
         bad = example("bad", reply=reply, masks=masks)

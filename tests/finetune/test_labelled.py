@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from odc.geo.geobox import GeoBox
 
 from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.samples import place, places
@@ -28,6 +30,7 @@ from earthmind_lab.finetune.footprints import footprint_of_grid
 from earthmind_lab.finetune.labelled import labelled_chips
 from earthmind_lab.finetune.labels import Labels, PolygonLabels, RasterLabels, read_areas
 from earthmind_lab.finetune.leaks import find_leaks
+from earthmind_lab.finetune.packing import Packed
 from earthmind_lab.grid import LONLAT
 from earthmind_lab.mapping import observable
 from earthmind_lab.render import render
@@ -56,6 +59,32 @@ def classes(chip, water=0.3):
 
 def everything(source):
     return {source.info(i).id.split(": ")[1]: source[i] for i in range(len(source))}
+
+
+def test_examples_of_a_chip_are_packed(chip):
+    """By what they say of themselves: two chips of the same scenes are two places."""
+    lattice = chip.grid.affine
+    moved = Affine(lattice.a, lattice.b, lattice.c, lattice.d, lattice.e, lattice.f + 5000)
+    north = replace(chip, grid=GeoBox(chip.grid.shape, moved, chip.grid.crs))
+    source = labelled_chips([chip, north], RasterLabels(classes(chip), LEGEND))
+    rows = Packed(source, 6).rows
+    assert len(source) == 30 and [len(row) for row in rows] == [5] * 6
+    for row in rows:
+        assert len({source.info(index).id.split(": ")[0] for index in row}) == 1
+
+
+def test_a_mask_is_asked_for_where_half_of_the_ground_is_known(chip):
+    """If that is wanted; what isn't known is told beside the mask."""
+    codes = classes(chip)
+    codes[:, codes.shape[1] // 2 :] = 0
+    labels = RasterLabels(codes, LEGEND)
+    assert "segment water" not in everything(labelled_chips([chip], labels))
+    found = everything(labelled_chips([chip], labels, drawn=0.4))["segment water"]
+    seen = (codes > 0) & observable(chip)
+    assert np.array_equal(found.known, seen[None]) and not found.known.all()
+    assert np.array_equal(found.masks, ((codes == 1) & seen)[None])
+    whole = everything(labelled_chips([chip], RasterLabels(classes(chip), LEGEND)))
+    assert whole["segment snow"].known is whole["presence water"].known is None
 
 
 def test_what_a_raster_decides(chip):
@@ -103,7 +132,7 @@ def test_pictures_are_those_of_the_engine(chip):
 
 def test_every_example_passes_the_check_and_trains(chip):
     from earthmind_lab.model.processing import EarthMindProcessor
-    from earthmind_lab.model.training import Sample, training_batch
+    from earthmind_lab.model.samples import Sample, training_batch
 
     processor = EarthMindProcessor.from_pretrained("nano")
     source = labelled_chips(
@@ -129,8 +158,6 @@ def test_nodata_and_the_unlabelled_are_in_no_answer(chip):
 
 
 def test_a_sensor_that_sees_nothing_is_no_ground(chip):
-    from dataclasses import replace
-
     seen = np.zeros_like(chip.inside)
     seen[:, :20] = True
     dark = replace(

@@ -157,6 +157,26 @@ def test_rates_and_decay_of_parts(toy):
     assert sum(p.numel() for group in groups for p in group["params"]) == trained
 
 
+def test_a_part_waits(toy, tmp_path):
+    """Until half of the steps are made it stays to the bit; going on anywhere is exact."""
+    recipe = toys.recipe(
+        toy, "lora", "optimiser.waits={projector: 0.5}", "steps=4", "saving.every=1"
+    )
+    run = finetune(recipe, out=tmp_path / "a", train=toys.single(4))
+    start = build(recipe).step.state_dict()
+    for step in (1, 2, 3, 4):
+        held = load_file(tmp_path / f"a/checkpoints/checkpoint-{step}/{checkpoints.WEIGHTS}")
+        moved = {name.split(".")[1] for name in held if not torch.equal(held[name], start[name])}
+        assert ("projector" in moved) == (step > 2) and "language" in moved
+    with pytest.raises(Crash):
+        finetune(recipe, out=tmp_path / "b", train=toys.single(4), follow=crash_at(4))
+    assert finetune(recipe, out=tmp_path / "b", train=toys.single(4)).hash == run.hash
+    with pytest.raises(EarthMindError, match="every part waits"):
+        recipe.replace("train=[language]", "optimiser.waits={language: 0.1}")
+    with pytest.raises(EarthMindError, match=r"optimiser: waits has no key 'visoin'.*vision"):
+        recipe.replace("optimiser.waits={visoin: 0.1}")
+
+
 def test_bfloat16_and_checkpointing_learn(toy, tmp_path):
     recipe = toys.recipe(toy, "lora", "steps=8", precision="bfloat16", checkpointing=True)
     run = finetune(recipe, out=tmp_path / "run", train=toys.mixed())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def mixed(count: int = 8) -> Listed:
         lambda n: drawn(n, *pair(n)),
     ]
     return Listed([kinds[n % 4](n) for n in range(count)])
+
+
+def scenes(count: int = 3, each: int = 4) -> Listed:
+    """Questions about scenes, one after the other; every second scene is a pair."""
+    made = []
+    for scene in range(count):
+        views = pair(scene) if scene % 2 else (view(seed=400 + scene),)
+        for number in range(each):
+            one = (drawn if number % 2 else told)(10 * scene + number, *views)
+            made.append(replace(one, info=replace(one.info, pictures=(f"scene {scene}",))))
+    return Listed(made)
 
 
 def single(count: int = 8) -> Listed:

@@ -201,6 +201,36 @@ def test_mask_losses_repeat_and_send_gradients() -> None:
     assert logits.grad.flatten(1).abs().sum(1).gt(0).all()
 
 
+def test_nothing_is_learned_where_the_truth_is_unknown() -> None:
+    """To the bit: neither what is drawn nor what is said there matters; each mask counts alike."""
+    known = torch.zeros(2, 16, 16, dtype=torch.uint8)
+    known[0, :, :9], known[1] = 1, 1
+    masks = torch.stack([disc(16, 0.3), disc(16, 0.2)])
+    logits = torch.randn(2, 16, 16, generator=seeded(), requires_grad=True)
+    other, others = logits.detach().clone(), masks.clone()
+    other[0, :, 9:] = torch.randn(16, 7, generator=seeded(5)) / 100  # as unsure as can be
+    others[0, :, 9:] = 1 - others[0, :, 9:]
+
+    def losses(*tensors: torch.Tensor, known: torch.Tensor | None = known) -> torch.Tensor:
+        found = mask_losses(*tensors, generator=seeded(1), points=400, known=known)
+        return torch.stack(found)
+
+    found = losses(logits, masks)
+    assert torch.equal(found, losses(other, others))
+    (pull,) = torch.autograd.grad(found.sum(), logits)
+    assert not pull[0, :, 9:].any() and pull[0, :, :8].any() and pull[1, :, 9:].any()
+    torch.testing.assert_close(
+        losses(logits, masks, known=known * 0 + 1), losses(logits, masks, known=None)
+    )
+    assert losses(logits, masks, known=known * 0).tolist() == [0.0, 0.0]
+    # The half that is known of a mask weighs as much as the whole of another.
+    sure = torch.full((2, 16, 16), -20.0)
+    for mask in (0, 1):
+        wrong = sure.clone()
+        wrong[mask] = 20.0
+        assert losses(wrong, sure * 0)[0] == pytest.approx(10, rel=0.15)  # borders fade
+
+
 def test_a_sample_without_masks_has_no_mask_loss() -> None:
     logits = torch.zeros(0, 8, 8, requires_grad=True)
     entropy, dice = mask_losses(logits, torch.zeros(0, 8, 8), generator=seeded())

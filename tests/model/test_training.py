@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,20 @@ def test_masks_that_fit_nothing_are_refused(
     )
     with pytest.raises(PromptError, match=f"ample 1.*{found}"):
         training_batch(processor, [told(), sample])
+
+
+def test_where_masks_are_known_goes_with_them(processor: EarthMindProcessor) -> None:
+    half = np.ones((2, 60, 60), bool)
+    half[1, :, 30:] = False
+    partly = replace(drawn(), known=half)
+    assert "known" not in training_batch(processor, [drawn()])
+    known = training_batch(processor, [drawn(), partly])["known"].float()
+    assert known.shape[0] == 4
+    assert known.mean((1, 2)).tolist() == pytest.approx([1, 1, 1, 0.5], abs=0.05)
+    nothing = half & np.array([True, False])[:, None, None]
+    for wrong in (half[:1], nothing):
+        with pytest.raises(PromptError, match="sample 1 are known must be said for each"):
+            training_batch(processor, [told(), replace(drawn(), known=wrong)])
 
 
 def drawn_masks() -> dict[str, Any]:
