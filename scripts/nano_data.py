@@ -8,8 +8,9 @@ shifts. What is drawn follows from the generator that is given, and from nothing
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ CLOUD_COLOUR = {FALSE_COLOUR: (215.0, 255.0, 255.0), TRUE_COLOUR: (255.0, 255.0,
 OPAQUE, CLEAR = 0.4, 0.1
 """Opacity from which a pixel is cloud, and under which it isn't."""
 FIRST_SEED = 10_000
+ALL = slice(None)
+PIECES = (128, 128, 96)
+"""Sides of a mosaic's pieces: whole vision tokens of 32 px."""
 PIXELS = {10: 0.6, 6: 0.2, 4: 0.2}
 """GSD of simulated scenes, and the share of each."""
 CODES = np.array([SIMULATED.index(name) if name in SIMULATED else -1 for name in CLASSES])
@@ -141,13 +145,44 @@ def compose(name: str, bands: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def window_of(scene: SimulatedScene) -> Window:
     """A simulated scene as a window, unchanged."""
-    yes = scene.classes[None] == CODES[:, None, None]
+    return Kept.of(scene).window()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Kept:
+    """A simulated scene in memory, as small as it goes: 1.5 MB."""
+
+    views: np.ndarray
+    """(3, S, S, 3) uint8 in the order of VIEWS."""
+    classes: np.ndarray
+    """(S, S) uint8, codes of the simulator."""
+    opacity: np.ndarray
+    """(S, S) float16, of the clouds."""
+    counts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, scene: SimulatedScene) -> Kept:
+        """From what the simulator drew."""
+        return cls(
+            views=pictures_of(scene), classes=scene.classes.astype(np.uint8),
+            opacity=scene.cloud.astype(np.float16), counts=dict(scene.truth.counts),
+        )  # fmt: skip
+
+    def window(self, rows: slice = ALL, columns: slice = ALL) -> Window:
+        """A piece of it, unchanged."""
+        views = self.views[:, rows, columns].copy()
+        yes, no, cloud = _truth(self.classes[rows, columns], self.opacity[rows, columns])
+        return Window(
+            views=views, yes=yes, no=no, cloud=cloud, held=frozenset(range(len(VIEWS))),
+            counts=self.counts,
+        )  # fmt: skip
+
+
+def _truth(classes: np.ndarray, opacity: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    yes = classes[None] == CODES[:, None, None]
     no = ~yes
-    yes[CLOUDS], no[CLOUDS] = scene.cloud > OPAQUE, scene.cloud < CLEAR
-    return Window(
-        views=pictures_of(scene), yes=yes, no=no, cloud=scene.cloud > OPAQUE,
-        held=frozenset(range(len(VIEWS))), counts=dict(scene.truth.counts),
-    )  # fmt: skip
+    yes[CLOUDS], no[CLOUDS] = opacity > OPAQUE, opacity < CLEAR
+    return yes, no, opacity > OPAQUE
 
 
 class Windows:
@@ -170,6 +205,7 @@ class Windows:
         self.scenes = [self.scenes[i] for i in order]
         self.dates = sorted((work / "dates").glob("dates_*.npz"))
         self.real, self.share_real, self.kept = list(real), share_real, held
+        self._read: dict[int, Kept] = {}
 
     def draw(
         self, rng: np.random.Generator, needs: Sequence[int], *, clouds: float = 0.3
@@ -183,6 +219,30 @@ class Windows:
         if rng.random() < clouds and not window.cloud.any():
             self._cover(window, rng)
         _jitter(window, rng)
+        return _turn(window, rng)
+
+    def mosaic(self, rng: np.random.Generator, *, clouds: float = 0.3) -> Window:
+        """A window of nine pieces, each of another simulated scene.
+
+        Neighbouring pixels of one scene say nearly the same: a batch of a dozen scenes is a small
+        sample of the ground there is. With nine times as many the towers learn what single
+        patches tell in a third of the steps (docs/nano.md); context comes after, from whole scenes.
+        """
+        edges = np.cumsum([0, *rng.permutation(PIECES)])
+        spans = [slice(low, high) for low, high in pairwise(edges.tolist())]
+        pieces = [[self._piece(rng, rows, columns) for columns in spans] for rows in spans]
+
+        def joined(part: Callable[[Window], np.ndarray], axis: int) -> np.ndarray:
+            lines = [np.concatenate([part(p) for p in line], axis + 1) for line in pieces]
+            return np.concatenate(lines, axis)
+
+        window = Window(
+            views=joined(lambda p: p.views, 1), yes=joined(lambda p: p.yes, 1),
+            no=joined(lambda p: p.no, 1), cloud=joined(lambda p: p.cloud, 0),
+            held=frozenset(range(len(VIEWS))),
+        )  # fmt: skip
+        if rng.random() < clouds:
+            self._cover(window, rng)
         return _turn(window, rng)
 
     def held(self, index: int) -> Window:
@@ -199,14 +259,28 @@ class Windows:
         return _read_dates(self.dates[len(self.dates) - self.kept + index])
 
     def _simulated(self, index: int) -> Window:
-        folder, place = self.scenes[index]
-        return window_of(folder[place])
+        return self._keep(index).window()
+
+    def _piece(self, rng: np.random.Generator, rows: slice, columns: slice) -> Window:
+        """As large as that, from somewhere in one of the scenes."""
+        kept = self._keep(int(rng.integers(len(self.scenes) - self.kept)))
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        top, left = rng.integers(SIZE - height + 1), rng.integers(SIZE - width + 1)
+        piece = kept.window(slice(top, top + height), slice(left, left + width))
+        _jitter(piece, rng)
+        return piece
+
+    def _keep(self, index: int) -> Kept:
+        if index not in self._read:
+            folder, place = self.scenes[index]
+            self._read[index] = Kept.of(folder[place])
+        return self._read[index]
 
     def _cover(self, window: Window, rng: np.random.Generator) -> None:
         """Clouds of a simulated scene over a clear window; SAR stays as it is."""
         for _ in range(8):
-            folder, place = self.scenes[rng.integers(len(self.scenes) - self.kept)]
-            opacity = folder[place].cloud
+            kept = self._keep(int(rng.integers(len(self.scenes) - self.kept)))
+            opacity = kept.opacity.astype(np.float32)
             if opacity.any():
                 break
         else:

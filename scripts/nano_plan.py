@@ -19,25 +19,23 @@ class Plan:
     """Simulated pairs of dates."""
     held: int = 64
     """Of each, kept out of training."""
-    vision: int = 900
-    """Steps: 26 minutes on one core."""
-    masks: int = 1250
-    """Steps: 25 minutes on the other core, at the same time."""
-    joint: int = 900
-    """Steps: 50 minutes on both."""
-    tune: int = 300
-    """Steps by the recipe: 20 minutes on both."""
+    vision: int = 800
+    """Steps: 23 minutes on one core."""
+    masks: int = 1100
+    """Steps: 23 minutes on the other core, at the same time."""
+    joint: int = 750
+    """Steps: 42 minutes on both."""
+    real: int = 160
+    """Steps on real scenes: 9 minutes on both."""
     batch: int = 12
     """Windows per step of vision; the other stages take a half, or two thirds."""
     questions: int = 10
     """Per scene."""
     check: int = 200
-    """Steps of the joint stage between two looks at the stop scenes."""
-    tuned: int = 160
-    """Simulated chips of the recipe's stage, beside the real ones."""
+    """Steps of packed questions between two looks at scores."""
     save: float = 600.0
     """Seconds between two checkpoints."""
-    real: int | None = None
+    places: int | None = None
     """Real scenes of each split; None = all."""
     threads: int = 2
     """Of the stages that run alone."""
@@ -45,13 +43,13 @@ class Plan:
     """Whether language waits for vision."""
 
 
-MINUTES = {"prepare": 5, "vision": 26, "masks": 0, "joint": 50, "tune": 20, "export": 2}
+MINUTES = {"prepare": 2, "vision": 23, "masks": 0, "joint": 42, "real": 9, "export": 1}
 """What the stages of the full training take on two free cores, as far as anybody can say before
 they have run; masks lie beside vision."""
 FULL = Plan()
 TOY = Plan(
-    scenes=6, dates=7, held=2, vision=3, masks=3, joint=4, tune=2, batch=3, questions=3, check=4,
-    tuned=2, save=0.0, real=1, threads=1, gate=False,
+    scenes=6, dates=7, held=2, vision=3, masks=3, joint=4, real=2, batch=3, questions=3, check=4,
+    save=0.0, places=1, threads=1, gate=False,
 )  # fmt: skip
 
 

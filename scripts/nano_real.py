@@ -6,16 +6,38 @@ from functools import cache
 
 from nano_data import VIEWS, RealScene, Window, resample
 
-from earthmind_lab.evaluate.scenes import CASES, load_case
+from earthmind_lab.evaluate.scenes import CASES, Case, load_case
 from earthmind_lab.render import render
 
 
+def place_of(case: Case) -> str:
+    """What two dates of one ground have in common."""
+    for date in ("_cloudy", "_summer", "_autumn", "_august"):
+        if case.name.endswith(date):
+            return case.name.removesuffix(date)
+    return case.name
+
+
+PLACES = tuple(dict.fromkeys(place_of(case) for case in CASES))
+
+
+def cases(split: str, without: str | None = None) -> list[Case]:
+    """Scenes of a split; with a place to leave out, those of all other places."""
+    if without is None:
+        return [case for case in CASES if case.split == split]
+    if without not in PLACES:
+        raise SystemExit(f"no place {without}; there are {', '.join(PLACES)}")
+    return [case for case in CASES if place_of(case) != without]
+
+
 @cache
-def real_scenes(split: str, most: int | None = None) -> tuple[RealScene, ...]:
-    """The first so many scenes of a split, or all."""
+def real_scenes(
+    split: str, most: int | None = None, without: str | None = None
+) -> tuple[RealScene, ...]:
+    """The first so many of `cases`, or all."""
     found: list[RealScene] = []
-    for case in CASES:
-        if case.split == split and (most is None or len(found) < most):
+    for case in cases(split, without):
+        if most is None or len(found) < most:
             known = load_case(case)
             views = {VIEWS.index(v.name): v.image for v in render(known.chip) if v.name in VIEWS}
             found.append(

@@ -56,6 +56,23 @@ def fractions(window: Window, cells: int, *, optical: bool) -> tuple[np.ndarray,
     return np.divide(yes, known, out=np.zeros_like(yes), where=known > 0), known
 
 
+MOSAICS = 0.55
+"""Share of the steps of vision and masks that see mosaics; whole scenes follow."""
+
+
+def redraw(tower: nn.Module) -> None:
+    """Fan-in start of a tower: the library's small start leaves narrow features tiny.
+
+    The scale of a layer's branches begins at one: at a tenth, four layers hardly add anything.
+    """
+    for module in tower.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.trunc_normal_(module.weight, std=1 / math.sqrt(module.weight[0].numel()))
+    for name, value in tower.named_parameters():
+        if "lambda" in name:
+            nn.init.ones_(value)
+
+
 # --- vision ------------------------------------------------------------------------------------
 
 
@@ -85,7 +102,12 @@ def vision_stage(
     for step in loop:
         rng = rng_of(21, step)
         views = rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], batch, p=[0.4, 0.35, 0.25]).tolist()
-        windows = [data.draw(rng, [view], clouds=0.15) for view in views]
+        windows = [
+            data.mosaic(rng, clouds=0.15)
+            if step < loop.steps * MOSAICS
+            else data.draw(rng, [view], clouds=0.15)
+            for view in views
+        ]
         with half():
             loss, *_ = dense_loss(model, head, windows, views)
         loop.step(loss)
@@ -116,14 +138,6 @@ def gate(
 
 
 # --- masks -------------------------------------------------------------------------------------
-
-
-def redraw(model: EarthMindForConditionalGeneration) -> None:
-    """Fan-in start of the mask tower: the library's small start leaves narrow features tiny."""
-    for name, value in model.sam.named_parameters():
-        if value.dim() > 1 and "pos" not in name and "token" not in name and "embed" not in name:
-            fan_in = value[0].numel()
-            nn.init.trunc_normal_(value, std=1 / math.sqrt(fan_in))
 
 
 def mask_loss(logits: Tensor, iou: Tensor, target: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,7 +197,12 @@ def mask_stage(
     for step in loop:
         rng = rng_of(22, step)
         views = rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], batch, p=[0.5, 0.35, 0.15]).tolist()
-        windows = [data.draw(rng, [view], clouds=0.1) for view in views]
+        windows = [
+            data.mosaic(rng, clouds=0.1)
+            if step < loop.steps * MOSAICS
+            else data.draw(rng, [view], clouds=0.1)
+            for view in views
+        ]
         wanted = [
             (i, int(c))
             for i, w in enumerate(windows)
@@ -305,7 +324,7 @@ SHARES = {"optical": 0.2, "sar": 0.26, "both": 0.36, "picture": 0.06, "dates sar
 
 
 def joint_groups(
-    model: EarthMindForConditionalGeneration, prompts: nn.Module
+    model: EarthMindForConditionalGeneration, prompts: nn.Module, scale: float = 1.0
 ) -> list[dict[str, object]]:
     """What the joint stage trains, each part with its rate; the vision tower from `THAW` on."""
     head = [
@@ -319,16 +338,14 @@ def joint_groups(
     for part in (model.vision, backbone, prompts):
         part.requires_grad_(False)
     return [
-        {"params": head, "lr": 1e-3},
-        {"params": masks, "lr": 2e-4},
-        {"params": list(model.vision.parameters()), "lr": 1e-4},
+        {"params": head, "lr": scale * 1e-3},
+        {"params": masks, "lr": scale * 2e-4},
+        {"params": list(model.vision.parameters()), "lr": scale * 1e-4},
     ]
 
 
 THAW = 0.6
 """Share of the joint stage after which the vision tower is trained too."""
-REAL = (0.3, 0.6)
-"""Share of real windows before and in the last third."""
 
 
 def joint_stage(
@@ -337,11 +354,12 @@ def joint_stage(
     encoder: Encoder,
     data: Windows,
     loop: Loop,
-    check: Callable[[int], None],
+    check: Callable[[int], object],
     *,
     batch_size: int,
     per_scene: int,
     every: int,
+    after: bool = False,
 ) -> None:
     """Teach the language model to answer, and to prompt the mask tower.
 
@@ -351,16 +369,17 @@ def joint_stage(
         encoder: Questions to ids.
         data: Windows.
         loop: Of the stage, over `joint_groups`.
-        check: Called every so many steps and at the end, to score and keep the best.
+        check: Called every so many steps and at the end, to print scores.
         batch_size: Scenes per update.
         per_scene: Questions per scene.
         every: Steps between two checks.
+        after: The model speaks already: everything is trained from the first step, without a
+            teacher of [SEG].
     """
     side, recent, steps = model.config.sam_image_size // 4, [], loop.steps
     for step in loop:
-        rng = rng_of(23, step)
-        data.share_real = REAL[step > steps * 2 / 3]
-        model.vision.requires_grad_(step >= int(steps * THAW))
+        rng = rng_of(24 if after else 23, step)
+        model.vision.requires_grad_(after or step >= int(steps * THAW))
         mode = str(rng.choice(list(SHARES), p=list(SHARES.values())))
         windows = [
             data.draw_dates(rng)
@@ -378,8 +397,9 @@ def joint_stage(
         parts = [loss.item()]
         if batch.segments:
             extra, values = _draw(
-                model, prompts, windows, hidden, batch, mode, rng, side, step / steps
-            )
+                model, prompts, windows, hidden, batch, mode, rng, side,
+                1.0 if after else step / steps,
+            )  # fmt: skip
             loss = loss + extra
             parts += values
         loop.step(loss)

@@ -6,9 +6,12 @@ checkpoint, which is at most ten minutes old:
     prepare   simulate scenes and pairs of dates
     vision    vision tower on class shares; ends with the gate (IoU per token and class)
     masks     mask tower on class prompts, beside vision
-    joint     language, [SEG] and mask decoder on packed questions; keeps the best on stop scenes
-    tune      the recipe scripts/nano.yaml, by the package's own trainer
+    joint     language, [SEG] and mask decoder on packed questions
+    real      everything, at a smaller rate, mostly on windows of the real training scenes
     export    out/nano/model in bf16, with tokenizer and config, and scores.json beside it
+
+Until `real` nothing has seen a real scene, so `fold PLACE` needs only that stage again: the same on
+all real scenes but those of one place, into out/nano/folds/PLACE.
 
 `install` copies the model over the embedded one; nothing else touches that. With NANO_SMOKE=1 every
 stage runs to its end at toy size. docs/nano.md says what each stage is for, and what runs gave.
@@ -23,35 +26,33 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 # Threads that wait for each other spin: with several jobs on few cores they cost a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import torch
-from nano_data import Windows, prepare
-from nano_loop import PARENT, Loop, alone, done, ended, result, tensors
-from nano_loop import put as put_back
+from nano_data import RealScene, Windows, prepare
+from nano_loop import PARENT, Loop, alone, done, ended, result
 from nano_model import Encoder, config, tokenizer
 from nano_plan import MINUTES, Plan, plan
-from nano_real import real_scenes, whole
+from nano_real import PLACES, real_scenes, whole
 from nano_scores import score
 from nano_stages import gate, joint_groups, joint_stage, mask_stage, redraw, vision_stage
-from nano_tune import export, tune
-from safetensors.torch import load_file
 from torch import nn
 
 from earthmind_lab.evaluate.truth import CLASSES
-from earthmind_lab.finetune.checkpoints import save_weights
 from earthmind_lab.model import EarthMindForConditionalGeneration, EarthMindProcessor
 
 GATE = {"water": 0.6, "trees": 0.4, "crops": 0.25, "built": 0.4, "snow": 0.8}
 """IoU per vision token that the best view must reach on fresh simulated scenes before language
 starts. Bare ground isn't in it: one view alone confuses it with ploughed fields."""
+REAL = 0.6
+"""Share of real windows in the stage that draws any."""
 WEIGHTS = Path(__file__).parent.parent / "earthmind_lab" / "weights" / "nano"
-STAGES = ("prepare", "vision", "masks", "joint", "tune", "export")
+STAGES = ("prepare", "vision", "masks", "joint", "real", "export")
 MOST_BYTES = 12_000_000
 
 
@@ -64,10 +65,10 @@ def build() -> tuple[EarthMindForConditionalGeneration, EarthMindProcessor]:
     return EarthMindForConditionalGeneration(settings), processor
 
 
-def windows(work: Path, sizes: Plan, share_real: float) -> Windows:
-    """What every stage draws from."""
-    real = real_scenes("train", sizes.real)
-    return Windows(work / "simulated", real, share_real=share_real, held=sizes.held)
+def windows(work: Path, sizes: Plan, real: Sequence[RealScene] = ()) -> Windows:
+    """What a stage draws from: simulated windows, and real ones where there are scenes."""
+    share = REAL if real else 0.0
+    return Windows(work / "simulated", real, share_real=share, held=sizes.held)
 
 
 def put(model: nn.Module, held: dict[str, Any]) -> None:
@@ -80,11 +81,12 @@ def put(model: nn.Module, held: dict[str, Any]) -> None:
 def vision(work: Path, sizes: Plan) -> None:
     """Vision tower behind its gate."""
     model, _ = build()
+    redraw(model.vision)
     head = nn.Linear(model.config.vision_config.hidden_size, len(CLASSES))
     groups = [{"params": [*model.vision.parameters(), *head.parameters()], "lr": 1e-3}]
     parts = {"vision": model.vision, "head": head}
     loop = Loop(work / "vision", sizes.vision, parts, groups, save=sizes.save)
-    data = windows(work, sizes, 0.25)
+    data = windows(work, sizes)
     vision_stage(model, data, loop, head, sizes.batch)
     found = gate(model, head, data, sizes.held)
     print(f"gate {found}", flush=True)
@@ -103,51 +105,82 @@ def check_gate(work: Path) -> None:
 def masks(work: Path, sizes: Plan) -> None:
     """Mask tower with class prompts."""
     model, _ = build()
-    redraw(model)
+    redraw(model.sam)
     prompts = nn.Embedding(len(CLASSES), model.config.sam_config.mask_decoder_config.hidden_size)
     groups = [{"params": [*model.sam.parameters(), *prompts.parameters()], "lr": 1e-3}]
     parts = {"sam": model.sam, "prompts": prompts}
     loop = Loop(work / "masks", sizes.masks, parts, groups, save=sizes.save)
-    mask_stage(model, windows(work, sizes, 0.3), loop, prompts, max(sizes.batch // 2, 1))
+    mask_stage(model, windows(work, sizes), loop, prompts, max(sizes.batch // 2, 1))
     ended(work / "masks", {})
 
 
 def joint(work: Path, sizes: Plan) -> None:
-    """Language on top of both; the weights that are best on the stop scenes stay."""
+    """Language on top of both, on simulated scenes alone."""
     if sizes.gate:
         check_gate(work)
     model, processor = build()
     put(model.vision, result(work / "vision", "vision."))
     put(model.sam, result(work / "masks", "sam."))
+    prompts = class_prompts(model, work)
+    loop = Loop(
+        work / "joint", sizes.joint, {"model": model}, joint_groups(model, prompts),
+        save=sizes.save, flat=0.4,
+    )  # fmt: skip
+    speak(model, processor, prompts, loop, windows(work, sizes), sizes, after=False)
+    ended(work / "joint", {})
+
+
+def real(work: Path, sizes: Plan, without: str | None = None) -> None:
+    """The whole model at a smaller rate, mostly on windows of real scenes.
+
+    Args:
+        work: With the stages before.
+        sizes: Of this stage.
+        without: A place whose scenes are left out, for `folds`; None = the training scenes.
+    """
+    folder = work / "real" if without is None else work / "folds" / without
+    model, processor = build()
+    put(model, result(work / "joint", "model."))
+    prompts = class_prompts(model, work)
+    loop = Loop(
+        folder, sizes.real, {"model": model}, joint_groups(model, prompts, 0.3),
+        save=sizes.save, warmup=20,
+    )  # fmt: skip
+    data = windows(work, sizes, real_scenes("train", sizes.places, without))
+    speak(model, processor, prompts, loop, data, sizes, after=True)
+    model.to(torch.bfloat16).save_pretrained(folder / "model")
+    processor.save_pretrained(folder / "model")
+    ended(folder, {"scenes": [scene.name for scene in data.real]})
+
+
+def class_prompts(model: EarthMindForConditionalGeneration, work: Path) -> nn.Embedding:
+    """What the mask tower was taught with."""
     prompts = nn.Embedding(len(CLASSES), model.config.sam_config.mask_decoder_config.hidden_size)
     put(prompts, result(work / "masks", "prompts."))
-    groups = joint_groups(model, prompts)
-    folder = work / "joint"
-    loop = Loop(folder, sizes.joint, {"model": model}, groups, save=sizes.save, flat=0.4)
-    encoder, data = Encoder(processor), windows(work, sizes, 0.3)
-    best = folder / "best.safetensors"
+    return prompts
 
-    def check(step: int) -> None:
-        value = scores(model, encoder, data, sizes, f"joint {step}")["stop mean"]
-        if value > loop.history.get("best", -1.0):
-            loop.history.update(best=value, best_step=step)
-            part = best.with_suffix(".part")
-            save_weights(part, tensors({"model": model}))
-            part.replace(best)
 
+def speak(
+    model: EarthMindForConditionalGeneration,
+    processor: EarthMindProcessor,
+    prompts: nn.Embedding,
+    loop: Loop,
+    data: Windows,
+    sizes: Plan,
+    *,
+    after: bool,
+) -> None:
+    """Packed questions, with a look at real and fresh simulated scenes now and then.
+
+    Nothing is chosen by these looks: the last weights are the stage's result.
+    """
+    encoder, name = Encoder(processor), loop.folder.name
     joint_stage(
-        model, prompts, encoder, data, loop, check, batch_size=max(sizes.batch * 2 // 3, 1),
-        per_scene=sizes.questions, every=sizes.check,
+        model, prompts, encoder, data, loop,
+        lambda step: scores(model, encoder, data, sizes, f"{name} {step}"),
+        batch_size=max(sizes.batch * 2 // 3, 1), per_scene=sizes.questions, every=sizes.check,
+        after=after,
     )  # fmt: skip
-    put_back(best, load_file(best), {"model": model})
-    base = work / "joint_model"
-    if not base.exists():
-        draft = work / ".draft-joint_model"
-        shutil.rmtree(draft, ignore_errors=True)
-        processor.save_pretrained(draft)
-        model.save_pretrained(draft)
-        draft.rename(base)
-    ended(folder, loop.history)
 
 
 def scores(
@@ -157,37 +190,34 @@ def scores(
     sizes: Plan,
     name: str,
 ) -> dict[str, float]:
-    """Of the stop scenes and of fresh simulated ones."""
+    """Of real scenes that aren't trained on, and of fresh simulated ones."""
     small = not sizes.gate
     was = model.training
     model.eval()
-    stop = [whole(scene) for scene in real_scenes("stop", sizes.real)]
-    real = score(model, encoder, stop, ("both",) if small else ("optical", "sar", "both"))
+    apart = [whole(scene) for scene in real_scenes("stop", sizes.places)]
+    found = score(model, encoder, apart, ("both",) if small else ("optical", "sar", "both"))
     fresh = [data.held(i) for i in range(0, sizes.held, 4)]
     simulated = score(model, encoder, fresh, ("both",) if small else ("optical", "both"))
     model.train(was)
-    value = float(np.mean(list(real.values())))
-    print(f"{name}: stop {value:.3f} {real}\n   simulated {simulated}", flush=True)
-    return {"stop mean": value, **{f"stop {k}": v for k, v in real.items()},
+    print(f"{name}: real {found}\n   simulated {simulated}", flush=True)
+    return {**{f"real {k}": v for k, v in found.items()},
             **{f"simulated {k}": v for k, v in simulated.items()}}  # fmt: skip
-
-
-def tuned(work: Path, sizes: Plan) -> None:
-    """The recipe."""
-    adapter = tune(work / "tune", work / "joint_model", windows(work, sizes, 0.3), sizes)
-    ended(work / "tune", {"adapter": str(adapter.relative_to(work))})
 
 
 def exported(work: Path, sizes: Plan) -> None:
     """The model as it is shipped, and what it scores."""
     target = work / "model"
-    export(work / "tune" / "adapter", work / "joint_model", target)
+    draft = work / ".draft-model"
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(work / "real" / "model", draft)
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)
     size = sum(file.stat().st_size for file in target.glob("*.safetensors"))
     if size > MOST_BYTES:
         raise SystemExit(f"{target} has {size} bytes of weights, at most {MOST_BYTES} are wanted")
     model = EarthMindForConditionalGeneration.from_pretrained(target, dtype=torch.float32)
     encoder = Encoder(EarthMindProcessor.from_pretrained(target, model.config))
-    found = scores(model, encoder, windows(work, sizes, 0.0), sizes, "exported")
+    found = scores(model, encoder, windows(work, sizes), sizes, "exported")
     (work / "scores.json").write_text(json.dumps(found, indent=1) + "\n")
     ended(work / "export", found)
 
@@ -198,7 +228,7 @@ def prepared(work: Path, sizes: Plan) -> None:
     ended(work / "prepare", {"scenes": sizes.scenes, "dates": sizes.dates})
 
 
-RUN = {"prepare": prepared, "vision": vision, "masks": masks, "joint": joint, "tune": tuned,
+RUN = {"prepare": prepared, "vision": vision, "masks": masks, "joint": joint, "real": real,
        "export": exported}  # fmt: skip
 
 
@@ -243,7 +273,10 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("work", type=Path)
-    parser.add_argument("stage", nargs="?", default="all", choices=("all", *STAGES, "install"))
+    parser.add_argument(
+        "stage", nargs="?", default="all", choices=("all", *STAGES, "fold", "install")
+    )
+    parser.add_argument("place", nargs="?", choices=PLACES, help="of `fold`")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -252,6 +285,11 @@ def main() -> None:
         everything(asked.work, plan())
     elif asked.stage == "install":
         install(asked.work)
+    elif asked.stage == "fold":
+        if asked.place is None:
+            parser.error(f"fold needs a place: {', '.join(PLACES)}")
+        if not done(asked.work / "folds" / asked.place):
+            real(asked.work, plan(), asked.place)
     elif not done(asked.work / asked.stage):
         RUN[asked.stage](asked.work, plan())
 
