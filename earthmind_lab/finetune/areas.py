@@ -22,7 +22,7 @@ from earthmind_lab.finetune.asks import KINDS, Kind, Wording
 from earthmind_lab.finetune.examples import Chosen
 from earthmind_lab.finetune.ground import KM_PER_DEGREE
 from earthmind_lab.finetune.labelled import labelled_chips
-from earthmind_lab.finetune.labels import UNKNOWN, Area, PolygonLabels, read_areas
+from earthmind_lab.finetune.labels import COMPLETE, UNKNOWN, Area, PolygonLabels, read_areas
 from earthmind_lab.finetune.source import Source
 from earthmind_lab.finetune.splits import SHARES, separate_places, split_by_place
 from earthmind_lab.progress import bar
@@ -78,7 +78,9 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
     """Twelve labelled areas are enough to begin with.
 
     Around each area a chip of the best pair of scenes is loaded; areas that lie in a chip already
-    get none of their own. The examples are split by place, so that no ground is on two sides.
+    get none of their own. An area of the class ``complete`` is a chip itself: whoever drew it says
+    that within it everything of these classes is drawn. The examples are split by place, so that
+    no ground is on two sides.
 
     Args:
         areas: GeoJSON or GeoPackage, or what `read_areas` gave.
@@ -153,8 +155,12 @@ def _load(plan: LoadPlan) -> Chip:
 
 def _around(areas: Sequence[Area], side_km: float) -> list[tuple[AOI, list[Area]]]:
     """A box around each area, and which areas lie in it."""
-    found: list[tuple[BaseGeometry, str, list[Area]]] = []
+    found: list[tuple[BaseGeometry, str, list[Area]]] = [
+        (area.geometry.envelope, area.id, [area]) for area in areas if area.name == COMPLETE
+    ]
     for area in areas:
+        if area.name == COMPLETE:
+            continue
         held = next((members for ground, _, members in found if ground.covers(area.geometry)), None)
         if held is not None:
             held.append(area)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.finetune import parallel
 from earthmind_lab.finetune.examples import Examples
+from earthmind_lab.finetune.leaks import shared
 from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.recipe import Recipe
+from earthmind_lab.finetune.rehearsal import rehearsed
 from earthmind_lab.finetune.rights import NOT_SAID, rights_of
 from earthmind_lab.finetune.sets import Sets, open_sets
 from earthmind_lab.finetune.training import Training, quiet
@@ -73,7 +75,9 @@ def finetune(
         return by_ray(recipe, Path(out), held)
     began = time.monotonic()
     given = Sets(train=train, validation=validation, guard=guard, test=test)
-    learned, sets = _opened(recipe, given)
+    learned, sets = opened(recipe, given)
+    learned = rehearsed(recipe, learned)
+    _let_go()
     run = Training(recipe, Path(out), learned, sets.validation, sets.guard, follow).run(
         resume=resume, began=began
     )
@@ -87,7 +91,7 @@ def finetune(
 
 
 def _let_go() -> None:
-    """Free the trained model before two others are opened, one after the other."""
+    """Free one model before the next is opened."""
     import torch
 
     gc.collect()
@@ -95,7 +99,7 @@ def _let_go() -> None:
         torch.cuda.empty_cache()
 
 
-def _opened(recipe: Recipe, given: Sets) -> tuple[Examples, Sets]:
+def opened(recipe: Recipe, given: Sets) -> tuple[Examples, Sets]:
     """What is learned, and all sets; what there is to say of them is logged."""
     sets = open_sets(recipe, given)
     for line in sets.said if parallel.leads() else ():
@@ -108,6 +112,12 @@ def _opened(recipe: Recipe, given: Sets) -> tuple[Examples, Sets]:
             "Say it now (--licence, or licence: in the recipe), or keep the model to yourself.",
             silent, len(sets.train),
         )  # fmt: skip
+    if sets.guard and len(shared(sets.train, sets.guard)) == len(sets.guard):
+        LOG.warning(
+            "All %d examples of the guard set show ground or pictures that are trained on: nobody "
+            "will know what got worse, and publish will refuse. Guard with other places.",
+            len(sets.guard),
+        )
     return sets.train, sets
 
 
