@@ -88,7 +88,7 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
         column: Of the file: the class of each area.
         complete: Whether everything of these classes was drawn within the chips. Otherwise ground
             outside the polygons is unknown, and only what the polygons decide is asked.
-        extra: Further classes that are nowhere; only with `complete`.
+        extra: Further classes that are nowhere; only with `complete`, or areas of that class.
         side_km: Side of a chip; a larger area gets a chip of its own size. 2.5 km at 10 m are 250
             pixels, which earthmind-nano sees at once.
         shares: Of the sides, by name; None = `SHARES`, but without a side for validation where
@@ -106,12 +106,13 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
         EarthMindError: No area has a pair of scenes, or they lie on fewer separate places than
             `shares` has sides; one of its kinds where the areas can't be read.
     """
-    if extra and not complete:
+    held = read_areas(areas, column) if isinstance(areas, str | Path) else list(areas)
+    if extra and not (complete or any(area.name == COMPLETE for area in held)):
         raise LoadError(
             "Classes that nobody drew are unknown where the drawing isn't complete.",
-            found=f"extra={tuple(extra)}", change="complete=True, or without them",
+            found=f"extra={tuple(extra)}",
+            change="complete=True, squares of the class 'complete', or without them",
         )  # fmt: skip
-    held = read_areas(areas, column) if isinstance(areas, str | Path) else list(areas)
     chips, skipped = [], []
     named = [area for area in held if area.name != UNKNOWN]
     with bar(len(named), unit="area", desc="searching", delay=1.0) as progress:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -78,17 +77,15 @@ def old_answers(
         engine: Of the model before its training.
         train: What will be learned.
         count: How many; fewer where the model has fewer answers that can be used.
-        names: Of the classes that the model knows, beside those of `evaluate.legends`: that it
-            can't tell what it doesn't know should stay, too.
+        names: Of the classes that may be asked for; empty = those of `evaluate.legends`.
         seed: Which questions of which pictures.
 
     Raises:
         EarthMindError: An example can't be opened.
     """
     pictures, spoken = _seen(train)
-    known = dict.fromkeys((*names, *CLASSES))
-    taught = [name for name in known if _mentions(spoken, name)]
-    free = [name for name in known if name not in taught]
+    free = [name for name in names or CLASSES if not _mentions(spoken, name)]
+    taught = [name for name in dict.fromkeys((*CLASSES, *names)) if _mentions(spoken, name)]
     asked = [(picture, each) for picture in pictures for each in _questions(free)
              if not any(_mentions(same(each[0]), name) for name in taught)]  # fmt: skip
     order = np.random.default_rng(seed).permutation(len(asked))[: SPARE * count]
@@ -146,8 +143,8 @@ def _answered(
         reply: Reply = engine.generate(prompt, Options(max_new_tokens=LONGEST))
     except EarthMindError:
         return None  # what can't be asked can't be forgotten either
-    text = _untaught(reply.raw.strip(), taught)
-    if reply.ended != "stop" or not text:
+    text = reply.raw.strip()
+    if reply.ended != "stop" or not text or any(_mentions(same(text), name) for name in taught):
         return None
     drawn = [found.mask_logits > 0 for found in reply.objects if found.mask_logits is not None]
     # A mask of nothing can't be learned, and marks are counted.
@@ -162,20 +159,6 @@ def _answered(
         content=hashed(question, text, seen.hexdigest()),
     )  # fmt: skip
     return Example(info=info, prompt=prompt, reply=text, masks=masks)
-
-
-def _untaught(text: str, taught: Sequence[str]) -> str:
-    """The first sentences of an answer, up to one that speaks of what is taught.
-
-    >>> _untaught("I can't tell. I know water.", ["water"]), _untaught("Water.", ["water"])
-    ("I can't tell.", '')
-    """
-    found = []
-    for sentence in re.split(r"(?<=[.!?]) +", text):
-        if any(_mentions(same(sentence), name) for name in taught):
-            break
-        found.append(sentence)
-    return " ".join(found)
 
 
 def _in_turns(groups: Sequence[Sequence[Example]], count: int) -> list[Example]:
