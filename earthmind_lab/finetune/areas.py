@@ -22,7 +22,7 @@ from earthmind_lab.finetune.asks import KINDS, Kind, Wording
 from earthmind_lab.finetune.examples import Chosen
 from earthmind_lab.finetune.ground import KM_PER_DEGREE
 from earthmind_lab.finetune.labelled import labelled_chips
-from earthmind_lab.finetune.labels import UNKNOWN, Area, PolygonLabels, read_areas
+from earthmind_lab.finetune.labels import COMPLETE, UNKNOWN, Area, PolygonLabels, read_areas
 from earthmind_lab.finetune.source import Source
 from earthmind_lab.finetune.splits import SHARES, separate_places, split_by_place
 from earthmind_lab.progress import bar
@@ -78,7 +78,9 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
     """Twelve labelled areas are enough to begin with.
 
     Around each area a chip of the best pair of scenes is loaded; areas that lie in a chip already
-    get none of their own. The examples are split by place, so that no ground is on two sides.
+    get none of their own. An area of the class ``complete`` is a chip itself: whoever drew it says
+    that within it everything of these classes is drawn. The examples are split by place, so that
+    no ground is on two sides.
 
     Args:
         areas: GeoJSON or GeoPackage, or what `read_areas` gave.
@@ -86,7 +88,7 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
         column: Of the file: the class of each area.
         complete: Whether everything of these classes was drawn within the chips. Otherwise ground
             outside the polygons is unknown, and only what the polygons decide is asked.
-        extra: Further classes that are nowhere; only with `complete`.
+        extra: Further classes that are nowhere; only with `complete`, or areas of that class.
         side_km: Side of a chip; a larger area gets a chip of its own size. 2.5 km at 10 m are 250
             pixels, which earthmind-nano sees at once.
         shares: Of the sides, by name; None = `SHARES`, but without a side for validation where
@@ -104,12 +106,13 @@ def labelled_areas(  # noqa: PLR0913  a door: options by name
         EarthMindError: No area has a pair of scenes, or they lie on fewer separate places than
             `shares` has sides; one of its kinds where the areas can't be read.
     """
-    if extra and not complete:
+    held = read_areas(areas, column) if isinstance(areas, str | Path) else list(areas)
+    if extra and not (complete or any(area.name == COMPLETE for area in held)):
         raise LoadError(
             "Classes that nobody drew are unknown where the drawing isn't complete.",
-            found=f"extra={tuple(extra)}", change="complete=True, or without them",
+            found=f"extra={tuple(extra)}",
+            change="complete=True, squares of the class 'complete', or without them",
         )  # fmt: skip
-    held = read_areas(areas, column) if isinstance(areas, str | Path) else list(areas)
     chips, skipped = [], []
     named = [area for area in held if area.name != UNKNOWN]
     with bar(len(named), unit="area", desc="searching", delay=1.0) as progress:
@@ -153,8 +156,12 @@ def _load(plan: LoadPlan) -> Chip:
 
 def _around(areas: Sequence[Area], side_km: float) -> list[tuple[AOI, list[Area]]]:
     """A box around each area, and which areas lie in it."""
-    found: list[tuple[BaseGeometry, str, list[Area]]] = []
+    found: list[tuple[BaseGeometry, str, list[Area]]] = [
+        (area.geometry.envelope, area.id, [area]) for area in areas if area.name == COMPLETE
+    ]
     for area in areas:
+        if area.name == COMPLETE:
+            continue
         held = next((members for ground, _, members in found if ground.covers(area.geometry)), None)
         if held is not None:
             held.append(area)

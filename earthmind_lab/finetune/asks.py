@@ -99,7 +99,7 @@ class _Ground:
             pick(self.words.get(each, (each,)), "word", what, self.key, each, self.seed)
             for each in (name, self.names[other] if other is not None else name)
         ]
-        verb = _verb(say[0])
+        verb = verb_of(say[0])
         return pick(options, what, self.key, name, self.seed).format(
             x=say[0], y=say[1], Is=verb.capitalize(), **{"is": verb}
         )
@@ -276,7 +276,7 @@ def _there(yes: float, no: float) -> bool | None:
 def _presence(name: str, question: str, there: bool, short: bool) -> Ask:
     reply = "Yes." if there else "No."
     if not short:
-        verb = _verb(name)
+        verb = verb_of(name)
         reply = f"Yes, there {verb} {name} here." if there else f"No, there {verb} no {name} here."
     return Ask(
         id=f"presence {name}", kind="presence",
@@ -293,10 +293,15 @@ def _capital(text: str) -> str:
 
 
 def _absent(name: str) -> str:
-    return f"There {_verb(name)} no {name} here."
+    return f"There {verb_of(name)} no {name} here."
 
 
-def _verb(name: str) -> str:
+def verb_of(name: str) -> str:
+    """Of a class.
+
+    >>> verb_of("water"), verb_of("crops")
+    ('is', 'are')
+    """
     return "are" if name.endswith("s") else "is"
 
 

@@ -13,7 +13,7 @@ from earthmind_lab.figures import draw_masks
 from earthmind_lab.finetune.card import VALIDATION, Card, compared, table, worst
 from earthmind_lab.finetune.checkpoints import read_json
 from earthmind_lab.finetune.examples import Chosen, Examples
-from earthmind_lab.finetune.leaks import find_leaks
+from earthmind_lab.finetune.leaks import shared
 from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.plain import plain
 from earthmind_lab.finetune.rights import rights_of
@@ -41,8 +41,8 @@ def make_card(run: Run, train: Examples, sets: Mapping[str, Examples | None]) ->
     if "test" in chosen:
         chosen.pop(VALIDATION, None)
     most = run.recipe.evaluation.answers
-    shared = {name: _shared(train, examples) for name, examples in chosen.items()} if most else {}
-    asked = {name: some_of(_apart(chosen[name], ids), most) for name, ids in shared.items()}
+    known = {name: shared(train, examples) for name, examples in chosen.items()} if most else {}
+    asked = {name: some_of(_apart(chosen[name], ids), most) for name, ids in known.items()}
     remark, answers = "", {}
     try:
         answers = _both(run, asked) if asked else {}
@@ -55,7 +55,7 @@ def make_card(run: Run, train: Examples, sets: Mapping[str, Examples | None]) ->
         about = [described(asked[name], index) for index in range(len(asked[name]))]
         rows = compared(about, before, after)
         found[name] = {
-            "examples": len(chosen[name]), "asked": len(rows), "shared": len(shared[name]),
+            "examples": len(chosen[name]), "asked": len(rows), "shared": len(known[name]),
             "rows": table(rows, learned["answers"]), "outcomes": rows,
         }  # fmt: skip
         ids = {row["id"] for row in worst(rows)}
@@ -86,12 +86,6 @@ def make_card(run: Run, train: Examples, sets: Mapping[str, Examples | None]) ->
     )
     card.save(run.folder)
     return card
-
-
-def _shared(train: Examples, held: Examples) -> set[str]:
-    """Ids of the held-out examples whose file, scene or ground was trained on."""
-    leaks = find_leaks(train, held, pixels=False)
-    return {name for leak in leaks for name in leak.second}
 
 
 def _apart(examples: Examples, shared: set[str]) -> Chosen:

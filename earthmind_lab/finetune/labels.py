@@ -21,6 +21,10 @@ from earthmind_lab.evaluate.truth import PixelTruth
 
 UNKNOWN = "unknown"
 """Class of a polygon whose ground isn't known."""
+COMPLETE = "complete"
+"""Class of a polygon within which everything of every class was drawn, be it nothing."""
+NO_CLASS = (UNKNOWN, COMPLETE)
+"""What a polygon may be called that is no class."""
 
 
 @runtime_checkable
@@ -148,7 +152,8 @@ class PolygonLabels:
             are absent everywhere.
 
     A polygon of the class `UNKNOWN` is ground that its drawer couldn't tell: it is no class and
-    rules none out.
+    rules none out. Within one of the class `COMPLETE` everything was drawn: what no other polygon
+    covers there is none of the classes.
     """
 
     areas: Sequence[Area]
@@ -158,25 +163,22 @@ class PolygonLabels:
     @property
     def names(self) -> tuple[str, ...]:
         """Each class once, in the order of the polygons."""
-        named = (area.name for area in self.areas if area.name != UNKNOWN)
+        named = (area.name for area in self.areas if area.name not in NO_CLASS)
         return tuple(dict.fromkeys((*named, *self.extra)))
 
     def truth(self, chip: Chip) -> PixelTruth:
         """The classes of a chip's pixels, by their centres."""
         from earthmind_lab.grid import polygons_to_mask
 
-        drawn = [
-            polygons_to_mask([a.geometry for a in self.areas if a.name == name], chip.grid)
-            for name in self.names
-        ]
-        every = np.stack(drawn)
+        def mask(name: str) -> NDArray[np.bool_]:
+            return polygons_to_mask([a.geometry for a in self.areas if a.name == name], chip.grid)
+
+        every = np.stack([mask(name) for name in self.names])
         once = every.sum(axis=0) == 1  # where two classes lie over each other, neither is sure
         yes = every & once
         no = once & ~yes
-        if self.complete:
-            no |= ~every.any(axis=0)
-        doubted = [area.geometry for area in self.areas if area.name == UNKNOWN]
-        known = ~polygons_to_mask(doubted, chip.grid)
+        no |= ~every.any(axis=0) & (self.complete | mask(COMPLETE))
+        known = ~mask(UNKNOWN)
         return PixelTruth(yes=yes & known, no=no & known)
 
 
@@ -223,6 +225,6 @@ def read_areas(path: str | Path, column: str = "class") -> list[Area]:
             raise LoadError(f"{where}: it has no area.", found=str(geometry)[:80],
                             change="a polygon")  # fmt: skip
         found.append(Area(id=f"{path.stem}-{number}", name=name.strip(), geometry=geometry))
-    if all(area.name == UNKNOWN for area in found):
+    if all(area.name in NO_CLASS for area in found):
         raise LoadError(f"{path.name} holds no area with a class.", change="draw some")
     return found

@@ -102,6 +102,12 @@ def find_leaks(first: Examples, second: Examples, *, pixels: bool = True) -> lis
     return leaks_between(gathered(first, pixels=pixels), gathered(second, pixels=pixels))
 
 
+def shared(train: Examples, held: Examples) -> set[str]:
+    """Ids of held-out examples whose file, scene or ground is trained on; opens no picture."""
+    leaks = find_leaks(train, held, pixels=False)
+    return {name for leak in leaks for name in leak.second}
+
+
 def gathered(examples: Examples, *, pixels: bool) -> Fingerprints:
     """Fingerprints of a source; examples that can't be opened have no pixels."""
     found = Fingerprints()

@@ -25,6 +25,7 @@ from earthmind_lab.finetune.sections import (
     Losses,
     Optimiser,
     Parallel,
+    Rehearsal,
     Saving,
     Source,
     count,
@@ -62,6 +63,7 @@ class Recipe:
     test: tuple[Source, ...] = ()
     """Held out: answered before and after for the card, and used for nothing else."""
     areas: Areas = field(default_factory=Areas)
+    rehearsal: Rehearsal = field(default_factory=Rehearsal)
     stage: Literal["", "pretrain", "instruct", "fusion"] = ""
     """Of the papers' curriculum; only recorded."""
     forms: Literal["image", "multi"] = "multi"

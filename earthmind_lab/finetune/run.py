@@ -15,9 +15,11 @@ from earthmind_lab.errors import EarthMindError
 from earthmind_lab.finetune import parallel
 from earthmind_lab.finetune.events import EventFiles, check_events
 from earthmind_lab.finetune.examples import Examples
+from earthmind_lab.finetune.leaks import shared
 from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.packing import packed
 from earthmind_lab.finetune.recipe import Recipe
+from earthmind_lab.finetune.rehearsal import rehearsed
 from earthmind_lab.finetune.rights import NOT_SAID, rights_of
 from earthmind_lab.finetune.sets import Sets, open_sets
 from earthmind_lab.finetune.training import Training, quiet
@@ -100,7 +102,12 @@ def _run(
 ) -> Run:
     """Open, train, make the card."""
     began = time.monotonic()
-    learned, sets = _opened(recipe, given)
+    learned, sets = opened(recipe, given)
+    if recipe.rehearsal.share:
+        for watcher in watchers:
+            watcher.says("Asking the model what it answers today, to be rehearsed…")
+    learned = rehearsed(recipe, learned)
+    _let_go()
     run = Training(recipe, out, learned, sets.validation, sets.guard, watchers).run(
         resume=resume, began=began
     )
@@ -137,7 +144,7 @@ def _tell_end(watchers: Sequence[Watcher], how: str) -> None:
 
 
 def _let_go() -> None:
-    """Free the trained model before two others are opened, one after the other."""
+    """Free one model before the next is opened."""
     import torch
 
     gc.collect()
@@ -145,7 +152,7 @@ def _let_go() -> None:
         torch.cuda.empty_cache()
 
 
-def _opened(recipe: Recipe, given: Sets) -> tuple[Examples, Sets]:
+def opened(recipe: Recipe, given: Sets) -> tuple[Examples, Sets]:
     """What is learned, and all sets; what there is to say of them is logged."""
     sets = open_sets(recipe, given)
     for line in sets.said if parallel.leads() else ():
@@ -158,6 +165,12 @@ def _opened(recipe: Recipe, given: Sets) -> tuple[Examples, Sets]:
             "Say it now (--licence, or licence: in the recipe), or keep the model to yourself.",
             silent, len(sets.train),
         )  # fmt: skip
+    if sets.guard and len(shared(sets.train, sets.guard)) == len(sets.guard):
+        LOG.warning(
+            "All %d examples of the guard set show ground or pictures that are trained on: nobody "
+            "will know what got worse, and publish will refuse. Guard with other places.",
+            len(sets.guard),
+        )
     return sets.train, sets
 
 

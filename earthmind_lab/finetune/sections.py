@@ -174,6 +174,18 @@ class Optimiser:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """Old questions among the new ones, with the answers of the model before: `rehearsal`."""
+
+    share: float = 0.0
+    """How many per example that is learned; 0 = none."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < math.inf:
+            raise EarthMindError(f"rehearsal: share can't be {self.share}.", change="0.5")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cache:
     """Vision features of frozen towers, kept instead of computed anew."""
 

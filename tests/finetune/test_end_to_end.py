@@ -24,7 +24,8 @@ from earthmind_lab.model.processing import EarthMindProcessor
 from tests.finetune import embedded
 
 DATES = "2017-01-01/2023-12-31"
-SMALL = ("steps=3", "lora.rank=4", "accumulation=2", "evaluation.answers=5", "device=cpu")
+SMALL = ("steps=3", "lora.rank=4", "accumulation=2", "evaluation.answers=5", "device=cpu",
+         "rehearsal.share=0.1")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

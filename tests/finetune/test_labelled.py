@@ -497,6 +497,39 @@ def test_ground_that_nobody_could_tell_is_unknown(chip, tmp_path):
         read_areas(only)
 
 
+def test_within_a_complete_square_what_is_not_drawn_is_absent(chip, tmp_path):
+    square, water = part(chip, -0.1, 0.6), part(chip, -0.1, 0.3)
+    path = collection(
+        tmp_path / "a.geojson", feature("complete", *square), feature("water", *water)
+    )
+    labels = PolygonLabels(read_areas(path))
+    assert labels.names == ("water",)
+    truth, wide = labels.truth(chip), chip.inside.shape[1]
+    assert truth.yes[0, :, : wide // 5].all()
+    assert truth.no[0, :, wide * 2 // 5 : wide // 2].all()
+    assert not truth.known[0, :, wide * 7 // 10 :].any()
+    only = collection(tmp_path / "b.geojson", feature("complete", *square))
+    with pytest.raises(LoadError, match="no area with a class"):
+        read_areas(only)
+
+
+def test_a_complete_square_is_a_chip_itself(tmp_path):
+    west, south, east, north = place("chile").bbox
+    x, y = (west + east) / 2, (south + north) / 2
+    path = collection(
+        tmp_path / "a.geojson", feature("water", x + 0.001, y + 0.001, x + 0.003, y + 0.003),
+        feature("complete", x, y, x + 0.005, y + 0.005),
+        feature("complete", x - 0.006, y, x - 0.001, y + 0.005),
+    )  # fmt: skip
+    found = labelled_areas(
+        path, place("chile").dates, catalog="sample", side_km=2.0, shares={"train": 1}
+    ).source
+    assert found.said.startswith("2 of 2 labelled chips, water")
+    replies = {found.info(i).id: found[i].reply[:3] for i in range(len(found))}
+    assert replies["a-2 1: presence water"] == "Yes" and replies["a-3 2: presence water"] == "No."
+    assert max(found[0].prompt.views[0].shape) < 100  # half a kilometre
+
+
 def test_areas_in_one_chip_share_it(tmp_path):
     west, south, east, north = place("chile").bbox
     x, y = (west + east) / 2, (south + north) / 2

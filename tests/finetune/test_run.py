@@ -8,11 +8,13 @@ import random
 import resource
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from shapely.geometry import box
 
 from earthmind_lab.engine.loading import load_engine
 from earthmind_lab.errors import EarthMindError, EngineError, EngineUnavailable, PromptError
@@ -23,7 +25,8 @@ from earthmind_lab.finetune.building import build
 from earthmind_lab.finetune.examples import Listed
 from earthmind_lab.finetune.following import read_log
 from earthmind_lab.finetune.recipe import Recipe
-from earthmind_lab.finetune.run import finetune
+from earthmind_lab.finetune.run import finetune, opened
+from earthmind_lab.finetune.sets import Sets
 from earthmind_lab.finetune.trainer import LabTrainer
 from earthmind_lab.model import EarthMindForConditionalGeneration
 from tests.finetune import spread, toys
@@ -381,6 +384,24 @@ def test_repeats():
     assert [joined[index].info.id for index in range(11)] == ids
     again = Joined([(one, 2.0), (two, 0.5)], seed=3)
     assert digest(again) == digest(joined) != digest(Joined([(one, 2.0), (two, 0.5)], seed=4))
+
+
+def test_a_guard_set_that_is_trained_on_is_told_before_the_first_step(toy, caplog):
+    def here(examples, by=0.0):
+        return Listed([
+            replace(one, info=replace(one.info, place=box(n + by, 0, n + by + 0.1, 0.1)))
+            for n, one in enumerate(examples.examples)
+        ])  # fmt: skip
+
+    train, apart = here(toys.single(4)), here(toys.single(2), by=0.5)
+    both = Listed([*train.examples[:1], *apart.examples])
+    told = "All 2 examples of the guard set show ground"
+    for name, guard, wrong in (
+        ("same", here(toys.single(2)), True), ("apart", apart, False), ("part", both, False),
+    ):  # fmt: skip
+        caplog.clear()
+        opened(toys.recipe(toy), Sets(train=train, guard=guard))
+        assert (told in caplog.text) is wrong, name
 
 
 def test_a_second_process_is_kept_out(toy, tmp_path):
