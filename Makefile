@@ -2,7 +2,7 @@
 #   make lab     JupyterLab with the map notebook, on this machine only
 #   make demo    the demo page, on this machine only
 #   make ask     one question on real scenes: printed answer, PNG and GeoJSON in out/ask
-#   make test    the whole suite, without network
+#   make test    the whole suite, without network, in two processes (JOBS=1: in one)
 #   make check   style, types and direction of imports
 #   make notebooks  the notebooks and tutorials, run from top to bottom, with the time of each
 #   make bench   ratios of running times, measured side by side; full size: 16 GB of memory, 8 of disk
@@ -17,6 +17,7 @@ BIN := .venv/bin
 EXTRAS := model,lab,parquet,demo,serve,ray,finetune,eval,dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help .venv lab demo ask test check notebooks bench nano soak
@@ -52,8 +53,12 @@ ask: .venv
 	$(BIN)/earthmind ask "Segment the water." --aoi -0.775,38.09,-0.745,38.12 \
 	  --dates 2019-09-15/2019-09-20 --out out/ask
 
+# A file's tests stay together and share what they have built. Files are handed out in the order of
+# their names, so that the browser's, the longest, come first and one process never waits long for
+# the other.
 test: .venv notebooks
-	$(BIN)/python -m pytest --quiet --durations=15
+	$(BIN)/python -m pytest --quiet --durations=15 \
+	  $(if $(filter-out 1,$(JOBS)),--numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder)
 
 check: .venv
 	$(BIN)/ruff check .

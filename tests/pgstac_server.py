@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests import apt
+
 PACKAGES = ("postgresql", "postgresql-15-postgis-3")
 INSTALL = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
 ROOT = os.geteuid() == 0
@@ -61,13 +63,18 @@ def find_postgres() -> Path:
     """The folder of initdb and postgres; installs them where root may, else says how."""
     found = _installed()
     if found is None and ROOT:
-        quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # start no service
-        subprocess.run(["apt-get", "update", "-q"], check=False, capture_output=True, timeout=300)
-        _run(INSTALL, {**os.environ, **quiet}, seconds=600)
-        found = _installed()
+        with apt.alone():
+            found = _installed() or _install()
     if found is None:
         raise NotStarted(f"PostgreSQL with PostGIS is missing. Run: sudo {' '.join(INSTALL)}")
     return found
+
+
+def _install() -> Path | None:
+    quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}  # start no service
+    subprocess.run(["apt-get", "update", "-q"], check=False, capture_output=True, timeout=300)
+    _run(INSTALL, {**os.environ, **quiet}, seconds=600)
+    return _installed()
 
 
 def _installed() -> Path | None:

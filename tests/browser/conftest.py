@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
+from tests import apt
 from tests.conftest import is_local
 
 ROOT = Path(__file__).parents[2]
@@ -155,14 +156,19 @@ def chromium() -> str:
     """Debian's Chromium; installed where it lacks and the user is root."""
     found = shutil.which("chromium")
     if found is None and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in ("apt-get update", INSTALL):
-            run = subprocess.run(command.split(), capture_output=True, text=True, check=False)
-            if run.returncode:
-                pytest.fail(f"{command}\n{run.stdout}{run.stderr}")
-        found = shutil.which("chromium")
+        with apt.alone():
+            found = shutil.which("chromium") or _install()
     if found is None:
         pytest.fail(f"Chromium is missing. Run as root: {INSTALL}")
     return found
+
+
+def _install() -> str | None:
+    for command in ("apt-get update", INSTALL):
+        run = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+        if run.returncode:
+            pytest.fail(f"{command}\n{run.stdout}{run.stderr}")
+    return shutil.which("chromium")
 
 
 # Per module: while Playwright runs, its event loop is the thread's, and no other test may use

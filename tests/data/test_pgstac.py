@@ -6,6 +6,7 @@ Where PostgreSQL with PostGIS is missing, root installs it, and anybody else is 
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,7 +18,7 @@ from earthmind_lab.data.load import load_chip
 from earthmind_lab.data.samples import place, places
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.recording import pixel_hash
-from tests import pgstac_server
+from tests import apt, pgstac_server
 from tests.pgstac_server import serve_pgstac
 from tests.range_server import serve
 from tests.sample_items import SAMPLES, sample_items, write_parquet
@@ -98,6 +99,22 @@ def test_who_may_not_install_is_told_the_command(monkeypatch):
     monkeypatch.setattr(pgstac_server, "ROOT", False)
     with pytest.raises(pgstac_server.NotStarted, match=r"apt-get install .*postgis"):
         pgstac_server.find_postgres()
+
+
+def test_two_processes_never_install_at_the_same_time(tmp_path, monkeypatch):
+    """And the second finds what the first has installed."""
+    there = tmp_path / "there"
+    monkeypatch.setattr(pgstac_server, "_installed", lambda: there if there.exists() else None)
+    monkeypatch.setattr(pgstac_server, "_install", lambda: pytest.fail("it is there"))
+    monkeypatch.setattr(pgstac_server, "ROOT", True)
+    monkeypatch.setattr(apt, "LOCK", tmp_path / "lock")
+    with ThreadPoolExecutor(1) as other:
+        with apt.alone():
+            found = other.submit(pgstac_server.find_postgres)
+            with pytest.raises(TimeoutError):
+                found.result(0.2)
+            there.touch()
+        assert found.result(10) == there
 
 
 def test_a_scene_is_found_by_its_id(api):

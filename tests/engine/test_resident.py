@@ -90,10 +90,12 @@ def test_usage_counts_what_was_done(run):
 
 def test_text_goes_out_in_batches(run):
     words = " ".join(f"word{number}" for number in range(14))
-    slow = StandIn(reply=lambda p: words, on_step=lambda s: time.sleep(0.002))
-    events = list(run(slow, flush_seconds=0.05).submit(ask()).events())
-    tokens = [event for event in events if isinstance(event, Token)]
-    assert 2 <= len(tokens) <= 15  # of 94 steps
+    steps: list[object] = []
+    slow = StandIn(reply=lambda p: words, on_step=steps.append)
+    engine = run(slow, flush_seconds=0.05, clock=lambda: 0.002 * len(steps))
+    tokens = [event for event in engine.submit(ask()).events() if isinstance(event, Token)]
+    assert len(steps) > 80
+    assert 2 <= len(tokens) <= 5  # one in fifty milliseconds, of steps that take two
 
 
 def test_one_worker_serves_many_threads(run):
