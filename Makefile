@@ -19,6 +19,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
 JOBS ?= 2
 
+# A file's tests stay together and share what they have built. Files are handed out in the order of
+# their names, so that the browser's, the longest, come first and one process never waits long for
+# the other.
+SPREAD = $(if $(filter-out 1,$(JOBS)),--numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder)
+
 .DEFAULT_GOAL := help
 .PHONY: help .venv lab demo ask test check notebooks bench nano soak
 
@@ -53,12 +58,8 @@ ask: .venv
 	$(BIN)/earthmind ask "Segment the water." --aoi -0.775,38.09,-0.745,38.12 \
 	  --dates 2019-09-15/2019-09-20 --out out/ask
 
-# A file's tests stay together and share what they have built. Files are handed out in the order of
-# their names, so that the browser's, the longest, come first and one process never waits long for
-# the other.
 test: .venv notebooks
-	$(BIN)/python -m pytest --quiet --durations=15 \
-	  $(if $(filter-out 1,$(JOBS)),--numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest --quiet --durations=15 $(SPREAD)
 
 check: .venv
 	$(BIN)/ruff check .
@@ -70,7 +71,8 @@ check: .venv
 # Their sessions stay in out/, away from the user's own; nothing is fetched.
 notebooks: .venv
 	EARTHMIND_HOME=$(CURDIR)/out/home EARTHMIND_HOSTS=127.0.0.1 HF_HUB_OFFLINE=1 \
-	  $(BIN)/python -m pytest --quiet --durations=0 --nbmake notebooks tutorials
+	  $(BIN)/python -m pytest --quiet --durations=0 --nbmake notebooks tutorials \
+	  $(SPREAD)
 
 # The toy has its own folder: a full training goes on from nothing that it left.
 nano: .venv
