@@ -15,8 +15,8 @@ import numpy as np
 from nano_data import Windows
 from nano_loop import orphaned
 from nano_model import DATES, LICENCE, MODES, prompt_of, shown, view_of, views_in
-from nano_stages import CLOUD_SHARES, SHARES, earlier_of, visible
-from nano_text import change_lines, lines
+from nano_stages import CLOUD_SHARES, SHARES, visible
+from nano_text import change_lines, earlier_of, lines
 
 from earthmind_lab.finetune.examples import Example, ExampleInfo
 from earthmind_lab.finetune.export import merge

@@ -7,7 +7,7 @@ the vision gate is passed: before, it would learn to talk about colours.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ import torch
 from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Dates, Window, Windows
 from nano_loop import Loop, rng_of
 from nano_model import DATES, MODES, Batch, Encoder, pack, pixels, shown
-from nano_text import Line, change_lines, lines
+from nano_text import change_lines, earlier_of, lines
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,10 +33,6 @@ def half() -> Iterator[None]:
 
 CLOUD_SHARES = {"optical": 0.25, "picture": 0.25, "sar": 0.0, "both": 0.5}
 """Share of cloudy windows: a pair learns to trust SAR only where the optical views fail."""
-
-
-FOLLOW_UPS = 0.12
-"""Share of questions that come after one to four earlier ones of the same conversation."""
 
 
 def visible(window: Window, *, optical: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -318,15 +314,6 @@ def question_batch(
             [encoder.encode(line, mode, earlier_of(line, found, rng), rng) for line in found]
         )
     return pack(encoder.prefix(mode), scenes, encoder.processor.seg_token_id)
-
-
-def earlier_of(line: Line, found: Sequence[Line], rng: np.random.Generator) -> list[Line]:
-    """Questions about the same window that come before one: mostly none, never with regions."""
-    if line.region is not None or rng.random() >= FOLLOW_UPS:
-        return []
-    others = [other for other in found if other.region is None and other is not line]
-    count = min(len(others), int(rng.integers(1, 5)))
-    return [others[i] for i in rng.permutation(len(others))[:count]]
 
 
 SHARES = {"optical": 0.2, "sar": 0.26, "both": 0.36, "picture": 0.06, "dates sar": 0.05,

@@ -332,6 +332,8 @@ def test_questions_about_a_window_share_a_row_of_the_recipe(spelled):
     rows = Packed(Questions(spelled, 4, recipe.packing), recipe.packing, seed=recipe.seed)
     drawn = [rows[i] for i in range(len(rows))]
     assert [len(row) for row in drawn] == [recipe.packing] * 4
+    # A window is drawn once for its row.
+    assert all(len({id(e.prompt.views[0]) for e in row}) == 1 for row in drawn)
     _, processor = build()
     batch = Collator(processor, recipe)(drawn)
     assert len(batch["input_ids"]) == 4
