@@ -7,6 +7,7 @@ them, but as the package's `Example`s: the recipe packs those of a window into o
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class Questions:
         count: Windows.
         each: Questions about one.
 
-    Example of an id: ``window 12: 3``.
+    Example of an id: ``window 12: 3``, the fourth question about the thirteenth window.
     """
 
     def __init__(self, data: Windows, count: int, each: int) -> None:
@@ -128,4 +129,5 @@ def tune(base: Path, folder: Path, data: Windows, changes: Sequence[str] = ()) -
         raise SystemExit(f"{folder} was stopped; the same command goes on")
     target = folder / "model"
     # There already, where a process ended between this and the note that the stage is done.
-    return target if target.exists() else merge(run.adapter, target, model=base, dtype="bfloat16")
+    shutil.rmtree(target, ignore_errors=True)
+    return merge(run.adapter, target, model=base, dtype="bfloat16")

@@ -1,4 +1,4 @@
-"""earthmind-nano's training: every stage at toy size, killed once; its words; its checkpoints."""
+"""earthmind-nano's training: its stages at toy size, each killed once; words, windows, folds."""
 
 from __future__ import annotations
 
