@@ -193,11 +193,13 @@ class Windows:
         real: Real scenes to cut windows from.
         share_real: Share of real windows.
         held: Simulated scenes and pairs of dates that are kept out of training.
+        memory: Simulated scenes that are kept in memory, once read; None = all of them.
     """
 
     def __init__(
-        self, work: Path, real: Sequence[RealScene], *, share_real: float, held: int
-    ) -> None:
+        self, work: Path, real: Sequence[RealScene], *, share_real: float, held: int,
+        memory: int | None = None,
+    ) -> None:  # fmt: skip
         self.scenes = [(f, i) for gsd in PIXELS for f in (open_simulated(work / f"gsd{gsd}"),)
                        for i in range(len(f))]  # fmt: skip
         # Kept out are some of every GSD.
@@ -206,6 +208,7 @@ class Windows:
         self.dates = sorted((work / "dates").glob("dates_*.npz"))
         self.real, self.share_real, self.kept = list(real), share_real, held
         self._read: dict[int, Kept] = {}
+        self._memory = memory
 
     def draw(
         self, rng: np.random.Generator, needs: Sequence[int], *, clouds: float = 0.3
@@ -273,6 +276,8 @@ class Windows:
     def _keep(self, index: int) -> Kept:
         if index not in self._read:
             folder, place = self.scenes[index]
+            if len(self._read) == self._memory:
+                self._read.pop(next(iter(self._read)))
             self._read[index] = Kept.of(folder[place])
         return self._read[index]
 

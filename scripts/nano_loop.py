@@ -83,7 +83,8 @@ class Loop:
         for step in range(first, self.steps):
             yield step
             self.bar.update()
-            _with_parent()
+            if orphaned():  # nobody would go on after it
+                raise SystemExit("the training that started this stage is gone")
             if step + 1 == self.steps or time.monotonic() - last >= self.save:
                 self.keep(step + 1)
                 last = time.monotonic()
@@ -199,8 +200,7 @@ def alone(folder: Path, patience: float = 60.0) -> int:
             return handle
 
 
-def _with_parent() -> None:
-    """End with the process that started this stage: nobody would go on after it."""
+def orphaned() -> bool:
+    """Whether the process that started this one, and said so, is gone."""
     parent = os.environ.get(PARENT)
-    if parent is not None and os.getppid() != int(parent):
-        raise SystemExit("the training that started this stage is gone")
+    return parent is not None and os.getppid() != int(parent)

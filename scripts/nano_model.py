@@ -132,11 +132,38 @@ def pixels(views: np.ndarray, *, sam: bool = False) -> Tensor:
     return (values - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
 
 
+def views_in(mode: str) -> tuple[int, ...]:
+    """Places in `VIEWS` of the pictures of a prompt of `mode`."""
+    return (DATES[mode],) * 2 if mode in DATES else MODES[mode]
+
+
 def shown(window: Window | Dates, mode: str) -> np.ndarray:
     """(V, S, S, 3) uint8, the pictures of a prompt of `mode`."""
     if isinstance(window, Dates):
         return window.views[:, DATES[mode]]
     return window.views[list(MODES[mode])]
+
+
+def view_of(index: int, image: np.ndarray) -> View:
+    """A picture under the name and sensor of its place in `VIEWS`."""
+    return View(image=image, name=VIEWS[index], modality="sar" if index == SAR else "optical")
+
+
+def prompt_of(
+    line: Line, views: Sequence[View], earlier: Sequence[Line], rng: np.random.Generator
+) -> Prompt:
+    """A question, after the earlier ones of its conversation."""
+    regions = () if line.region is None else (Region(mask=line.region, label="region1"),)
+    # A conversation may hand the marks back or leave them out.
+    marks = rng.random() < 0.5
+    history = tuple(
+        Turn(
+            question=turn.question,
+            reply=turn.answer if marks else turn.answer.replace(": [SEG]", ""),
+        )
+        for turn in earlier
+    )
+    return Prompt(text=line.question, views=tuple(views), regions=regions, history=history)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -162,11 +189,7 @@ class Encoder:
     def __init__(self, processor: EarthMindProcessor) -> None:
         self.processor = processor
         blank = np.zeros((SIZE, SIZE, 3), np.uint8)
-        sensors = ("sar", "optical", "optical")
-        self.views = [
-            View(image=blank, name=name, modality=sensor)  # type: ignore[arg-type]
-            for name, sensor in zip(VIEWS, sensors, strict=True)
-        ]
+        self.views = [view_of(index, blank) for index in range(len(VIEWS))]
 
     def prefix(self, mode: str) -> list[int]:
         """Ids of the picture block."""
@@ -177,20 +200,7 @@ class Encoder:
         self, line: Line, mode: str, earlier: Sequence[Line], rng: np.random.Generator
     ) -> Encoded:
         """One question, after the earlier ones of its conversation."""
-        regions = () if line.region is None else (Region(mask=line.region, label="region1"),)
-        # A conversation may hand the marks back or leave them out.
-        marks = rng.random() < 0.5
-        history = tuple(
-            Turn(
-                question=turn.question,
-                reply=turn.answer if marks else turn.answer.replace(": [SEG]", ""),
-            )
-            for turn in earlier
-        )
-        prompt = Prompt(
-            text=line.question, views=self._views(mode), regions=regions, history=history
-        )
-        layout = self._layout(prompt)
+        layout = self._layout(prompt_of(line, self._views(mode), earlier, rng))
         question = list(layout.input_ids[0, layout.question_start :])
         answer, weights = self._answer(line.answer)
         cells = np.concatenate([*layout.region_cells, np.zeros(0, np.int64)])
@@ -202,9 +212,7 @@ class Encoder:
         )
 
     def _views(self, mode: str) -> tuple[View, ...]:
-        if mode in DATES:
-            return (self.views[DATES[mode]],) * 2
-        return tuple(self.views[i] for i in MODES[mode])
+        return tuple(self.views[i] for i in views_in(mode))
 
     def _layout(self, prompt: Prompt):  # noqa: ANN202
         return self.processor.layout(prompt, [1] * len(prompt.views), Options())

@@ -25,12 +25,12 @@ class Plan:
     """Steps: 23 minutes on the other core, at the same time."""
     joint: int = 750
     """Steps: 42 minutes on both."""
-    real: int = 160
-    """Steps on real scenes: 9 minutes on both."""
+    real: tuple[str, ...] = ()
+    """Changes to scripts/nano.yaml, which has the sizes of the last stage: 9 minutes on both."""
     batch: int = 12
-    """Windows per step of vision; the other stages take a half, or two thirds."""
+    """Windows per step of vision; masks take a half, joint two thirds."""
     questions: int = 10
-    """Per scene."""
+    """Per scene, in joint."""
     check: int = 200
     """Steps of packed questions between two looks at scores."""
     save: float = 600.0
@@ -48,8 +48,9 @@ MINUTES = {"prepare": 2, "vision": 23, "masks": 0, "joint": 42, "real": 9, "expo
 they have run; masks lie beside vision."""
 FULL = Plan()
 TOY = Plan(
-    scenes=6, dates=7, held=2, vision=3, masks=3, joint=4, real=2, batch=3, questions=3, check=4,
+    scenes=6, dates=7, held=2, vision=3, masks=3, joint=4, batch=3, questions=3, check=4,
     save=0.0, places=1, threads=1, gate=False,
+    real=("steps=3", "batch=2", "packing=3", "saving.every=1"),
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Three stages of earthmind-nano: vision, masks, language. A fourth is a recipe: `nano_tune`.
+"""Three stages of earthmind-nano: vision, masks, language. The last is a recipe: `nano_recipe`.
 
 Vision and masks are independent and run at the same time, one core each. Language starts when
 the vision gate is passed: before, it would learn to talk about colours.
@@ -16,7 +16,7 @@ import torch
 from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Dates, Window, Windows
 from nano_loop import Loop, rng_of
 from nano_model import DATES, MODES, Batch, Encoder, pack, pixels, shown
-from nano_text import Line, change_lines, lines
+from nano_text import change_lines, earlier_of, lines
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,23 +35,28 @@ CLOUD_SHARES = {"optical": 0.25, "picture": 0.25, "sar": 0.0, "both": 0.5}
 """Share of cloudy windows: a pair learns to trust SAR only where the optical views fail."""
 
 
-FOLLOW_UPS = 0.12
-"""Share of questions that come after one to four earlier ones of the same conversation."""
-
-
-def fractions(window: Window, cells: int, *, optical: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(9, cells, cells) share of each class among known pixels, and the known share.
+def visible(window: Window, *, optical: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(9, S, S) bool: where each class is, and where it isn't, as a view can tell.
 
     An optical view knows nothing of the ground under clouds, SAR nothing of clouds.
     """
 
+    def seen(mask: np.ndarray) -> np.ndarray:
+        found = mask & ~window.cloud if optical else mask.copy()
+        found[CLOUDS] = mask[CLOUDS] if optical else False
+        return found
+
+    return seen(window.yes), seen(window.no)
+
+
+def fractions(window: Window, cells: int, *, optical: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(9, cells, cells) share of each class among known pixels, and the known share."""
+
     def pool(mask: np.ndarray) -> np.ndarray:
-        seen = mask & ~window.cloud if optical else mask.copy()
-        seen[CLOUDS] = mask[CLOUDS] if optical else False
-        values = torch.from_numpy(seen.astype(np.float32))[None]
+        values = torch.from_numpy(mask.astype(np.float32))[None]
         return functional.adaptive_avg_pool2d(values, cells)[0].numpy()
 
-    yes, no = pool(window.yes), pool(window.no)
+    yes, no = map(pool, visible(window, optical=optical))
     known = yes + no
     return np.divide(yes, known, out=np.zeros_like(yes), where=known > 0), known
 
@@ -305,16 +310,9 @@ def question_batch(
             found = change_lines(window, rng, per_scene)
         else:
             found = lines(window, mode, rng, per_scene)
-        encoded = []
-        plain = [line for line in found if line.region is None]
-        for line in found:
-            earlier: list[Line] = []
-            if line.region is None and rng.random() < FOLLOW_UPS:
-                others = [other for other in plain if other is not line]
-                count = min(len(others), int(rng.integers(1, 5)))
-                earlier = [others[i] for i in rng.permutation(len(others))[:count]]
-            encoded.append(encoder.encode(line, mode, earlier, rng))
-        scenes.append(encoded)
+        scenes.append(
+            [encoder.encode(line, mode, earlier_of(line, found, rng), rng) for line in found]
+        )
     return pack(encoder.prefix(mode), scenes, encoder.processor.seg_token_id)
 
 
@@ -324,7 +322,7 @@ SHARES = {"optical": 0.2, "sar": 0.26, "both": 0.36, "picture": 0.06, "dates sar
 
 
 def joint_groups(
-    model: EarthMindForConditionalGeneration, prompts: nn.Module, scale: float = 1.0
+    model: EarthMindForConditionalGeneration, prompts: nn.Module
 ) -> list[dict[str, object]]:
     """What the joint stage trains, each part with its rate; the vision tower from `THAW` on."""
     head = [
@@ -338,9 +336,9 @@ def joint_groups(
     for part in (model.vision, backbone, prompts):
         part.requires_grad_(False)
     return [
-        {"params": head, "lr": scale * 1e-3},
-        {"params": masks, "lr": scale * 2e-4},
-        {"params": list(model.vision.parameters()), "lr": scale * 1e-4},
+        {"params": head, "lr": 1e-3},
+        {"params": masks, "lr": 2e-4},
+        {"params": list(model.vision.parameters()), "lr": 1e-4},
     ]
 
 
@@ -359,7 +357,6 @@ def joint_stage(
     batch_size: int,
     per_scene: int,
     every: int,
-    after: bool = False,
 ) -> None:
     """Teach the language model to answer, and to prompt the mask tower.
 
@@ -373,13 +370,11 @@ def joint_stage(
         batch_size: Scenes per update.
         per_scene: Questions per scene.
         every: Steps between two checks.
-        after: The model speaks already: everything is trained from the first step, without a
-            teacher of [SEG].
     """
     side, recent, steps = model.config.sam_image_size // 4, [], loop.steps
     for step in loop:
-        rng = rng_of(24 if after else 23, step)
-        model.vision.requires_grad_(after or step >= int(steps * THAW))
+        rng = rng_of(23, step)
+        model.vision.requires_grad_(step >= int(steps * THAW))
         mode = str(rng.choice(list(SHARES), p=list(SHARES.values())))
         windows = [
             data.draw_dates(rng)
@@ -397,8 +392,7 @@ def joint_stage(
         parts = [loss.item()]
         if batch.segments:
             extra, values = _draw(
-                model, prompts, windows, hidden, batch, mode, rng, side,
-                1.0 if after else step / steps,
+                model, prompts, windows, hidden, batch, mode, rng, side, step / steps
             )  # fmt: skip
             loss = loss + extra
             parts += values

@@ -33,6 +33,8 @@ STEP = 2
 """Questions follow from every second pixel: a quarter of the work."""
 HIDDEN_SHARE = 0.8
 """Share under cloud from which a prompt without SAR is told that clouds hide the ground."""
+FOLLOW_UPS = 0.12
+"""Share of questions that come after one to four earlier ones of the same conversation."""
 _DECISIVE = re.compile(
     r"Yes|No\b|Sure|There (?:is|are) no|can't|Clouds|Nothing|\[SEG\]|harvested|moved|first|second|"
     r"more than six|one|two|three|four|five|six|tenth|fifth|third|half|fifths|thirds|All|Nearly|"
@@ -94,6 +96,15 @@ def change_lines(dates: Dates, rng: np.random.Generator, count: int) -> list[Lin
     )  # fmt: skip
     asks += asks_beyond.outside_asks(GROUND, "dates", seed=seed)
     return [_line(ask, before, ground, rng) for ask in drawn(asks, rng, count)]
+
+
+def earlier_of(line: Line, found: Sequence[Line], rng: np.random.Generator) -> list[Line]:
+    """Questions about the same window that come before one: mostly none, never with regions."""
+    if line.region is not None or rng.random() >= FOLLOW_UPS:
+        return []
+    others = [other for other in found if other.region is None and other is not line]
+    count = min(len(others), int(rng.integers(1, 5)))
+    return [others[i] for i in rng.permutation(len(others))[:count]]
 
 
 def drawn(asks: Sequence[Ask], rng: np.random.Generator, count: int) -> list[Ask]:

@@ -7,7 +7,7 @@ checkpoint, which is at most ten minutes old:
     vision    vision tower on class shares; ends with the gate (IoU per token and class)
     masks     mask tower on class prompts, beside vision
     joint     language, [SEG] and mask decoder on packed questions
-    real      everything, at a smaller rate, mostly on windows of the real training scenes
+    real      scripts/nano.yaml: everything, mostly on windows of the real training scenes
     export    out/nano/model in bf16, with tokenizer and config, and scores.json beside it
 
 Until `real` nothing has seen a real scene, so `fold PLACE` needs only that stage again: the same on
@@ -26,7 +26,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,12 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from nano_data import RealScene, Windows, prepare
+from nano_data import Windows, prepare
 from nano_loop import PARENT, Loop, alone, done, ended, result
 from nano_model import Encoder, config, tokenizer
 from nano_plan import MINUTES, Plan, plan
 from nano_real import PLACES, real_scenes, whole
+from nano_recipe import tune
 from nano_scores import score
 from nano_stages import gate, joint_groups, joint_stage, mask_stage, redraw, vision_stage
 from torch import nn
@@ -51,6 +51,8 @@ GATE = {"water": 0.6, "trees": 0.4, "crops": 0.25, "built": 0.4, "snow": 0.8}
 starts. Bare ground isn't in it: one view alone confuses it with ploughed fields."""
 REAL = 0.6
 """Share of real windows in the stage that draws any."""
+SCENES_IN_MEMORY = 64
+"""Simulated ones in that stage, which sees most of them once; two folds run side by side."""
 WEIGHTS = Path(__file__).parent.parent / "earthmind_lab" / "weights" / "nano"
 STAGES = ("prepare", "vision", "masks", "joint", "real", "export")
 MOST_BYTES = 12_000_000
@@ -65,10 +67,9 @@ def build() -> tuple[EarthMindForConditionalGeneration, EarthMindProcessor]:
     return EarthMindForConditionalGeneration(settings), processor
 
 
-def windows(work: Path, sizes: Plan, real: Sequence[RealScene] = ()) -> Windows:
-    """What a stage draws from: simulated windows, and real ones where there are scenes."""
-    share = REAL if real else 0.0
-    return Windows(work / "simulated", real, share_real=share, held=sizes.held)
+def windows(work: Path, sizes: Plan) -> Windows:
+    """What the stages before `real` draw from."""
+    return Windows(work / "simulated", (), share_real=0.0, held=sizes.held)
 
 
 def put(model: nn.Module, held: dict[str, Any]) -> None:
@@ -115,23 +116,50 @@ def masks(work: Path, sizes: Plan) -> None:
 
 
 def joint(work: Path, sizes: Plan) -> None:
-    """Language on top of both, on simulated scenes alone."""
+    """Language on top of both, on simulated scenes alone.
+
+    Scores are printed now and then; nothing is chosen by them: the last weights are the result.
+    """
     if sizes.gate:
         check_gate(work)
     model, processor = build()
     put(model.vision, result(work / "vision", "vision."))
     put(model.sam, result(work / "masks", "sam."))
-    prompts = class_prompts(model, work)
+    prompts = nn.Embedding(len(CLASSES), model.config.sam_config.mask_decoder_config.hidden_size)
+    put(prompts, result(work / "masks", "prompts."))
     loop = Loop(
         work / "joint", sizes.joint, {"model": model}, joint_groups(model, prompts),
         save=sizes.save, flat=0.4,
     )  # fmt: skip
-    speak(model, processor, prompts, loop, windows(work, sizes), sizes, after=False)
+    encoder, data = Encoder(processor), windows(work, sizes)
+    joint_stage(
+        model, prompts, encoder, data, loop,
+        lambda step: scores(model, encoder, data, sizes, f"joint {step}"),
+        batch_size=max(sizes.batch * 2 // 3, 1), per_scene=sizes.questions, every=sizes.check,
+    )  # fmt: skip
+    loop.close()  # `spoken` holds the folder next
     ended(work / "joint", {})
 
 
+def spoken(work: Path) -> Path:
+    """What came of `joint` as the folder of a model, which a recipe begins from."""
+    target, draft = work / "joint" / "model", work / "joint" / ".draft-model"
+    held = alone(work / "joint")  # two folds may ask at the same time
+    try:
+        if not target.exists():
+            model, processor = build()
+            put(model, result(work / "joint", "model."))
+            shutil.rmtree(draft, ignore_errors=True)
+            model.save_pretrained(draft)
+            processor.save_pretrained(draft)
+            draft.rename(target)
+    finally:
+        os.close(held)
+    return target
+
+
 def real(work: Path, sizes: Plan, without: str | None = None) -> None:
-    """The whole model at a smaller rate, mostly on windows of real scenes.
+    """The whole model by a recipe, mostly on windows of real scenes.
 
     Args:
         work: With the stages before.
@@ -139,48 +167,12 @@ def real(work: Path, sizes: Plan, without: str | None = None) -> None:
         without: A place whose scenes are left out, for `folds`; None = the training scenes.
     """
     folder = work / "real" if without is None else work / "folds" / without
-    model, processor = build()
-    put(model, result(work / "joint", "model."))
-    prompts = class_prompts(model, work)
-    loop = Loop(
-        folder, sizes.real, {"model": model}, joint_groups(model, prompts, 0.3),
-        save=sizes.save, warmup=20,
-    )  # fmt: skip
-    data = windows(work, sizes, real_scenes("train", sizes.places, without))
-    speak(model, processor, prompts, loop, data, sizes, after=True)
-    model.to(torch.bfloat16).save_pretrained(folder / "model")
-    processor.save_pretrained(folder / "model")
-    ended(folder, {"scenes": [scene.name for scene in data.real]})
-
-
-def class_prompts(model: EarthMindForConditionalGeneration, work: Path) -> nn.Embedding:
-    """What the mask tower was taught with."""
-    prompts = nn.Embedding(len(CLASSES), model.config.sam_config.mask_decoder_config.hidden_size)
-    put(prompts, result(work / "masks", "prompts."))
-    return prompts
-
-
-def speak(
-    model: EarthMindForConditionalGeneration,
-    processor: EarthMindProcessor,
-    prompts: nn.Embedding,
-    loop: Loop,
-    data: Windows,
-    sizes: Plan,
-    *,
-    after: bool,
-) -> None:
-    """Packed questions, with a look at real and fresh simulated scenes now and then.
-
-    Nothing is chosen by these looks: the last weights are the stage's result.
-    """
-    encoder, name = Encoder(processor), loop.folder.name
-    joint_stage(
-        model, prompts, encoder, data, loop,
-        lambda step: scores(model, encoder, data, sizes, f"{name} {step}"),
-        batch_size=max(sizes.batch * 2 // 3, 1), per_scene=sizes.questions, every=sizes.check,
-        after=after,
-    )  # fmt: skip
+    scenes = real_scenes("train", sizes.places, without)
+    data = Windows(
+        work / "simulated", scenes, share_real=REAL, held=sizes.held, memory=SCENES_IN_MEMORY
+    )
+    tune(spoken(work), folder, data, sizes.real)
+    ended(folder, {"scenes": [scene.name for scene in scenes]})
 
 
 def scores(

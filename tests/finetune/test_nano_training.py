@@ -1,4 +1,4 @@
-"""earthmind-nano's training: every stage at toy size, killed once; its words; its checkpoints."""
+"""earthmind-nano's training: its stages at toy size, each killed once; words, windows, folds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from earthmind_lab.engine.loading import load_engine
 from earthmind_lab.errors import EngineError
 from earthmind_lab.exchange import Options, Prompt
 from earthmind_lab.finetune import checkpoints
+from earthmind_lab.finetune.following import read_log
 from earthmind_lab.finetune.words import sentences
 
 ROOT = Path(__file__).parents[2]
@@ -38,41 +41,56 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- all stages --------------------------------------------------------------------------------
 
 
-def start(work: Path, home: Path) -> subprocess.Popen[str]:
+def start(work: Path, home: Path, log: Path) -> subprocess.Popen[str]:
     env = {**os.environ, "NANO_SMOKE": "1", "PYTHONPATH": str(ROOT), "EARTHMIND_HOME": str(home),
            "OMP_NUM_THREADS": "1"}  # fmt: skip
-    with (work.parent / "log.txt").open("a") as log:
+    with log.open("a") as said:
         return subprocess.Popen(
             [sys.executable, str(SCRIPTS / "train_nano.py"), str(work)],
-            env=env, stdout=log, stderr=subprocess.STDOUT, text=True,
+            env=env, stdout=said, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
 
-def until(found, process: subprocess.Popen[str]) -> None:
+def killed(folders: list[Path], process: subprocess.Popen[str], log: Path) -> None:
+    """Wait until each of them holds a checkpoint, then end the process at once."""
     began = time.monotonic()
-    while not found():
-        assert process.poll() is None, "it ended before it could be killed"
+    while not all(checkpoints.all_of(folder) for folder in folders):
+        assert process.poll() is None, log.read_text()[-3000:]
         if time.monotonic() - began > PATIENCE:
             process.kill()  # or it works on beside the tests that follow
             process.wait()
             pytest.fail(f"it was not there after {PATIENCE} s")
         time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(10)
 
 
 @pytest.mark.timeout(600)
 def test_every_stage_ends_and_a_killed_one_goes_on(tmp_path, capsys):
-    work, log = tmp_path / "nano", tmp_path / "log.txt"
-    first = start(work, tmp_path / "home")
-    until(lambda: checkpoints.all_of(work / "joint"), first)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait(10)
-    again = start(work, tmp_path / "home")
-    assert again.wait(PATIENCE) == 0, log.read_text()[-3000:]
-    said = log.read_text()
-    assert re.search(r"joint: goes on from step [1-4] of 4", said)
-    for stage in ("[1/6] prepare", "[2/6] vision"):
-        assert said.count(stage) == 1, stage
-    for stage in ("prepare", "vision", "masks", "joint", "tune", "export"):
+    work, logs = tmp_path / "nano", [tmp_path / f"log{n}.txt" for n in range(4)]
+
+    def run(number: int) -> subprocess.Popen[str]:
+        return start(work, tmp_path / "home", logs[number])
+
+    killed([work / "vision", work / "masks"], run(0), logs[0])
+    before = {stage: (work / stage / "done.json").exists() for stage in ("vision", "masks")}
+    killed([work / "joint"], run(1), logs[1])
+    killed([work / "real" / "checkpoints"], run(2), logs[2])
+    losses = read_log(work / "real" / "losses.jsonl")
+    assert run(3).wait(PATIENCE) == 0, logs[3].read_text()[-3000:]
+
+    first, second, third, last = (log.read_text() for log in logs)
+    assert "[1/6] prepare" in first and "[1/6]" not in second
+    for stage, done in before.items():
+        assert done or re.search(rf"{stage}: goes on from step [1-3] of 3", second), stage
+    assert re.search(r"joint: goes on from step [1-4] of 4", third)
+    assert "[2/6]" not in third and "[3/6]" not in third
+    assert "[4/6]" not in last and "[5/6] real" in last
+    # What was learned before the break isn't learned again.
+    rows = read_log(work / "real" / "losses.jsonl")
+    assert rows[0] == losses[0] and [row["step"] for row in rows] == [1, 2, 3]
+
+    for stage in ("prepare", "vision", "masks", "joint", "real", "export"):
         assert (work / stage / "done.json").exists(), stage
     scores = json.loads((work / "scores.json").read_text())
     assert any(name.startswith("simulated both") for name in scores)
@@ -172,8 +190,6 @@ def test_questions_of_a_window_have_masks_for_their_marks(scene):
 
 
 def test_under_closed_clouds_only_sar_sees(scene):
-    from dataclasses import replace
-
     from nano_data import window_of
     from nano_text import lines
 
@@ -195,6 +211,187 @@ def test_under_closed_clouds_only_sar_sees(scene):
     assert not any(reply.startswith("Mostly") for reply in blind)
     assert HIDDEN not in seeing
     assert any(reply.startswith("Mostly") for reply in seeing)
+
+
+# --- windows whose pictures say what they show ---------------------------------------------------
+
+DRAWN, HELD = 10, 2
+"""Scenes that are drawn from, and that are kept out."""
+
+
+@pytest.fixture
+def spelled(tmp_path, monkeypatch):
+    """Windows of scenes whose pictures hold class, scene and cloud in red, green and blue."""
+    import nano_data
+
+    nano_data.prepare(tmp_path / "simulated", 1, 1, workers=1)
+    monkeypatch.setattr(nano_data, "_jitter", lambda window, rng: None)
+    monkeypatch.setattr(nano_data.Windows, "_cover", lambda self, window, rng: None)
+    data = nano_data.Windows(tmp_path / "simulated", (), share_real=0.0, held=HELD)
+    data.scenes = data.scenes[:1] * (DRAWN + HELD)
+    rng = np.random.default_rng(5)
+    codes = nano_data.CODES[nano_data.CODES >= 0].astype(np.uint8)
+    for number in range(DRAWN + HELD):
+        classes = np.kron(rng.choice(codes, (22, 22)), np.ones((16, 16), np.uint8))
+        cloud = np.kron(rng.random((11, 11)) < 0.04, np.ones((32, 32), bool))
+        picture = np.stack([20 * classes, np.full_like(classes, number), 255 * cloud], axis=-1)
+        data._read[number] = nano_data.Kept(
+            views=np.stack([picture.astype(np.uint8)] * 3), classes=classes,
+            opacity=cloud.astype(np.float16), counts={},
+        )  # fmt: skip
+    data.dates *= 1 + HELD
+    return data
+
+
+def spelt(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Code of the class, scene and cloud of each pixel."""
+    return picture[..., 0] // 20, picture[..., 1], picture[..., 2] > 0
+
+
+def test_a_mosaic_is_of_several_scenes_and_truth_stays_on_its_pixels(spelled):
+    from nano_data import CODES
+
+    from earthmind_lab.evaluate.truth import CLOUDS
+
+    seen, turns = set(), set()
+    for number in range(12):
+        window = spelled.mosaic(np.random.default_rng(number), clouds=0.0)
+        assert (window.views == window.views[0]).all()
+        codes, scene, cloud = spelt(window.views[0])
+        assert (window.cloud == cloud).all()
+        for index, code in enumerate(CODES):
+            there = cloud if index == CLOUDS else codes == code
+            assert (window.yes[index] == there).all() and (window.no[index] == ~there).all()
+        # Three rows of three pieces, each of one scene.
+        edges = [
+            [0, *(np.flatnonzero((lines[1:] != lines[:-1]).any(1)) + 1).tolist(), 352]
+            for lines in (scene, scene.T)
+        ]
+        assert all({*np.diff(each)} <= {96, 128, 224, 256, 352} for each in edges)
+        assert len(set(scene.flat)) >= 4
+        seen |= set(scene.flat)
+        turns.add(scene.tobytes())
+    assert seen == set(range(DRAWN))  # none that is kept out
+    assert len(turns) == 12
+
+
+def test_examples_of_windows_are_their_number_and_nothing_else(spelled):
+    from nano_recipe import Questions
+
+    from earthmind_lab.finetune.batches import digest
+
+    source, again = (Questions(spelled, 6, 4) for _ in range(2))
+    state = torch.get_rng_state()
+    forth = [source[i] for i in range(24)]
+    back = [again[i] for i in reversed(range(24))][::-1]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [e.info for e in forth] == [source.info(i) for i in range(24)]
+    for one, other in zip(forth, back, strict=True):
+        assert one.prompt.text == other.prompt.text and one.reply == other.reply
+        assert len(one.prompt.history) == len(other.prompt.history)
+        assert [v.hash for v in one.prompt.views] == [v.hash for v in other.prompt.views]
+        for name in ("masks", "known"):
+            assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    assert len({e.prompt.views[0].hash for e in forth}) == 6
+    with pytest.raises(IndexError):
+        source[24]
+    # Other scenes, another training.
+    spelled.share_real = 0.6
+    assert digest(Questions(spelled, 6, 4)) != digest(source)
+
+
+def test_masks_of_windows_lie_where_the_picture_says_and_clouds_hide_them(spelled):
+    from nano_recipe import Questions
+
+    source, kinds = Questions(spelled, 60, 6), set()
+    for example in (source[i] for i in range(len(source))):
+        assert example.reply.count("[SEG]") == (0 if example.masks is None else len(example.masks))
+        if example.masks is None:
+            continue
+        sensors = [view.modality for view in example.prompt.views]
+        codes, _, cloud = spelt(example.prompt.views[0].image)
+        optical = "sar" not in sensors
+        for mask, known in zip(example.masks, example.known, strict=True):
+            clouds = optical and (mask == cloud).all()
+            (code,) = {0} if clouds else set(codes[mask])
+            hidden = cloud & optical & (not clouds)
+            assert (known == ~hidden).all()
+            assert clouds or (mask == ((codes == code) & ~hidden)).all()
+            kinds.add((*sensors, "clouds" if clouds else ""))
+    pair = ("sar", "optical", "optical")
+    assert {(*pair, ""), ("sar", ""), ("optical", "optical", ""), ("optical", ""),
+            ("optical", "optical", "clouds")} <= kinds  # fmt: skip
+
+
+def test_questions_about_a_window_share_a_row_of_the_recipe(spelled):
+    from nano_recipe import RECIPE, Questions
+    from train_nano import build
+
+    from earthmind_lab.finetune.batches import Collator
+    from earthmind_lab.finetune.packing import Packed
+    from earthmind_lab.finetune.recipe import Recipe
+
+    recipe = Recipe.load(RECIPE)
+    rows = Packed(Questions(spelled, 4, recipe.packing), recipe.packing, seed=recipe.seed)
+    drawn = [rows[i] for i in range(len(rows))]
+    assert [len(row) for row in drawn] == [recipe.packing] * 4
+    # A window is drawn once for its row.
+    assert all(len({id(e.prompt.views[0]) for e in row}) == 1 for row in drawn)
+    _, processor = build()
+    batch = Collator(processor, recipe)(drawn)
+    assert len(batch["input_ids"]) == 4
+    assert len(batch["pixel_values"]) == sum(len(row[0].prompt.views) for row in drawn)
+
+
+# --- leaving a place out -------------------------------------------------------------------------
+
+
+def test_places_that_are_left_out_are_those_that_scores_know():
+    from nano_real import PLACES, cases, place_of
+
+    from earthmind_lab.evaluate.scenes import CASES
+    from earthmind_lab.evaluate.walk import walk
+
+    # Grouped there by ground; here by name.
+    known = {site.name: site.place for site in walk()}
+    assert {case.name: place_of(case) for case in CASES} == {c.name: known[c.name] for c in CASES}
+    assert set(PLACES) == set(known.values())
+    for place in PLACES:
+        left = {case.name for case in cases("train", without=place)}
+        assert left == {name for name in (c.name for c in CASES) if known[name] != place}, place
+    assert {case.split for case in cases("train")} == {"train"}
+    with pytest.raises(SystemExit, match="no place atlantis"):
+        cases("train", without="atlantis")
+
+
+def test_a_fold_draws_no_window_of_its_place(spelled, tmp_path, monkeypatch):
+    import nano_real
+    import train_nano
+    from nano_plan import FULL
+
+    def load(case):
+        loaded.append(case.name)
+        nothing = np.zeros((1, 1), bool)
+        return SimpleNamespace(
+            chip=None, cloud=nothing, truth=SimpleNamespace(yes=nothing, no=nothing)
+        )
+
+    loaded, runs = [], []
+    nano_real.real_scenes.cache_clear()
+    monkeypatch.setattr(nano_real, "load_case", load)
+    monkeypatch.setattr(nano_real, "render", lambda chip: ())
+    monkeypatch.setattr(train_nano, "spoken", lambda work: work / "base")
+    monkeypatch.setattr(train_nano, "tune", lambda *given: runs.append(given))
+    train_nano.real(tmp_path, replace(FULL, held=0), "lazio")
+    ((base, folder, data, changes),) = runs
+    assert (base, folder, changes) == (tmp_path / "base", tmp_path / "folds" / "lazio", ())
+    drawn = {scene.name for scene in data.real}
+    assert drawn == set(loaded) == {case.name for case in nano_real.cases("train", "lazio")}
+    assert not any("lazio" in name for name in drawn) and {"jiangsu_cloudy", "chile"} <= drawn
+    assert json.loads((folder / "done.json").read_text())["scenes"] == sorted(
+        drawn, key=loaded.index
+    )
+    nano_real.real_scenes.cache_clear()
 
 
 # --- checkpoints -------------------------------------------------------------------------------
