@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from earthmind_lab.finetune import checkpoints
 from earthmind_lab.finetune.following import read_log
 from earthmind_lab.finetune.history import History
 from earthmind_lab.finetune.live import LiveView, curve, samples, table
+from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.run import finetune
 from earthmind_lab.finetune.scoring import longest_answer, score_of
 from earthmind_lab.finetune.watching import Told, Watcher
@@ -261,3 +263,22 @@ def test_stop_and_interrupt_in_a_notebook(kernel, toy, tmp_path):
     assert ended == "stopped" and int(steps) < int(further) < STEPS
     with pytest.raises(queue.Empty):
         client.get_iopub_msg(timeout=0.2)
+
+
+def test_the_examples_of_the_page_run(toy, tmp_path, monkeypatch):
+    page = (ROOT / "docs/finetune.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    watcher, form = (
+        next(each for each in blocks if name in each) for name in ("UntilGood", "RecipeForm")
+    )
+    monkeypatch.chdir(tmp_path)
+    recipe = toys.recipe(toy, "lora", "steps=3", "optimiser.rate=5e-2")
+    space = {"finetune": finetune, "Watcher": Watcher, "recipe": recipe,
+             "examples": toys.single(4)}  # fmt: skip
+    exec(compile(watcher, "finetune.md", "exec"), space)
+    assert space["run"].steps == 3 and not space["UntilGood"]().stop
+    good = space["UntilGood"]()
+    good.row({"validation": 0.05})
+    assert good.stop
+    exec(compile(form, "finetune.md", "exec"), space)
+    assert space["form"].recipe == Recipe.load("few")

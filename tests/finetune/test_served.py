@@ -44,7 +44,8 @@ def test_a_run_is_loaded_as_it_lies_there(toy, tmp_path, name):
 
 def test_the_example_of_the_page_runs(toy, tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs/finetune.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    blocks = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    (block,) = (each for each in blocks if "load_adapter" in each)
     run = finetune(
         toys.recipe(toy, "lora", "optimiser.rate=5e-2"),
         out=tmp_path / "runs/areas",
