@@ -181,8 +181,9 @@ def curve(history: History, losses: Sequence[str] = ()) -> bytes:
         whole = name == "loss"
         if not whole and losses and name not in losses:
             continue
+        # Steps without a mask have no mask loss: a single one would draw no line.
         left.plot(at, values, label=NAMES.get(name, name), linewidth=2 if whole else 1,
-                  color="black" if whole else None)  # fmt: skip
+                  color="black" if whole else None, marker=None if whole else ".")  # fmt: skip
     if history.validations:
         at, values = map(list, zip(*history.validations, strict=True))
         left.plot(at, values, "o--", label="held out", color="tab:red", markersize=4)
