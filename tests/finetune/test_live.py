@@ -29,7 +29,8 @@ from tests.finetune import toys
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120.0
-STEPS = 500
+STEPS = 20_000
+"""More than are made before a click arrives, however busy the machine is."""
 CELL = f"""
 from earthmind_lab.finetune.run import finetune
 from tests.finetune import toys
