@@ -32,6 +32,21 @@ class StopRule:
     mark: str = "[SEG]"
     """What the model writes where it marks an object."""
 
+    @classmethod
+    def of(cls, processor: Any) -> StopRule:
+        """That of a model.
+
+        Args:
+            processor: Of the model. The object mark isn't hidden: it is handled on its own.
+        """
+        eos = processor.eos_token_id
+        hidden = (token for token in processor.tokenizer.added_tokens_encoder if token != cls.mark)
+        return cls(
+            strings=processor.stop_strings,
+            ids=() if eos is None else (eos,),
+            hidden=tuple(sorted(hidden, key=len, reverse=True)),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:

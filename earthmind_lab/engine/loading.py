@@ -393,22 +393,5 @@ def _capabilities(key: _Key, processor: Any, *, lowered: bool = False) -> Capabi
         classes=tuple(getattr(config, "classes", None) or ()),
         composites=tuple(config.composites),
         tile_px=config.image_size,
-        stop=stop_rule(processor),
-    )
-
-
-def stop_rule(processor: Any) -> StopRule:
-    """When an answer of a model ends, and which of its tokens no user should see.
-
-    Args:
-        processor: Of the model. The object mark isn't hidden: it is handled on its own.
-    """
-    from earthmind_lab.model.text import SEG
-
-    eos = processor.eos_token_id
-    added = processor.tokenizer.added_tokens_encoder
-    return StopRule(
-        strings=processor.stop_strings,
-        ids=() if eos is None else (eos,),
-        hidden=tuple(sorted((token for token in added if token != SEG), key=len, reverse=True)),
+        stop=StopRule.of(processor),
     )

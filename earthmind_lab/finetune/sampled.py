@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import StoppingCriteria, TrainerCallback
 
+from earthmind_lab.engine.base import StopRule
 from earthmind_lab.engine.cache import ByteCache
 from earthmind_lab.engine.drawing import Drawer, Drawing
-from earthmind_lab.engine.loading import stop_rule
 from earthmind_lab.engine.transcript import Transcript
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Found, Reply
@@ -45,7 +45,7 @@ class Sampler:
     def __init__(self, step: Any, processor: Any, options: Any, around: Callable[[], Any]) -> None:
         self._step, self._processor, self._options = step, processor, options
         self._around = around
-        self._stop = stop_rule(processor)
+        self._stop = StopRule.of(processor)
 
     def ask(self, examples: Examples) -> tuple[Told, ...]:
         """What the model answers to each of some examples, which are opened anew."""
