@@ -13,7 +13,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from socket import create_server
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -99,29 +101,39 @@ def serve(*, host: str = HOST, port: int = PORT, browser: bool = False, model: s
     """
     from earthmind_lab.engine.loading import load_engine
 
-    _gradio()  # nothing is loaded in vain
+    # Nothing is loaded in vain.
+    _gradio()
+    with _served_on(port), create_server((host, port)):
+        pass
     engine = load_engine(model)
     uploads = TemporaryDirectory(prefix="earthmind-demo-")  # no other user of the machine reads it
     os.environ["GRADIO_TEMP_DIR"] = uploads.name
     visitors = Visitors(lambda: Visit(Session(engine=engine)))
     page = build(visitors, engine.capabilities.notice)
     try:
-        _, url, _ = page.launch(
-            server_name=host, server_port=port, inbrowser=browser, prevent_thread_lock=True,
-            **launch_options(visitors),
-        )  # fmt: skip
+        with _served_on(port):
+            _, url, _ = page.launch(
+                server_name=host, server_port=port, inbrowser=browser, prevent_thread_lock=True,
+                **launch_options(visitors),
+            )  # fmt: skip
         print(f"EarthMind lab's demo: {url} (Ctrl-C ends it)", flush=True)  # noqa: T201
         page.block_thread()
     except KeyboardInterrupt:
         pass  # Ctrl-C before Gradio waits for it ends the page in the same way
-    except OSError as error:
-        raise EarthMindError(
-            f"The page can't be served on port {port}.", found=str(error), change="another --port"
-        ) from error
     finally:
         visitors.close()
         page.close()
         uploads.cleanup()
+
+
+@contextmanager
+def _served_on(port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EarthMindError(
+            f"The page can't be served on port {port}.", found=str(error), change="another --port"
+        ) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,8 @@ def open_lab(folder: str | Path | None = None, *, port: int = 8888, browser: boo
 
     Args:
         folder: Where to work; the notebook is copied there if it isn't there yet. Default: the
-            clone's own ``notebooks``, or for an installed package the current folder.
+            clone itself, with its ``notebooks`` and ``tutorials``, or for an installed package the
+            current folder.
         port: Port on 127.0.0.1; the next free one is taken where it is in use.
         browser: Whether to open a browser where there is a display.
 
@@ -43,7 +44,10 @@ def open_lab(folder: str | Path | None = None, *, port: int = 8888, browser: boo
             found=sys.prefix,
             change="pip install 'earthmind_lab[lab,model]'",
         )
-    command = lab_command(notebook_in(folder), port=port, browser=browser)
+    notebook = notebook_in(folder)
+    own = folder is None and notebook.parent == _HOMES[1]
+    root = notebook.parent.parent if own else notebook.parent  # a clone has tutorials/, too
+    command = lab_command(notebook, root=root, port=port, browser=browser)
     with subprocess.Popen(command) as server:  # noqa: S603  our own words, no shell
         try:
             return server.wait()
@@ -81,17 +85,18 @@ def notebook_in(folder: str | Path | None = None) -> Path:
 
 
 def lab_command(
-    notebook: Path, *, port: int, browser: bool, env: Mapping[str, str] | None = None
+    notebook: Path, *, root: Path, port: int, browser: bool, env: Mapping[str, str] | None = None
 ) -> list[str]:
-    """The command that serves a notebook on loopback, with a token."""
+    """The command that serves a notebook, and what lies in ``root``, on loopback with a token."""
     env = os.environ if env is None else env
     shown = sys.platform != "linux" or bool(env.get("DISPLAY") or env.get("WAYLAND_DISPLAY"))
     command = [
         sys.executable, "-m", "jupyterlab", str(notebook),
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
+        f"--ServerApp.root_dir={root}",
         # What it prints and opens is the notebook, not the launcher.
-        f"--LabApp.default_url=/lab/tree/{notebook.name}",
+        f"--LabApp.default_url=/lab/tree/{notebook.relative_to(root).as_posix()}",
         # Asks for no news: nothing leaves the machine, and no pop-up covers the map.
         f"--LabApp.app_settings_dir={_PACKAGE / 'lab_settings'}",
     ]  # fmt: skip

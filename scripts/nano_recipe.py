@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 from nano_data import Windows
+from nano_language import CLOUD_SHARES, SHARES
 from nano_loop import orphaned
 from nano_model import DATES, LICENCE, MODES, prompt_of, shown, view_of, views_in
-from nano_stages import CLOUD_SHARES, SHARES, visible
 from nano_text import change_lines, earlier_of, lines
+from nano_towers import visible
 
 from earthmind_lab.finetune.examples import Example, ExampleInfo
 from earthmind_lab.finetune.export import merge

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Window
+from nano_language import read, see
 from nano_model import MODES, Batch, Encoded, Encoder, pack, pixels
-from nano_stages import half, mask_loss, objects, read, see
 from nano_text import Line
+from nano_towers import half, mask_loss, objects
 from torch import Tensor
 
 from earthmind_lab.evaluate.ground import decided

@@ -34,13 +34,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from nano_data import Windows, prepare
+from nano_language import joint_groups, joint_stage
 from nano_loop import PARENT, Loop, alone, done, ended, result
 from nano_model import Encoder, config, tokenizer
 from nano_plan import MINUTES, Plan, plan
 from nano_real import PLACES, real_scenes, whole
 from nano_recipe import tune
 from nano_scores import score
-from nano_stages import gate, joint_groups, joint_stage, mask_stage, redraw, vision_stage
+from nano_towers import gate, mask_stage, redraw, vision_stage
 from torch import nn
 
 from earthmind_lab.evaluate.truth import CLASSES

@@ -20,6 +20,7 @@ from earthmind_lab import demo, demo_visit
 from earthmind_lab.data.samples import places
 from earthmind_lab.demo_picture import seen, talk
 from earthmind_lab.demo_visit import READY, Visit
+from earthmind_lab.errors import EarthMindError
 from earthmind_lab.session import Session
 from tests.stand_in_engine import NOTICE, StandInEngine, make_chip, square
 from tests.test_imports import loaded_by
@@ -221,6 +222,8 @@ def test_a_taken_port_is_told():
             [sys.executable, "-m", "earthmind_lab.demo", "--port", port],
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
+        with pytest.raises(EarthMindError, match="another --port"):  # before any model is loaded
+            demo.serve(port=int(port), model="no/such/model")
     assert run.returncode == 2 and run.stdout == ""
     assert re.search(rf"port {port}\..*another --port", run.stderr)
     assert "Traceback" not in run.stderr

@@ -43,18 +43,25 @@ def test_a_browser_opens_only_where_there_is_a_display(
     env: dict[str, str], browser: bool, opens: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    command = lab.lab_command(Path("x.ipynb"), port=1, browser=browser, env=env)
+    command = lab.lab_command(Path("a/x.ipynb"), root=Path("a"), port=1, browser=browser, env=env)
     assert ("--no-browser" in command) is not opens
 
 
 def test_the_server_stays_on_loopback_and_keeps_its_token() -> None:
-    command = lab.lab_command(Path("x.ipynb"), port=1, browser=False, env={})
+    command = lab.lab_command(Path("a/x.ipynb"), root=Path("a"), port=1, browser=False, env={})
     assert "--ServerApp.ip=127.0.0.1" in command
     assert not any("token" in word or "password" in word for word in command)
 
 
+def test_the_notebook_is_opened_where_it_lies_below_the_root() -> None:
+    notebook = lab.notebook_in()
+    command = lab.lab_command(notebook, root=NOTEBOOKS.parent, port=1, browser=False, env={})
+    assert "--LabApp.default_url=/lab/tree/notebooks/map_chat.ipynb" in command
+    assert f"--ServerApp.root_dir={NOTEBOOKS.parent}" in command
+
+
 def test_jupyterlab_is_told_not_to_fetch_news() -> None:
-    command = lab.lab_command(Path("x.ipynb"), port=1, browser=False, env={})
+    command = lab.lab_command(Path("a/x.ipynb"), root=Path("a"), port=1, browser=False, env={})
     (folder,) = (word.partition("=")[2] for word in command if "app_settings_dir" in word)
     said = json.loads((Path(folder) / "overrides.json").read_text())
     assert said["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"

@@ -232,26 +232,33 @@ def joined(address: str | None, *, cpus: int, own: dict[str, Any]) -> Iterator[N
         own: Options of ours.
 
     Raises:
-        EngineUnavailable: There is no cluster at the address.
+        EngineUnavailable: There is no cluster at the address, or ours doesn't start.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
-        if address is None:
-            # As Ray does on macOS and Windows; elsewhere it listens on all addresses.
-            ray_constants.ENABLE_RAY_CLUSTER = False
-            ray.init("local", num_cpus=max(cpus, os.cpu_count() or 1), **own, **quiet)
-        else:
-            ray.init(address, **quiet)
+        try:
+            _start(address, cpus, {**own, **quiet} if address is None else quiet)
+        except Exception as error:  # a start that takes too long is a plain `Exception` of Ray's
+            there = address is not None
+            raise EngineUnavailable(
+                f"There is no Ray cluster at {address}." if there else "Ray doesn't start here.",
+                found=str(error)[:300],
+                change="ray start --head there, and --ray with the address that it prints"
+                if there else "try again where less is running, or give fewer --replicas",
+            ) from error  # fmt: skip
         yield
-    except ConnectionError as error:
-        raise EngineUnavailable(
-            f"There is no Ray cluster at {address}.",
-            found=str(error)[:300],
-            change="ray start --head there, and --ray with the address that it prints",
-        ) from error
     finally:
         ray.shutdown()
+
+
+def _start(address: str | None, cpus: int, options: dict[str, Any]) -> None:
+    if address is None:
+        # As Ray does on macOS and Windows; elsewhere it listens on all addresses.
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        ray.init("local", num_cpus=max(cpus, os.cpu_count() or 1), **options)
+    else:
+        ray.init(address, **options)
 
 
 def share_of_gpus(asked: float | None, fewest: int, *, own: bool) -> float:

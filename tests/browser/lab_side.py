@@ -87,7 +87,7 @@ class Lab:
         shutil.copyfile(ROOT / "notebooks" / NOTEBOOK, notebook)
         self.own_cells = _append(notebook, cells)
         _kernelspec(folder / "jupyter" / "kernels" / "python3", kernel)
-        command = lab_command(notebook, port=free_port(), browser=False)
+        command = lab_command(notebook, root=notebook.parent, port=free_port(), browser=False)
         env = {
             "EARTHMIND_HOME": str(folder / "home"),
             "JUPYTER_PATH": str(folder / "jupyter"),

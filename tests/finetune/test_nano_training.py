@@ -153,7 +153,7 @@ def scene():
 
 def test_a_window_knows_clouds_apart_from_the_ground(scene):
     from nano_data import window_of
-    from nano_stages import fractions
+    from nano_towers import fractions
 
     from earthmind_lab.evaluate.truth import CLOUDS, WATER
 

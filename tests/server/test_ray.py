@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import psutil
@@ -19,6 +20,7 @@ import pytest
 from earthmind_lab import cli
 from earthmind_lab.engine.loading import load_engine
 from earthmind_lab.engine.remote import RemoteEngine
+from earthmind_lab.errors import EngineUnavailable
 from earthmind_lab.exchange import Options, Prompt, Token, Turn
 from tests.engine.test_remote import wait_for
 from tests.server.scripted import view
@@ -205,3 +207,23 @@ def test_options_of_replicas_need_replicas(capsys):
 def test_nonsense_is_refused(words, capsys):
     assert cli.main(["serve", *words]) == 2
     assert words[-1] in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own import
+@pytest.mark.parametrize(
+    ("address", "said"), [(None, "doesn't start here"), ("10.0.0.1:6379", "no Ray cluster at 10.")]
+)
+def test_a_ray_that_does_not_start_is_told(monkeypatch, address, said):
+    from earthmind_lab.server import ray_app
+
+    ended = []
+    # What Ray raises after half a minute on a machine that is too busy.
+    late = Mock(side_effect=Exception("The current node timed out during startup."))
+    monkeypatch.setattr(ray_app.ray, "init", late)
+    monkeypatch.setattr(ray_app.ray, "shutdown", lambda: ended.append(True))
+    with (
+        pytest.raises(EngineUnavailable, match=rf"{said}.*timed out"),
+        ray_app.joined(address, cpus=2, own={}),
+    ):
+        pytest.fail("nothing runs without Ray")
+    assert ended == [True]

@@ -1,0 +1,198 @@
+"""Joint stage of earthmind-nano: language, [SEG] and mask decoder on packed questions.
+
+It starts when the vision gate is passed: before, it would learn to talk about colours. The stage
+after it is a recipe: `nano_recipe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Dates, Window, Windows
+from nano_loop import Loop, rng_of
+from nano_model import DATES, MODES, Batch, Encoder, pack, pixels, shown
+from nano_text import change_lines, earlier_of, lines
+from nano_towers import half, mask_loss, objects
+from torch import Tensor, nn
+from torch.nn import functional
+
+from earthmind_lab.model import EarthMindForConditionalGeneration
+
+
+def see(
+    model: EarthMindForConditionalGeneration, windows: list[Window] | list[Dates], mode: str
+) -> Tensor:
+    """Visual tokens of a batch, (B, V * T, D), views in prompt order."""
+    stack = np.concatenate([shown(w, mode) for w in windows])  # (B * V, S, S, 3)
+    frozen = not any(p.requires_grad for p in model.vision.parameters())
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+        features = model.vision_features(pixels(stack))
+    tokens = model.project(features)
+    return tokens.reshape(len(windows), -1, tokens.shape[-1])
+
+
+def read(
+    model: EarthMindForConditionalGeneration, tokens: Tensor, batch: Batch, mode: str
+) -> tuple[Tensor, Tensor]:
+    """Logits and last hidden states of packed questions."""
+    count = model.config.tokens_per_tile
+    # Regions repeat cells of the first optical view, else of the only one (see the processor).
+    marked = 0 if mode != "both" else 1
+    slots = []
+    for row, cells in zip(tokens, batch.cells, strict=True):
+        slots += [row, row[marked * count + torch.from_numpy(cells)]]
+    embeds = model.embed(batch.ids, torch.cat(slots))
+    mask = torch.zeros(batch.mask.shape).masked_fill(~batch.mask, -1e9)
+    out = model(
+        inputs_embeds=embeds, attention_mask=mask, position_ids=batch.positions, use_cache=False
+    )
+    return out.logits.float(), out.last_hidden_state
+
+
+def question_batch(
+    encoder: Encoder,
+    windows: list[Window] | list[Dates],
+    mode: str,
+    rng: np.random.Generator,
+    per_scene: int,
+) -> Batch:
+    """Packed questions about a batch of windows."""
+    scenes = []
+    for window in windows:
+        if isinstance(window, Dates):
+            found = change_lines(window, rng, per_scene)
+        else:
+            found = lines(window, mode, rng, per_scene)
+        scenes.append(
+            [encoder.encode(line, mode, earlier_of(line, found, rng), rng) for line in found]
+        )
+    return pack(encoder.prefix(mode), scenes, encoder.processor.seg_token_id)
+
+
+CLOUD_SHARES = {"optical": 0.25, "picture": 0.25, "sar": 0.0, "both": 0.5}
+"""Share of cloudy windows: a pair learns to trust SAR only where the optical views fail."""
+SHARES = {"optical": 0.2, "sar": 0.26, "both": 0.36, "picture": 0.06, "dates sar": 0.05,
+          "dates optical": 0.07}  # fmt: skip
+"""Of the steps, per kind of prompt."""
+
+
+def joint_groups(
+    model: EarthMindForConditionalGeneration, prompts: nn.Module
+) -> list[dict[str, object]]:
+    """What the joint stage trains, each part with its rate; the vision tower from `THAW` on."""
+    head = [
+        *model.projector.parameters(),
+        *model.language.parameters(),
+        *model.text_head.parameters(),
+    ]
+    backbone = model.sam.sam2.vision_encoder.backbone
+    fixed = {id(p) for p in backbone.parameters()}
+    masks = [p for p in model.sam.parameters() if id(p) not in fixed]
+    for part in (model.vision, backbone, prompts):
+        part.requires_grad_(False)
+    return [
+        {"params": head, "lr": 1e-3},
+        {"params": masks, "lr": 2e-4},
+        {"params": list(model.vision.parameters()), "lr": 1e-4},
+    ]
+
+
+THAW = 0.6
+"""Share of the joint stage after which the vision tower is trained too."""
+
+
+def joint_stage(
+    model: EarthMindForConditionalGeneration,
+    prompts: nn.Module,
+    encoder: Encoder,
+    data: Windows,
+    loop: Loop,
+    check: Callable[[int], object],
+    *,
+    batch_size: int,
+    per_scene: int,
+    every: int,
+) -> None:
+    """Teach the language model to answer, and to prompt the mask tower.
+
+    Args:
+        model: With trained vision and masks.
+        prompts: Class prompts of the mask stage: the teacher of [SEG] at first.
+        encoder: Questions to ids.
+        data: Windows.
+        loop: Of the stage, over `joint_groups`.
+        check: Called every so many steps and at the end, to print scores.
+        batch_size: Scenes per update.
+        per_scene: Questions per scene.
+        every: Steps between two checks.
+    """
+    side, recent, steps = model.config.sam_image_size // 4, [], loop.steps
+    for step in loop:
+        rng = rng_of(23, step)
+        model.vision.requires_grad_(step >= int(steps * THAW))
+        mode = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+        windows = [
+            data.draw_dates(rng)
+            if mode in DATES
+            else data.draw(rng, MODES[mode], clouds=CLOUD_SHARES[mode])
+            for _ in range(batch_size)
+        ]
+        batch = question_batch(encoder, windows, mode, rng, per_scene)
+        with half():
+            logits, hidden = read(model, see(model, windows, mode), batch, mode)
+        text = functional.cross_entropy(
+            logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
+        )
+        loss = (text * batch.weights.flatten()).sum() / batch.weights.sum()
+        parts = [loss.item()]
+        if batch.segments:
+            extra, values = _draw(
+                model, prompts, windows, hidden, batch, mode, rng, side, step / steps
+            )  # fmt: skip
+            loss = loss + extra
+            parts += values
+        loop.step(loss)
+        recent = [*recent[-60:], parts + [0.0] * (4 - len(parts))]
+        names = ("text", "mask", "pull", "iou")
+        mean = np.mean(recent, axis=0)
+        loop.bar.set_postfix({n: f"{v:.3f}" for n, v in zip(names, mean, strict=True)})
+        if step % every == every - 1 or step == steps - 1:
+            check(step + 1)
+
+
+def _draw(
+    model: EarthMindForConditionalGeneration,
+    prompts: nn.Module,
+    windows: list[Window],
+    hidden: Tensor,
+    batch: Batch,
+    mode: str,
+    rng: np.random.Generator,
+    side: int,
+    done: float,
+) -> tuple[Tensor, list[float]]:
+    """Masks of the [SEG] tokens: their loss, and the pull towards the class prompts."""
+    order = rng.permutation(len(batch.segments))[: 3 * len(windows)]
+    chosen = [batch.segments[i] for i in order]
+    rows = torch.tensor([row for row, _, _ in chosen])
+    places = torch.tensor([place for _, place, _ in chosen])
+    view = SAR if mode == "sar" else TRUE_COLOUR if mode == "picture" else FALSE_COLOUR
+    if mode == "both" and rng.random() < 0.65:
+        view = SAR
+    truth = objects(windows, [view] * len(windows), [(r, c) for r, _, c in chosen], side)
+    with half():
+        spoken = model.text_head(hidden[rows, places])
+        teacher = prompts(truth.index)
+        # Early on [SEG] says nothing yet and would spoil the decoder: half the prompts are the
+        # teacher's until a third of the way.
+        swap = torch.rand(len(chosen), 1) < (0.5 if done < 0.33 else 0.0)
+        features = model.segment_features(
+            pixels(np.stack([w.views[view] for w in windows]), sam=True)
+        )
+        logits, iou, _ = model.sam(features.select(rows), torch.where(swap, teacher, spoken))
+    loss, measured = mask_loss(logits.float(), iou.float(), truth.target, truth.known)
+    pull = functional.mse_loss(spoken.float(), teacher.float())
+    total = loss + (1.0 if done < 0.33 else 0.2) * pull
+    return total, [loss.item(), pull.item(), float(measured.mean())]
