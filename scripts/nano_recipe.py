@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nano_data import Windows
+from nano_data import Dates, Window, Windows
 from nano_language import CLOUD_SHARES, SHARES
 from nano_loop import orphaned
 from nano_model import DATES, LICENCE, MODES, prompt_of, shown, view_of, views_in
-from nano_text import change_lines, earlier_of, lines
+from nano_text import Line, change_lines, earlier_of, lines
 from nano_towers import visible
 
+from earthmind_lab.exchange import View
 from earthmind_lab.finetune.examples import Example, ExampleInfo
 from earthmind_lab.finetune.export import merge
 from earthmind_lab.finetune.recipe import Recipe
@@ -77,29 +78,37 @@ class Questions:
         rng = np.random.default_rng([SEED, number])
         mode = str(rng.choice(list(SHARES), p=list(SHARES.values())))
         if mode in DATES:
-            dates = self.data.draw_dates(rng)
-            images, found = shown(dates, mode), change_lines(dates, rng, self.each)
+            window: Window | Dates = self.data.draw_dates(rng)
+            found = change_lines(window, rng, self.each)
         else:
             window = self.data.draw(rng, MODES[mode], clouds=CLOUD_SHARES[mode])
-            images, found = shown(window, mode), lines(window, mode, rng, self.each)
-            # Where there is SAR, masks lie on it (mask_source of the model).
-            yes, no = visible(window, optical=mode in ("optical", "picture"))
-        views = [view_of(i, image) for i, image in zip(views_in(mode), images, strict=True)]
-        examples = []
-        for place, line in enumerate(found):
-            masks: dict[str, Any] = {}
-            if line.segments:
-                index = list(line.segments)
-                masks = {"masks": yes[index], "known": yes[index] | no[index]}
-            examples.append(
-                Example(
-                    info=self.info(number * self.each + place),
-                    prompt=prompt_of(line, views, earlier_of(line, found, rng), rng),
-                    reply=line.answer,
-                    **masks,
-                )
+            found = lines(window, mode, rng, self.each)
+        views = views_of(window, mode)
+        return [
+            Example(
+                info=self.info(number * self.each + place),
+                prompt=prompt_of(line, views, earlier_of(line, found, rng), rng),
+                reply=line.answer,
+                **masks_of(line, window, mode),
             )
-        return examples
+            for place, line in enumerate(found)
+        ]
+
+
+def views_of(window: Window | Dates, mode: str) -> list[View]:
+    """The pictures of a prompt of `mode`."""
+    images = shown(window, mode)
+    return [view_of(i, image) for i, image in zip(views_in(mode), images, strict=True)]
+
+
+def masks_of(line: Line, window: Window | Dates, mode: str) -> dict[str, Any]:
+    """What an `Example` is told of the masks of its answer."""
+    if not line.segments or isinstance(window, Dates):
+        return {}
+    # Where there is SAR, masks lie on it (mask_source of the model).
+    yes, no = visible(window, optical=mode in ("optical", "picture"))
+    index = list(line.segments)
+    return {"masks": yes[index], "known": yes[index] | no[index]}
 
 
 class _Parent(Watcher):

@@ -49,6 +49,8 @@ class Line:
 
     question: str
     answer: str
+    kind: str = ""
+    """Of `WEIGHTS`."""
     segments: tuple[int, ...] = ()
     """Class index of each [SEG]."""
     region: NDArray[np.bool_] | None = None
@@ -136,10 +138,10 @@ def _line(
     if ask.kind in ("region", "verify") and ask.index is not None:
         region = _part(region_of(truth, ground, ask.index), rng)
         region = region.repeat(STEP, 0).repeat(STEP, 1)
-        return Line(question=ask.question, answer=ask.reply, region=region)
+        return Line(question=ask.question, answer=ask.reply, kind=ask.kind, region=region)
     places = (() if ask.index is None else (ask.index,)) + ask.further
     segments = tuple(CLOUDS if of_clouds else OF_GROUND[place] for place in places)
-    return Line(question=ask.question, answer=ask.reply, segments=segments)
+    return Line(question=ask.question, answer=ask.reply, kind=ask.kind, segments=segments)
 
 
 def _part(region: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
