@@ -3,7 +3,8 @@
 The split is by scene: no window of a held-out scene is ever trained on.
 
     train   what earthmind-nano's real windows are cut from
-    test    never trained on; no checkpoint is chosen by it either
+    stop    decides when its training stops; scored, but not untouched
+    test    never trained on, never used to choose a checkpoint
 
 Arable land and pasture of CORINE labels both count as crops: the question is about farmland.
 """
@@ -37,7 +38,7 @@ class Case:
 
     name: str
     split: str
-    """``train`` or ``test``."""
+    """``train``, ``stop`` or ``test``."""
     optical: str | None
     """Item id."""
     sar: str | None = None
@@ -92,7 +93,7 @@ CASES = (
     ),
     Case(
         name="chile",
-        split="test",
+        split="stop",
         optical="S2_L2A_chile_2020-04-08",
         sar="S1_RTC_chile_2020-04-11",
         land_cover="LC_chile",
@@ -100,7 +101,7 @@ CASES = (
     ),
     Case(
         name="ireland_kilkenny",
-        split="test",
+        split="stop",
         optical="S2_L2A_ireland_kilkenny_2017-06-17",
         sar="S1_SIGMA0_ireland_kilkenny_2017-06-17",
         absent=("water", "trees", "built", "bare", "snow", "flooded vegetation", "rangeland"),
@@ -108,7 +109,7 @@ CASES = (
     ),
     Case(
         name="finland_lake",
-        split="test",
+        split="stop",
         optical="S2_L2A_finland_lake_2017-09-24",
         sar="S1_SIGMA0_finland_lake_2017-09-25",
         absent=("built", "snow"),
