@@ -216,7 +216,7 @@ def _checkpoint(language: Any) -> None:
         language.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-def _in_one_form(language: nn.Module) -> None:
+def _in_one_form(language: Any) -> None:
     """Keep numbers of 4 bits in the form that gradients go through.
 
     At the first look without gradients, such as the loss on a guard set before the first step,
