@@ -14,7 +14,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-EXTRAS := model,lab,parquet,demo,serve,ray,finetune,eval,dev
+EXTRAS := model,lab,parquet,demo,serve,ray,finetune,video,eval,dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 READY := .venv/.ready
 JOBS ?= 2

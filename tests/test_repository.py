@@ -105,6 +105,7 @@ def test_extras_are_the_promised_ones():
         "serve",
         "ray",
         "finetune",
+        "video",
         "eval",
         "dev",
     }

@@ -74,6 +74,7 @@ def build(recipe: Recipe, *, every_part: bool = False) -> Built:
         settings = {"quantization_config": _four_bits(), "dtype": torch.bfloat16}
     with no_bars():
         model: Any = EarthMindForConditionalGeneration.from_pretrained(folder, **settings)
+    _in_one_form(model.language)
     processor = EarthMindProcessor.from_pretrained(folder, model.config)
     torch.manual_seed(recipe.seed)  # adapters begin with drawn numbers
     if recipe.method != "full":
@@ -113,7 +114,7 @@ def check_method(recipe: Recipe) -> None:
     """Refuse what this machine can't train, before anything is read.
 
     Raises:
-        EngineUnavailable: A package or a GPU lacks.
+        EngineUnavailable: A package lacks.
     """
     for package in ("accelerate", *(("peft",) if recipe.method != "full" else ())):
         if importlib.util.find_spec(package) is None:
@@ -122,19 +123,11 @@ def check_method(recipe: Recipe) -> None:
                 found=f"no {package}",
                 change="pip install 'earthmind-lab[finetune]'",
             )
-    if recipe.method != "qlora":
-        return
-    if importlib.util.find_spec("bitsandbytes") is None:
+    if recipe.method == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
         raise EngineUnavailable(
             "method: qlora needs bitsandbytes.",
             found="no bitsandbytes",
-            change="pip install bitsandbytes on a machine with a CUDA GPU, or method: lora",
-        )
-    if not choose_device(recipe.device or Settings.from_env().device).startswith("cuda"):
-        raise EngineUnavailable(
-            "method: qlora needs a CUDA GPU: its 4-bit numbers are computed with there.",
-            found="device: cpu",
-            change="method: lora",
+            change="pip install bitsandbytes, or method: lora",
         )
 
 
@@ -221,6 +214,17 @@ def _checkpoint(language: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the name changes between versions of transformers
         language.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def _in_one_form(language: Any) -> None:
+    """Keep numbers of 4 bits in the form that gradients go through.
+
+    At the first look without gradients, such as the loss on a guard set before the first step,
+    bitsandbytes packs them anew on a CPU with AVX512-BF16. No gradient comes through that form.
+    """
+    for layer in language.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _four_bits() -> Any:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VIDEOS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
-MOST_READ = 10_000
-"""Frames of a video that are counted; a longer one is cut before it becomes examples."""
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -57,7 +55,9 @@ def frames_of_file(path: Path, most: int) -> tuple[View, ...]:
         LoadError: It can't be read, or reading a video needs a package that isn't there.
     """
     if path.suffix.lower() in VIDEOS:
-        return _alike(_video(path, most))
+        from earthmind_lab.finetune.videos import frames_of_video
+
+        return _alike(frames_of_video(path, most))
     from PIL import Image
 
     try:
@@ -79,43 +79,6 @@ def _animated(image: Any, path: Path, most: int) -> Iterator[View]:
         image.seek(index)
         # convert() leaves the file's own frame as it is; a later seek builds on it.
         yield picture_view(image.convert("RGB"))
-
-
-def _video(path: Path, most: int) -> tuple[View, ...]:
-    try:
-        import av
-    except ImportError as error:
-        raise LoadError(
-            f"The video {path.name!r} needs PyAV to be read.",
-            found="no package av",
-            change="pip install av; or a folder of its frames, or an animated GIF or WebP",
-        ) from error
-    try:
-        count = _count(av, path)
-        wanted = set(spread(count, most))
-        with av.open(str(path)) as video:
-            return tuple(
-                picture_view(frame.to_ndarray(format="rgb24"))
-                for index, frame in enumerate(video.decode(video=0))
-                if index in wanted
-            )
-    except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise LoadError(f"The video {path.name!r} is damaged.", found=str(error)) from error
-
-
-def _count(av: Any, path: Path) -> int:
-    """Frames by counting: what a container says of itself is often missing or wrong."""
-    with av.open(str(path)) as video:
-        count = 0
-        for _ in video.decode(video=0):
-            count += 1
-            if count > MOST_READ:
-                raise LoadError(
-                    f"The video {path.name!r} is too long.",
-                    found=f"more than {MOST_READ} frames",
-                    change="cut it into shorter ones",
-                )
-    return count
 
 
 def _alike(frames: tuple[View, ...]) -> tuple[View, ...]:

@@ -8,10 +8,9 @@ import pickle
 import struct
 import sys
 import warnings
-from functools import partial
-from types import ModuleType, SimpleNamespace
 from zlib import crc32
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from earthmind_lab.errors import EarthMindError, LoadError
+from earthmind_lab.finetune import videos
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.opening import open_examples
 from earthmind_lab.finetune.questions import SEGMENTED
@@ -455,39 +455,68 @@ def test_frames_of_two_sizes(tmp_path):
 def test_a_video_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "day.mp4").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(LoadError, match=r"entry 1 of 1: .*pip install av"):
+    with pytest.raises(LoadError, match=r"entry 1 of 1: .*pip install .*\[video\]"):
         _ = one(tmp_path, talk("a?", "b", video="day.mp4"))[0]
 
 
-def test_a_video_through_its_package(tmp_path, monkeypatch):
-    """The package itself isn't part of the tests: what we ask it for is."""
-    shots = [np.full((20, 30, 3), n, np.uint8) for n in range(9)]
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Nine frames of 48 by 64 px, each as light as its number says, darker at the left."""
+    path = tmp_path_factory.mktemp("video") / "day.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=5, options={"crf": "10", "bf": "3"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(9):
+            shot = np.full((48, 64, 3), 25 * number + 20, np.uint8)
+            shot[:, :32] -= 20
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(shot, format="rgb24")))
+        out.mux(stream.encode())
+    return path.read_bytes()
 
-    def rgb(shot, **form):
-        assert form == {"format": "rgb24"}
-        return shot
 
-    class Opened:
-        def __init__(self, path):
-            assert path == str(tmp_path / "day.mp4")
+def turned(video, *matrix):
+    """The same, to be shown turned: four numbers of its track's 3 x 3 matrix."""
+    place = video.index(b"tkhd") + 44
+    a, b, c, d = (each << 16 for each in matrix)
+    return video[:place] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + video[place + 36 :]
 
-        def __enter__(self):
-            return self
 
-        def __exit__(self, *_):
-            return None
+def test_frames_of_a_video(tmp_path, video):
+    (tmp_path / "day.mp4").write_bytes(video)
+    views = one(tmp_path, talk("a?", "b", video="day.mp4"), frames=3)[0].prompt.views
+    assert [view.shape for view in views] == [(48, 64)] * 3
+    light = [[view.image[:, 8:24].mean(), view.image[:, 40:56].mean()] for view in views]
+    np.testing.assert_allclose(light, [[0, 20], [100, 120], [200, 220]], atol=4)
 
-        def decode(self, *, video):
-            assert video == 0
-            for shot in shots:
-                yield SimpleNamespace(to_ndarray=partial(rgb, shot))
 
-    av = ModuleType("av")
-    av.open, av.error = Opened, SimpleNamespace(FFmpegError=RuntimeError)
-    monkeypatch.setitem(sys.modules, "av", av)
-    (tmp_path / "day.mp4").write_bytes(b"video")
-    found = one(tmp_path, talk("a?", "b", video="day.mp4"), frames=3)
-    assert [int(view.image[0, 0, 0]) for view in found[0].prompt.views] == [0, 4, 8]
+def test_a_video_is_upright(tmp_path, video):
+    """A camera that was held upright writes lying frames, and how they are to be turned."""
+    (tmp_path / "day.mp4").write_bytes(turned(video, 0, 1, -1, 0))  # clockwise
+    view = one(tmp_path, talk("a?", "b", video="day.mp4"), frames=3)[0].prompt.views[1]
+    assert view.shape == (64, 48)
+    assert abs(view.image[8:24].mean() - 100) < 4 and abs(view.image[40:56].mean() - 120) < 4
+
+
+def test_what_is_no_video_or_too_much_of_one_is_refused(tmp_path, video, monkeypatch):
+    (tmp_path / "day.mp4").write_bytes(video)
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile day.mp4\n")  # leads elsewhere
+    (tmp_path / "cut.mp4").write_bytes(video[: len(video) // 2])
+    with av.open(str(tmp_path / "heard.mp4"), "w") as out:
+        stream = out.add_stream("aac", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        sound.rate = 8000
+        out.mux([*stream.encode(sound), *stream.encode()])
+    entries = [talk("a?", "b", video=f"{name}.mp4") for name in ("list", "cut", "heard", "day")]
+    found = one(tmp_path, *entries)
+    for index, said in enumerate(["can't be read", "can't be read", "no video. Found: audio"]):
+        with pytest.raises(LoadError, match=f"entry {index + 1} of 4: .*{said}"):
+            _ = found[index]
+    monkeypatch.setattr(videos, "MOST_READ_PX", 8 * 48 * 64)
+    with pytest.raises(LoadError, match="more than 8 frames"):
+        _ = found[3]
+    monkeypatch.setattr(videos, "MAX_PICTURE_PX", 64 * 48 - 1)
+    with pytest.raises(LoadError, match="64 x 48 px"):
+        _ = found[3]
 
 
 def test_halves_of_characters_are_no_text(tmp_path):
