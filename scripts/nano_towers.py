@@ -69,6 +69,15 @@ def redraw(tower: nn.Module) -> None:
             nn.init.ones_(value)
 
 
+def _drawn(
+    data: Windows, rng: np.random.Generator, views: list[int], *, mosaics: bool, clouds: float
+) -> list[Window]:
+    """A window for each view."""
+    if mosaics:
+        return [data.mosaic(rng, clouds=clouds) for _ in views]
+    return [data.draw(rng, [view], clouds=clouds) for view in views]
+
+
 # --- vision ------------------------------------------------------------------------------------
 
 
@@ -84,7 +93,7 @@ def dense_loss(
         *(fractions(w, 22, optical=v != SAR) for w, v in zip(windows, views, strict=True)),
         strict=True,
     )
-    target = torch.from_numpy(np.stack(truth)).flatten(2).transpose(1, 2)  # (N, P, 6)
+    target = torch.from_numpy(np.stack(truth)).flatten(2).transpose(1, 2)  # (N, P, 9)
     weight = torch.from_numpy(np.stack(known)).flatten(2).transpose(1, 2)
     logits = head(model.vision_features(pixels(stack))).float()
     loss = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
@@ -98,12 +107,7 @@ def vision_stage(
     for step in loop:
         rng = rng_of(21, step)
         views = rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], batch, p=[0.4, 0.35, 0.25]).tolist()
-        windows = [
-            data.mosaic(rng, clouds=0.15)
-            if step < loop.steps * MOSAICS
-            else data.draw(rng, [view], clouds=0.15)
-            for view in views
-        ]
+        windows = _drawn(data, rng, views, mosaics=step < loop.steps * MOSAICS, clouds=0.15)
         with half():
             loss, *_ = dense_loss(model, head, windows, views)
         loop.step(loss)
@@ -193,12 +197,7 @@ def mask_stage(
     for step in loop:
         rng = rng_of(22, step)
         views = rng.choice([SAR, FALSE_COLOUR, TRUE_COLOUR], batch, p=[0.5, 0.35, 0.15]).tolist()
-        windows = [
-            data.mosaic(rng, clouds=0.1)
-            if step < loop.steps * MOSAICS
-            else data.draw(rng, [view], clouds=0.1)
-            for view in views
-        ]
+        windows = _drawn(data, rng, views, mosaics=step < loop.steps * MOSAICS, clouds=0.1)
         wanted = [
             (i, int(c))
             for i, w in enumerate(windows)

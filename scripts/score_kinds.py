@@ -24,6 +24,7 @@ from nano_text import change_lines, lines
 
 from earthmind_lab.engine import load_engine
 from earthmind_lab.engine.base import Engine
+from earthmind_lab.evaluate.asking import yes_or_no
 from earthmind_lab.evaluate.controls import blank
 from earthmind_lab.evaluate.legends import CLASSES
 from earthmind_lab.evaluate.report import table_lines
@@ -86,6 +87,17 @@ def named(text: str) -> set[str]:
     return {name for name in CLASSES if re.search(rf"\b{name}\b", text, re.IGNORECASE)}
 
 
+def verdict(form: str, reply: str) -> str:
+    """What of an answer is scored, so that the commonest answer is scored by the same.
+
+    >>> verdict("yes/no", "Yes, there is water."), verdict("short", "About a third.")
+    ('True', 'about a third')
+    """
+    if form == "yes/no":
+        return str(yes_or_no(reply))
+    return "" if form == "nothing" else same(reply)
+
+
 FORMS = {
     ("describe", "short"): "describe (covers named: in common, of all)",
     ("describe", "text"): "describe (covers named: in common, of all)",
@@ -106,19 +118,17 @@ def main() -> None:
     engine = load_engine(asked.work / "model", device="cpu")
     right, dark = defaultdict[Any, list[float]](list), defaultdict[Any, list[float]](list)
     wanted = defaultdict[Any, Counter[str]](Counter)
-    with bar(asked.scenes * len(SHOWN), unit="scene", desc="asking") as progress:
-        last = None
-        for sensors, example in exam(data, asked.scenes):
+    questions = list(exam(data, asked.scenes))
+    with bar(len(questions), unit="question", desc="asking") as progress:
+        for sensors, example in questions:
             form = kind_of(example)
             name = FORMS.get((example.info.task, form), f"{example.info.task} ({form})")
             key = (name, sensors)
             right[key].append(answered(engine, example))
             prompt = replace(example.prompt, views=blank(example.prompt.views))
             dark[key].append(answered(engine, replace(example, prompt=prompt)))
-            wanted[key][same(example.reply)] += 1
-            if last != (now := example.info.id.split(" ")[0] + sensors):
-                progress.update()
-            last = now
+            wanted[key][verdict(form, example.reply)] += 1
+            progress.update()
     order = sorted(right, key=lambda key: (key[0], SHOWN.index(key[1])))
     table = [
         {

@@ -184,8 +184,8 @@ def main() -> None:
                 table.save(asked.out / f"{table.task}.md")
                 table.save(asked.out / f"{table.task}.json")
             under = clouds(presence, landcover)
-            text = "\n\n".join("\n".join(table_lines(part)) for part in under if part)
-            (asked.out / "clouds.md").write_text(text + "\n")
+            if text := "\n\n".join("\n".join(table_lines(part)) for part in under if part):
+                (asked.out / "clouds.md").write_text(text + "\n")
     (asked.out / "controls.md").write_text("\n".join(table_lines(lines)) + "\n")
 
 
