@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.errors import EngineError
-from earthmind_lab.finetune import checkpoints, parallel
+from earthmind_lab.finetune import checkpoints, parallel, zero
 from earthmind_lab.finetune.batches import Collator, digest
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run, environment
@@ -164,9 +164,7 @@ class Training:
             callbacks=[stop, *([] if samples is None else [samples])],
         )
         if samples is not None:
-            samples.sampler = Sampler(
-                step, self.built.processor, recipe.options, trainer.accelerator.autocast
-            )
+            samples.sampler = Sampler(step, self.built.processor, recipe.options, trainer.casting)
         for printing in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printing)
         return trainer
@@ -190,7 +188,14 @@ class Training:
         return bar(None, unit="step", desc="training")
 
     def _check(self, last: Path) -> dict[str, Any]:
-        """Refuse to go on from the checkpoint of another training."""
+        """Refuse to go on from the checkpoint of another training, or one that can't be read."""
+        kind, theirs = self.recipe.parallel.kind, checkpoints.spread_by(last)
+        if theirs != (kind if kind in ("fsdp2", "deepspeed") else ""):
+            raise EngineError(
+                f"parallel: kind: {kind} can't read the checkpoint in {self.out}.",
+                found=f"that of {theirs or 'none or ddp'}",
+                change=f"parallel.kind={theirs or 'ddp'}, or another folder",
+            )
         held = checkpoints.read_json(last / checkpoints.ABOUT)
         for name, value in self.about.items():
             if held.get(name) == value:
@@ -221,6 +226,8 @@ class Training:
         if trainer.is_fsdp_enabled:
             whole = trainer.accelerator.get_state_dict(trainer.model)
             return {name: whole[name] for name in names} if parallel.leads() else {}
+        if trainer.is_deepspeed_enabled:
+            return zero.whole(trained(trainer.model))
         return dict(trained(trainer.model))
 
     def _put(self, trainer: Any, state: Mapping[str, Any]) -> None:
@@ -306,7 +313,6 @@ def training_arguments(recipe: Recipe, folder: Path, *, validates: bool) -> Any:
         max_steps=recipe.steps or -1,
         learning_rate=recipe.optimiser.rate,
         max_grad_norm=recipe.optimiser.clip,
-        bf16=recipe.precision == "bfloat16",
         seed=recipe.seed,
         data_seed=recipe.seed,
         eval_strategy="no" if not validates else "steps" if every else "epoch",
