@@ -39,12 +39,6 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def spread_by(checkpoint: Path) -> str:
-    """The `parallel.kind` that alone can read its moments; empty = each that keeps copies."""
-    marks = {"deepspeed": "global_step*", "fsdp2": "pytorch_model_fsdp*"}
-    return next((kind for kind, mark in marks.items() if any(checkpoint.glob(mark))), "")
-
-
 def clean(folder: Path) -> None:
     """Remove what was being written when a process ended."""
     for draft in folder.glob(f"{_DRAFT}*"):

@@ -30,6 +30,12 @@ def leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def spread(recipe: Recipe) -> str:
+    """The kind that alone can read its checkpoints, as moments lie in pieces there; else empty."""
+    kind = recipe.parallel.kind
+    return kind if kind in ("fsdp2", "deepspeed") else ""
+
+
 def check(recipe: Recipe) -> None:
     """Refuse a recipe that doesn't fit how this process was started.
 

@@ -64,6 +64,7 @@ class Training:
             "weights": self.built.weights,
             "examples": digest(train),
             "processes": parallel.processes(),
+            "spread": parallel.spread(recipe),
         }
 
     def run(self, *, resume: bool, began: float) -> Run:
@@ -189,16 +190,17 @@ class Training:
 
     def _check(self, last: Path) -> dict[str, Any]:
         """Refuse to go on from the checkpoint of another training, or one that can't be read."""
-        kind, theirs = self.recipe.parallel.kind, checkpoints.spread_by(last)
-        if theirs != (kind if kind in ("fsdp2", "deepspeed") else ""):
-            raise EngineError(
-                f"parallel: kind: {kind} can't read the checkpoint in {self.out}.",
-                found=f"that of {theirs or 'none or ddp'}",
-                change=f"parallel.kind={theirs or 'ddp'}, or another folder",
-            )
         held = checkpoints.read_json(last / checkpoints.ABOUT)
+        wrote = held.get("spread", "")
+        if wrote != self.about["spread"]:
+            raise EngineError(
+                f"parallel: kind: {self.recipe.parallel.kind} can't read the checkpoint in "
+                f"{self.out}.",
+                found=f"that of {wrote or 'none or ddp'}",
+                change=f"parallel.kind={wrote or 'ddp'}, or another folder",
+            )
         for name, value in self.about.items():
-            if held.get(name) == value:
+            if held.get(name, "") == value:
                 continue
             key = name
             if name == "recipe":
