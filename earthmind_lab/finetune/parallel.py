@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from earthmind_lab.errors import EngineUnavailable
+from earthmind_lab.finetune import zero
 from earthmind_lab.finetune.recipe import Recipe
 
 PACKAGES = {"deepspeed": "deepspeed", "ray": "ray"}
@@ -29,13 +30,22 @@ def leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def spread(recipe: Recipe) -> str:
+    """The kind that alone can read its checkpoints, as moments lie in pieces there; else empty."""
+    kind = recipe.parallel.kind
+    return kind if kind in ("fsdp2", "deepspeed") else ""
+
+
 def check(recipe: Recipe) -> None:
     """Refuse a recipe that doesn't fit how this process was started.
 
     Raises:
         EngineUnavailable: A package lacks, or ``torchrun`` wasn't used or wasn't meant.
+        EarthMindError: DeepSpeed's configuration says what the recipe decides.
     """
     kind = recipe.parallel.kind
+    if kind == "deepspeed":
+        zero.configuration(recipe)
     package = PACKAGES.get(kind)
     if package and importlib.util.find_spec(package) is None:
         raise EngineUnavailable(
@@ -72,14 +82,7 @@ def arguments(recipe: Recipe, *, cpu: bool) -> dict[str, Any]:
     if kind == "fsdp2":
         found |= {"fsdp": True, "fsdp_config": {**FSDP, **config}}
     if kind == "deepspeed":
-        found["deepspeed"] = config or {"zero_optimization": {"stage": 2}, **_FROM_TRAINER}
+        found["deepspeed"] = zero.configuration(recipe)
+    # Of DeepSpeed's processes it casts by itself, as `zero.configuration` says.
+    found["bf16"] = recipe.precision == "bfloat16" and kind != "deepspeed"
     return found
-
-
-_FROM_TRAINER = {
-    "train_micro_batch_size_per_gpu": "auto",
-    "gradient_accumulation_steps": "auto",
-    "gradient_clipping": "auto",
-    "bf16": {"enabled": "auto"},
-}
-"""What DeepSpeed takes over from the recipe; stage 2 is what was used for the published model."""

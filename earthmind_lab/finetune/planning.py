@@ -16,6 +16,7 @@ from typing import Any
 from earthmind_lab.engine.preflight import KERNELS
 from earthmind_lab.engine.room import Room, room_of, short
 from earthmind_lab.errors import OutOfDeviceMemory
+from earthmind_lab.finetune import zero
 from earthmind_lab.finetune.building import part_of
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.model.memory import (
@@ -66,6 +67,8 @@ class Plan:
         held = self.weights + self.gradients + self.optimiser
         if self.recipe.parallel.kind == "fsdp2":
             held = math.ceil(held / self.processes)
+        if self.recipe.parallel.kind == "deepspeed":
+            held = self.weights + zero.held_bytes(self.recipe, self.trained, self.processes)
         return held + self.activations + kernels
 
     @property
@@ -308,7 +311,7 @@ def measured(found: Plan, trainer: Any) -> Plan:
     for _, inputs in zip(range(2), trainer.get_train_dataloader(), strict=False):
         inputs.pop("names", None)
         began = time.perf_counter()
-        with trainer.accelerator.autocast():
+        with trainer.casting():
             loss = step(**trainer._prepare_inputs(inputs)).loss  # noqa: SLF001 - the library's door
         loss.backward()
         if loss.device.type == "cuda":

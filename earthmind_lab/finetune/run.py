@@ -81,15 +81,16 @@ def finetune(
     if recipe.logs == "tensorboard":
         check_events()
     plan(recipe).check()
-    if recipe.parallel.kind == "ray":
-        from earthmind_lab.finetune.spreading import by_ray
-
-        held = {"train": train, "validation": validation, "guard": guard, "test": test}
-        return by_ray(recipe, Path(out), held)
     given = Sets(train=train, validation=validation, guard=guard, test=test)
     watchers = [*_watchers(recipe, Path(out), watch), *([Follow(follow)] if follow else [])]
     try:
-        run = _run(recipe, Path(out), given, watchers, resume=resume)
+        if recipe.parallel.kind == "ray":
+            from earthmind_lab.finetune.spreading import by_ray
+
+            held = {"train": train, "validation": validation, "guard": guard, "test": test}
+            run = by_ray(recipe, Path(out), held, watchers, resume=resume)
+        else:
+            run = _run(recipe, Path(out), given, watchers, resume=resume)
     except BaseException as error:
         _tell_end(watchers, str(error) or type(error).__name__)
         raise
@@ -133,7 +134,7 @@ def _watchers(recipe: Recipe, out: Path, watch: Sequence[Watcher] | None) -> lis
         view = view_of(recipe, out)
         view.show()
         found.append(view)
-    if recipe.logs == "tensorboard":
+    if recipe.logs == "tensorboard" and recipe.parallel.kind != "ray":  # a worker writes them
         found.append(EventFiles(out))
     return found
 

@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor, nn
 
 from earthmind_lab.errors import EngineError
-from earthmind_lab.finetune import checkpoints
+from earthmind_lab.finetune import checkpoints, zero
 from earthmind_lab.finetune.batches import NAMES
 from earthmind_lab.finetune.building import canonical, part_of, trained
 from earthmind_lab.finetune.following import Watch, course
@@ -146,6 +146,12 @@ class LabTrainer(transformers.Trainer):
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def casting(self) -> Any:
+        """The context in which the model computes, beside the steps as well."""
+        if self.is_deepspeed_enabled and self.recipe.precision == "bfloat16":
+            return torch.autocast(self.args.device.type, torch.bfloat16)
+        return self.accelerator.autocast()
+
     # --- log and validation ---------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -192,7 +198,7 @@ class LabTrainer(transformers.Trainer):
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         was = self.model.training
         self.model.eval()
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), self.casting():
             for inputs in self.get_eval_dataloader(examples):
                 names = inputs.pop(NAMES, [])
                 loss = self.model(**self._prepare_inputs(inputs)).loss
@@ -231,6 +237,38 @@ class LabTrainer(transformers.Trainer):
         target = Path(output_dir or self._folder)
         target.mkdir(parents=True, exist_ok=True)
         checkpoints.save_weights(target / checkpoints.WEIGHTS, state)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The trained weights, by one process."""
+        if not self.is_deepspeed_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        state = zero.whole(trained(self.model))
+        if self.args.should_save:
+            self._save(output_dir, state)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_deepspeed_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        engine: Any = self.model_wrapped
+        engine.save_checkpoint(output_dir, exclude_frozen_parameters=True)
+        if self.args.should_save:
+            scheduler: Any = self.lr_scheduler
+            torch.save(scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
+    ) -> Any:
+        """Everything wrapped, and read from a checkpoint where there is one."""
+        ours = self.is_deepspeed_enabled  # the library's way wants frozen weights in it, too
+        found = super()._prepare_for_training(  # type: ignore[no-untyped-call]
+            max_steps, train_dataloader, None if ours else resume_from_checkpoint
+        )
+        if ours and resume_from_checkpoint is not None:
+            zero.read(self.model_wrapped, Path(resume_from_checkpoint))
+            self._load_optimizer_and_scheduler(resume_from_checkpoint)
+        return found
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.is_fsdp_enabled:

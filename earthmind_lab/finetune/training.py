@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.errors import EngineError
-from earthmind_lab.finetune import checkpoints, parallel
+from earthmind_lab.finetune import checkpoints, parallel, zero
 from earthmind_lab.finetune.batches import Collator, digest
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run, environment
@@ -64,6 +64,7 @@ class Training:
             "weights": self.built.weights,
             "examples": digest(train),
             "processes": parallel.processes(),
+            "spread": parallel.spread(recipe),
         }
 
     def run(self, *, resume: bool, began: float) -> Run:
@@ -164,9 +165,7 @@ class Training:
             callbacks=[stop, *([] if samples is None else [samples])],
         )
         if samples is not None:
-            samples.sampler = Sampler(
-                step, self.built.processor, recipe.options, trainer.accelerator.autocast
-            )
+            samples.sampler = Sampler(step, self.built.processor, recipe.options, trainer.casting)
         for printing in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printing)
         return trainer
@@ -190,10 +189,18 @@ class Training:
         return bar(None, unit="step", desc="training")
 
     def _check(self, last: Path) -> dict[str, Any]:
-        """Refuse to go on from the checkpoint of another training."""
+        """Refuse to go on from the checkpoint of another training, or one that can't be read."""
         held = checkpoints.read_json(last / checkpoints.ABOUT)
+        wrote = held.get("spread", "")
+        if wrote != self.about["spread"]:
+            raise EngineError(
+                f"parallel: kind: {self.recipe.parallel.kind} can't read the checkpoint in "
+                f"{self.out}.",
+                found=f"that of {wrote or 'none or ddp'}",
+                change=f"parallel.kind={wrote or 'ddp'}, or another folder",
+            )
         for name, value in self.about.items():
-            if held.get(name) == value:
+            if held.get(name, "") == value:
                 continue
             key = name
             if name == "recipe":
@@ -221,6 +228,8 @@ class Training:
         if trainer.is_fsdp_enabled:
             whole = trainer.accelerator.get_state_dict(trainer.model)
             return {name: whole[name] for name in names} if parallel.leads() else {}
+        if trainer.is_deepspeed_enabled:
+            return zero.whole(trained(trainer.model))
         return dict(trained(trainer.model))
 
     def _put(self, trainer: Any, state: Mapping[str, Any]) -> None:
@@ -306,7 +315,6 @@ def training_arguments(recipe: Recipe, folder: Path, *, validates: bool) -> Any:
         max_steps=recipe.steps or -1,
         learning_rate=recipe.optimiser.rate,
         max_grad_norm=recipe.optimiser.clip,
-        bf16=recipe.precision == "bfloat16",
         seed=recipe.seed,
         data_seed=recipe.seed,
         eval_strategy="no" if not validates else "steps" if every else "epoch",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from earthmind_lab.errors import EngineUnavailable
-from earthmind_lab.finetune import parallel
+from earthmind_lab.errors import EarthMindError, EngineError, EngineUnavailable
+from earthmind_lab.finetune import parallel, zero
+from earthmind_lab.finetune.planning import plan
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.run import finetune
 from tests.finetune import spread, toys
@@ -100,10 +103,12 @@ def test_ray_gets_its_config_and_its_workers_a_recipe_of_theirs(tmp_path, alone,
             )
 
     for name, held in {
+        "ray": {"is_initialized": lambda: True},
         "ray.train": {"ScalingConfig": dict, "RunConfig": dict},
         "ray.train.torch": {"TorchTrainer": TorchTrainer},
     }.items():
         module = types.ModuleType(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
         vars(module).update(held)
         monkeypatch.setitem(sys.modules, name, module)
     recipe = alone.recipe.replace(parallel={"kind": "ray", "config": {"num_workers": 2}})
@@ -120,6 +125,55 @@ def test_config_is_passed_through():
     given = parallel.arguments(recipe, cpu=True)
     assert given["ddp_backend"] == "gloo"
     assert given["fsdp_config"]["cpu_offload"] is True and given["fsdp_config"]["version"] == 2
-    own = {"zero_optimization": {"stage": 3}}
-    recipe = Recipe.load("lora").replace(parallel={"kind": "deepspeed", "config": own})
-    assert parallel.arguments(recipe, cpu=False)["deepspeed"] == own
+
+
+def spread_by_deepspeed(config, *changes):
+    recipe = Recipe.load("lora").replace(*changes)
+    return recipe.replace(parallel={"kind": "deepspeed", "config": config})
+
+
+def test_deepspeed_gets_its_config_over_ours():
+    """Without batch and clipping DeepSpeed would refuse it, or not clip; its own bfloat16 would
+    round the trained weights."""
+    own = {"zero_optimization": {"stage": 1}, "communication_data_type": "fp32"}
+    given = parallel.arguments(spread_by_deepspeed(own), cpu=False)
+    assert not given["bf16"]
+    told = given["deepspeed"]
+    assert told["zero_optimization"]["stage"] == 1 and told["communication_data_type"] == "fp32"
+    for name in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"):
+        assert told[name] == "auto"
+    assert told["gradient_clipping"] == "auto" and told["torch_autocast"]["dtype"] == "bfloat16"
+    exact = spread_by_deepspeed({}, "precision=float32")
+    assert "torch_autocast" not in parallel.arguments(exact, cpu=False)["deepspeed"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"zero_optimization": {"stage": 3}}, "fsdp2"),
+        ({"optimizer": {"type": "Adam"}}, "optimiser of the recipe"),
+        ({"bf16": {"enabled": True}}, "precision of the recipe"),
+    ],
+)
+def test_deepspeed_is_not_told_what_the_recipe_decides(config, said):
+    with pytest.raises(EarthMindError, match=said):
+        zero.configuration(spread_by_deepspeed(config))
+    copied = {"bf16": {"enabled": "auto"}, "train_batch_size": "auto"}
+    assert zero.configuration(spread_by_deepspeed(copied)) == zero.configuration(
+        spread_by_deepspeed({})
+    )
+
+
+def test_a_checkpoint_of_another_kind_is_not_gone_on_from(alone):
+    (alone.folder / "checkpoints" / "checkpoint-4" / "global_step4").mkdir()
+    try:
+        with pytest.raises(EngineError, match="kind: none can't read"):
+            finetune(alone.recipe, out=alone.folder, train=spread.examples())
+    finally:
+        (alone.folder / "checkpoints" / "checkpoint-4" / "global_step4").rmdir()
+
+
+def test_what_zero_spreads_takes_less_per_process():
+    found = plan(spread_by_deepspeed({}))
+    one, four = (replace(found, processes=count).needs for count in (1, 4))
+    assert one - four == pytest.approx(16 * found.trained * 3 / 4, abs=4)

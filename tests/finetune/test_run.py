@@ -19,7 +19,7 @@ from shapely.geometry import box
 from earthmind_lab.engine.loading import load_engine
 from earthmind_lab.errors import EarthMindError, EngineError, EngineUnavailable, PromptError
 from earthmind_lab.exchange import Options, Prompt
-from earthmind_lab.finetune import checkpoints
+from earthmind_lab.finetune import checkpoints, parallel
 from earthmind_lab.finetune.batches import Joined, digest
 from earthmind_lab.finetune.building import build
 from earthmind_lab.finetune.examples import Listed
@@ -322,7 +322,7 @@ def test_a_gradient_that_is_no_number_moves_nothing(toy, tmp_path, monkeypatch):
     assert checkpoints.all_of(tmp_path / "checkpoints") == []
 
 
-def test_another_training_in_the_folder(toy, whole, tmp_path):
+def test_another_training_in_the_folder(toy, whole, tmp_path, monkeypatch):
     from tests.engine import tiny
 
     out, sets = whole.folder, {"train": toys.mixed()}
@@ -338,6 +338,11 @@ def test_another_training_in_the_folder(toy, whole, tmp_path):
         finetune(whole.recipe, out=out, train=toys.mixed(7))
     with pytest.raises(EngineError, match="holds a training already"):
         finetune(whole.recipe, out=out, resume=False, **sets)
+    pieces = whole.recipe.replace("parallel.kind=fsdp2")
+    with monkeypatch.context() as by:
+        by.setattr(parallel, "check", lambda recipe: None)  # as if by torchrun
+        with pytest.raises(EngineError, match=r"fsdp2 can't read .* none or ddp.*kind=ddp"):
+            finetune(pieces, out=out, **sets)
     before = whole.folder / "checkpoints/checkpoint-6"
     with pytest.raises(EngineError, match=r"another architecture.*lora_A"):
         checkpoints.load_weights(before, build(whole.recipe.replace("lora.rank=2")).step)
