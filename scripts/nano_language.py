@@ -6,18 +6,20 @@ after it is a recipe: `nano_recipe`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Dates, Window, Windows
 from nano_loop import Loop, rng_of
 from nano_model import DATES, MODES, Batch, Encoder, pack, pixels, shown
-from nano_text import change_lines, earlier_of, lines
-from nano_towers import half, mask_loss, objects
+from nano_text import STEP, change_lines, earlier_of, lines
+from nano_towers import half, mask_loss, objects, visible
 from torch import Tensor, nn
 from torch.nn import functional
 
+from earthmind_lab.evaluate.ground import decided
+from earthmind_lab.finetune.asks import SURE
 from earthmind_lab.model import EarthMindForConditionalGeneration
 
 
@@ -58,34 +60,82 @@ def question_batch(
     rng: np.random.Generator,
     per_scene: int,
 ) -> Batch:
-    """Packed questions about a batch of windows."""
-    scenes = []
+    """Packed questions about a batch of windows, after the names that `Finding` reads."""
+    scenes, names = [], [] if mode in DATES else encoder.names
     for window in windows:
         if isinstance(window, Dates):
             found = change_lines(window, rng, per_scene)
         else:
             found = lines(window, mode, rng, per_scene)
-        scenes.append(
-            [encoder.encode(line, mode, earlier_of(line, found, rng), rng) for line in found]
-        )
+        asked = [encoder.encode(line, mode, earlier_of(line, found, rng), rng) for line in found]
+        scenes.append([*names, *asked])
     return pack(encoder.prefix(mode), scenes, encoder.processor.seg_token_id)
 
 
 CLOUD_SHARES = {"optical": 0.25, "picture": 0.25, "sar": 0.0, "both": 0.5}
 """Share of cloudy windows: a pair learns to trust SAR only where the optical views fail."""
+
+
+class Finding(nn.Module):
+    """Whether a class is there, read from its name right after the pictures: a teacher.
+
+    An answer teaches once per question whether something was found, through all the words of its
+    form, and for long nothing comes of it (docs/nano.md). So the names of all classes follow the
+    pictures of each scene, each for itself, and a linear map of their states must tell whether the
+    class is there, and how much of it. Questions meet the same names behind the same pictures.
+
+    Args:
+        width: Of the language model.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.told = nn.Linear(width, 2)
+
+    def loss(self, hidden: Tensor, ends: Tensor, windows: Sequence[Window], mode: str) -> Tensor:
+        """Error where the truth decides.
+
+        Args:
+            hidden: (B, L, D) last states.
+            ends: (9,) where the names end in a row.
+            windows: B of them.
+            mode: Of the prompt, which shows the ground under clouds or doesn't.
+        """
+        told = self.told(hidden[:, ends].float())
+        each = zip(*(_there(window, mode) for window in windows), strict=True)
+        there, decides, share, known = (torch.from_numpy(np.stack(part)) for part in each)
+        wrong = functional.binary_cross_entropy_with_logits(told[..., 0], there, reduction="none")
+        off = (told[..., 1].sigmoid() - share.sqrt()) ** 2
+        presence = (wrong * decides).sum() / decides.sum().clamp(min=1)
+        return presence + (off * known).sum() / known.sum().clamp(min=1)
+
+
+def _there(window: Window, mode: str) -> tuple[np.ndarray, ...]:
+    """(9,) float32 each: the class is there, that is decided, its share, that is known."""
+    optical = mode in ("optical", "picture")
+    yes, no = (part[:, ::STEP, ::STEP] for part in visible(window, optical=optical))
+    ground = np.ones(yes.shape[1:], bool)
+    sure = [decided(y, n, ground) for y, n in zip(yes, no, strict=True)]
+    known = (yes | no).mean((1, 2))
+    share = yes.mean((1, 2)) / np.maximum(known, 1e-6)
+    parts = [bool(each) for each in sure], [each is not None for each in sure], share, known > SURE
+    return tuple(np.asarray(part, np.float32) for part in parts)
+
+
 SHARES = {"optical": 0.2, "sar": 0.26, "both": 0.36, "picture": 0.06, "dates sar": 0.05,
           "dates optical": 0.07}  # fmt: skip
 """Of the steps, per kind of prompt."""
 
 
 def joint_groups(
-    model: EarthMindForConditionalGeneration, prompts: nn.Module
+    model: EarthMindForConditionalGeneration, prompts: nn.Module, finding: nn.Module
 ) -> list[dict[str, object]]:
     """What the joint stage trains, each part with its rate; the vision tower from `THAW` on."""
     head = [
         *model.projector.parameters(),
         *model.language.parameters(),
         *model.text_head.parameters(),
+        *finding.parameters(),
     ]
     backbone = model.sam.sam2.vision_encoder.backbone
     fixed = {id(p) for p in backbone.parameters()}
@@ -106,6 +156,7 @@ THAW = 0.6
 def joint_stage(
     model: EarthMindForConditionalGeneration,
     prompts: nn.Module,
+    finding: Finding,
     encoder: Encoder,
     data: Windows,
     loop: Loop,
@@ -120,6 +171,7 @@ def joint_stage(
     Args:
         model: With trained vision and masks.
         prompts: Class prompts of the mask stage: the teacher of [SEG] at first.
+        finding: The teacher of what names find.
         encoder: Questions to ids.
         data: Windows.
         loop: Of the stage, over `joint_groups`.
@@ -146,7 +198,11 @@ def joint_stage(
             logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
         )
         loss = (text * batch.weights.flatten()).sum() / batch.weights.sum()
-        parts = [loss.item()]
+        parts = [loss.item(), 0.0]
+        if mode not in DATES:
+            found = finding.loss(hidden, batch.prefix + encoder.name_ends, windows, mode)
+            loss = loss + found
+            parts[1] = found.item()
         if batch.segments:
             extra, values = _draw(
                 model, prompts, windows, hidden, batch, mode, rng, side, step / steps
@@ -154,8 +210,8 @@ def joint_stage(
             loss = loss + extra
             parts += values
         loop.step(loss)
-        recent = [*recent[-60:], parts + [0.0] * (4 - len(parts))]
-        names = ("text", "mask", "pull", "iou")
+        recent = [*recent[-60:], parts + [0.0] * (5 - len(parts))]
+        names = ("text", "find", "mask", "pull", "iou")
         mean = np.mean(recent, axis=0)
         loop.bar.set_postfix({n: f"{v:.3f}" for n, v in zip(names, mean, strict=True)})
         if step % every == every - 1 or step == steps - 1:

@@ -190,6 +190,14 @@ class Encoder:
         self.processor = processor
         blank = np.zeros((SIZE, SIZE, 3), np.uint8)
         self.views = [view_of(index, blank) for index in range(len(VIEWS))]
+        names = [processor.tokenizer.encode(f" {name}") for name in CLASSES]
+        self.names = [
+            Encoded(ids=ids, weights=[0.0] * len(ids), cells=np.zeros(0, np.int64), segments=())
+            for ids in names
+        ]
+        """Of the classes, each alone; no answer follows, so nothing is asked."""
+        self.name_ends = torch.tensor([len(ids) for ids in names]).cumsum(0) - 1
+        """(9,) where they end, one after the other."""
 
     def prefix(self, mode: str) -> list[int]:
         """Ids of the picture block."""

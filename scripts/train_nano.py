@@ -34,7 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from nano_data import Windows, prepare
-from nano_language import joint_groups, joint_stage
+from nano_language import Finding, joint_groups, joint_stage
 from nano_loop import PARENT, Loop, alone, done, ended, result
 from nano_model import Encoder, config, tokenizer
 from nano_plan import MINUTES, Plan, plan
@@ -128,13 +128,14 @@ def joint(work: Path, sizes: Plan) -> None:
     put(model.sam, result(work / "masks", "sam."))
     prompts = nn.Embedding(len(CLASSES), model.config.sam_config.mask_decoder_config.hidden_size)
     put(prompts, result(work / "masks", "prompts."))
+    finding = Finding(model.config.text_config.hidden_size)
     loop = Loop(
-        work / "joint", sizes.joint, {"model": model}, joint_groups(model, prompts),
-        save=sizes.save, flat=0.4,
+        work / "joint", sizes.joint, {"model": model, "finding": finding},
+        joint_groups(model, prompts, finding), save=sizes.save, flat=0.4,
     )  # fmt: skip
     encoder, data = Encoder(processor), windows(work, sizes)
     joint_stage(
-        model, prompts, encoder, data, loop,
+        model, prompts, finding, encoder, data, loop,
         lambda step: scores(model, encoder, data, sizes, f"joint {step}"),
         batch_size=max(sizes.batch * 2 // 3, 1), per_scene=sizes.questions, every=sizes.check,
     )  # fmt: skip

@@ -343,6 +343,57 @@ def test_questions_about_a_window_share_a_row_of_the_recipe(spelled):
     assert len(batch["pixel_values"]) == sum(len(row[0].prompt.views) for row in drawn)
 
 
+def test_names_follow_the_pictures_and_no_question_sees_them(spelled):
+    from nano_language import question_batch, read
+    from nano_model import Encoder
+    from train_nano import build
+
+    model, processor = build()
+    encoder, mode = Encoder(processor), "both"
+    window = spelled.draw(np.random.default_rng(1), (0, 1, 2), clouds=0.0)
+    batch = question_batch(encoder, [window], mode, np.random.default_rng(2), 3)
+    ends = batch.prefix + encoder.name_ends
+    assert [processor.tokenizer.decode([each]) for each in batch.ids[0, ends]] == [
+        " water", " trees", " crops", " areas", " ground", " snow", " vegetation", " clouds",
+        " rangeland",
+    ]  # fmt: skip
+    assert batch.weights[0, : ends[-1] + 1].sum() == 0 < batch.weights.sum()
+    tokens = torch.randn(1, 3 * model.config.tokens_per_tile, 256)
+    with torch.no_grad():
+        _, hidden = read(model.eval(), tokens, batch, mode)
+        batch.ids[0, batch.prefix : ends[-1] + 1] = 7  # other names
+        _, other = read(model, tokens, batch, mode)
+    asked = ends[-1] + 1
+    assert torch.equal(hidden[0, asked:], other[0, asked:])
+    assert not torch.equal(hidden[0, ends], other[0, ends])
+
+
+def test_what_names_find_is_learned_where_the_truth_decides(spelled):
+    from nano_language import Finding
+
+    from earthmind_lab.evaluate.truth import CLOUDS, WATER
+
+    torch.manual_seed(0)
+    window = spelled.draw(np.random.default_rng(1), (0, 1, 2), clouds=0.0)
+    window.yes[WATER], window.no[WATER] = False, True
+    window.no[2], window.yes[2] = False, False  # nobody knows of crops
+    finding, ends = Finding(9), torch.arange(9)
+    hidden = torch.eye(9)[None]  # each name has a state of its own
+    training = torch.optim.Adam(finding.parameters(), lr=0.1)
+    for _ in range(100):
+        training.zero_grad()
+        finding.loss(hidden, ends, [window], "sar").backward()
+        training.step()
+    assert finding.told.weight.grad is not None
+    assert (finding.told.weight.grad[:, [2, CLOUDS]] == 0).all()  # SAR can't tell of clouds
+    with torch.no_grad():
+        told = finding.told(hidden)[0]
+    there = [n for n in range(9) if window.yes[n].mean() >= 0.03 and n != CLOUDS]
+    assert len(there) > 3 and (told[there, 0] > 1).all() and told[WATER, 0] < -1
+    share = torch.tensor(window.yes.mean((1, 2)))
+    assert (told[there, 1].sigmoid() ** 2 - share[there]).abs().max() < 0.03
+
+
 # --- leaving a place out -------------------------------------------------------------------------
 
 
