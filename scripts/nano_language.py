@@ -14,13 +14,25 @@ from nano_data import FALSE_COLOUR, SAR, TRUE_COLOUR, Dates, Window, Windows
 from nano_loop import Loop, rng_of
 from nano_model import DATES, MODES, Batch, Encoder, pack, pixels, shown
 from nano_text import STEP, change_lines, earlier_of, lines
-from nano_towers import half, mask_loss, objects, visible
+from nano_towers import half, mask_loss, objects, redraw, visible
 from torch import Tensor, nn
 from torch.nn import functional
 
 from earthmind_lab.evaluate.ground import decided
 from earthmind_lab.finetune.asks import SURE
 from earthmind_lab.model import EarthMindForConditionalGeneration
+
+
+def redraw_language(model: EarthMindForConditionalGeneration) -> None:
+    """Fan-in start of language and projector, as of the towers.
+
+    Words begin about as loud as what a layer adds to them, or a question would forget after one
+    layer what it asks about. The last norm makes up for that: words are tied to the logits.
+    """
+    redraw(model.projector)
+    redraw(model.language.model)
+    nn.init.normal_(model.language.model.embed_tokens.weight, std=0.5)
+    nn.init.constant_(model.language.model.norm.weight, 0.08)
 
 
 def see(
@@ -37,8 +49,8 @@ def see(
 
 def read(
     model: EarthMindForConditionalGeneration, tokens: Tensor, batch: Batch, mode: str
-) -> tuple[Tensor, Tensor]:
-    """Logits and last hidden states of packed questions."""
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Logits of packed questions, and the states before, between and after all layers."""
     count = model.config.tokens_per_tile
     # Regions repeat cells of the first optical view, else of the only one (see the processor).
     marked = 0 if mode != "both" else 1
@@ -47,10 +59,11 @@ def read(
         slots += [row, row[marked * count + torch.from_numpy(cells)]]
     embeds = model.embed(batch.ids, torch.cat(slots))
     mask = torch.zeros(batch.mask.shape).masked_fill(~batch.mask, -1e9)
-    out = model(
-        inputs_embeds=embeds, attention_mask=mask, position_ids=batch.positions, use_cache=False
-    )
-    return out.logits.float(), out.last_hidden_state
+    out = model.language.model(
+        inputs_embeds=embeds, attention_mask=mask, position_ids=batch.positions, use_cache=False,
+        output_hidden_states=True,
+    )  # fmt: skip
+    return model.language.lm_head(out.last_hidden_state).float(), out.hidden_states
 
 
 def question_batch(
@@ -77,35 +90,44 @@ CLOUD_SHARES = {"optical": 0.25, "picture": 0.25, "sar": 0.0, "both": 0.5}
 
 
 class Finding(nn.Module):
-    """Whether a class is there, read from its name right after the pictures: a teacher.
+    """Whether a class is there, read from the words that name it: a teacher.
 
     An answer teaches once per question whether something was found, through all the words of its
-    form, and for long nothing comes of it (docs/nano.md). So the names of all classes follow the
-    pictures of each scene, each for itself, and a linear map of their states must tell whether the
-    class is there, and how much of it. Questions meet the same names behind the same pictures.
+    form, and for long nothing comes of it (docs/nano.md). So a linear map of the states in the
+    middle of the language model must tell whether a class is there, and how much of it, wherever
+    it is named: in what is asked, and by the names of all classes, each for itself, that follow
+    the pictures of each scene. In the middle, so that the layers after it can pass it on to the
+    answer.
 
     Args:
         width: Of the language model.
+        layers: Of it.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, layers: int) -> None:
         super().__init__()
-        self.told = nn.Linear(width, 2)
+        self.after = layers // 2
+        self.told = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, 2))
 
-    def loss(self, hidden: Tensor, ends: Tensor, windows: Sequence[Window], mode: str) -> Tensor:
+    def loss(
+        self, states: Sequence[Tensor], batch: Batch, windows: Sequence[Window], mode: str
+    ) -> Tensor:
         """Error where the truth decides.
 
         Args:
-            hidden: (B, L, D) last states.
-            ends: (9,) where the names end in a row.
+            states: (B, L, D) each, as `read` gives them.
+            batch: That was read.
             windows: B of them.
             mode: Of the prompt, which shows the ground under clouds or doesn't.
         """
-        told = self.told(hidden[:, ends].float())
+        rows, places, classes = torch.tensor(batch.named).T
+        told = self.told(states[self.after][rows, places].float())
         each = zip(*(_there(window, mode) for window in windows), strict=True)
-        there, decides, share, known = (torch.from_numpy(np.stack(part)) for part in each)
-        wrong = functional.binary_cross_entropy_with_logits(told[..., 0], there, reduction="none")
-        off = (told[..., 1].sigmoid() - share.sqrt()) ** 2
+        there, decides, share, known = (
+            torch.from_numpy(np.stack(part))[rows, classes] for part in each
+        )
+        wrong = functional.binary_cross_entropy_with_logits(told[:, 0], there, reduction="none")
+        off = (told[:, 1].sigmoid() - share.sqrt()) ** 2
         presence = (wrong * decides).sum() / decides.sum().clamp(min=1)
         return presence + (off * known).sum() / known.sum().clamp(min=1)
 
@@ -149,8 +171,10 @@ def joint_groups(
     ]
 
 
-THAW = 0.6
-"""Share of the joint stage after which the vision tower is trained too."""
+ALONE = 0.6
+"""Share of the joint stage in which language learns alone, from a vision tower that stays as it is;
+then that is trained too and masks are drawn. Until then [SEG] learns to say the class prompts, at a
+tenth of the price: one that says nothing yet would spoil the mask decoder."""
 
 
 def joint_stage(
@@ -170,8 +194,8 @@ def joint_stage(
 
     Args:
         model: With trained vision and masks.
-        prompts: Class prompts of the mask stage: the teacher of [SEG] at first.
-        finding: The teacher of what names find.
+        prompts: Class prompts of the mask stage: the teacher of [SEG].
+        finding: The teacher of what is named.
         encoder: Questions to ids.
         data: Windows.
         loop: Of the stage, over `joint_groups`.
@@ -180,10 +204,11 @@ def joint_stage(
         per_scene: Questions per scene.
         every: Steps between two checks.
     """
-    side, recent, steps = model.config.sam_image_size // 4, [], loop.steps
+    recent: dict[str, list[float]] = {}
     for step in loop:
         rng = rng_of(23, step)
-        model.vision.requires_grad_(step >= int(steps * THAW))
+        alone = step < loop.steps * ALONE
+        model.vision.requires_grad_(not alone)
         mode = str(rng.choice(list(SHARES), p=list(SHARES.values())))
         windows = [
             data.draw_dates(rng)
@@ -193,62 +218,59 @@ def joint_stage(
         ]
         batch = question_batch(encoder, windows, mode, rng, per_scene)
         with half():
-            logits, hidden = read(model, see(model, windows, mode), batch, mode)
+            logits, states = read(model, see(model, windows, mode), batch, mode)
         text = functional.cross_entropy(
             logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
         )
         loss = (text * batch.weights.flatten()).sum() / batch.weights.sum()
-        parts = [loss.item(), 0.0]
+        parts = {"text": loss.item()}
         if mode not in DATES:
-            found = finding.loss(hidden, batch.prefix + encoder.name_ends, windows, mode)
-            loss = loss + found
-            parts[1] = found.item()
+            found = finding.loss(states, batch, windows, mode)
+            loss, parts["find"] = loss + found, found.item()
         if batch.segments:
-            extra, values = _draw(
-                model, prompts, windows, hidden, batch, mode, rng, side, step / steps
-            )  # fmt: skip
-            loss = loss + extra
-            parts += values
+            spoken, teacher = _spoken(model, prompts, states[-1], batch)
+            pull = functional.mse_loss(spoken, teacher)
+            loss, parts["pull"] = loss + pull, pull.item()
+            if not alone:
+                drawn = _drawn(model, spoken, windows, batch, mode, rng)
+                loss, parts["mask"] = loss + drawn, drawn.item()
         loop.step(loss)
-        recent = [*recent[-60:], parts + [0.0] * (5 - len(parts))]
-        names = ("text", "find", "mask", "pull", "iou")
-        mean = np.mean(recent, axis=0)
-        loop.bar.set_postfix({n: f"{v:.3f}" for n, v in zip(names, mean, strict=True)})
-        if step % every == every - 1 or step == steps - 1:
+        for name, value in parts.items():
+            recent[name] = [*recent.get(name, [])[-60:], value]
+        loop.bar.set_postfix({name: f"{np.mean(last):.3f}" for name, last in recent.items()})
+        if step % every == every - 1 or step == loop.steps - 1:
             check(step + 1)
 
 
-def _draw(
+def _spoken(
+    model: EarthMindForConditionalGeneration, prompts: nn.Module, hidden: Tensor, batch: Batch
+) -> tuple[Tensor, Tensor]:
+    """(N, C) what each [SEG] says to the mask tower, and the class prompt that it should say."""
+    rows, places, classes = torch.tensor(batch.segments).T
+    with half():
+        spoken = model.text_head(hidden[rows, places])
+    return spoken.float(), prompts(classes)
+
+
+def _drawn(
     model: EarthMindForConditionalGeneration,
-    prompts: nn.Module,
+    spoken: Tensor,
     windows: list[Window],
-    hidden: Tensor,
     batch: Batch,
     mode: str,
     rng: np.random.Generator,
-    side: int,
-    done: float,
-) -> tuple[Tensor, list[float]]:
-    """Masks of the [SEG] tokens: their loss, and the pull towards the class prompts."""
+) -> Tensor:
+    """Loss of the masks of some [SEG]."""
     order = rng.permutation(len(batch.segments))[: 3 * len(windows)]
     chosen = [batch.segments[i] for i in order]
-    rows = torch.tensor([row for row, _, _ in chosen])
-    places = torch.tensor([place for _, place, _ in chosen])
     view = SAR if mode == "sar" else TRUE_COLOUR if mode == "picture" else FALSE_COLOUR
     if mode == "both" and rng.random() < 0.65:
         view = SAR
+    side = model.config.sam_image_size // 4
     truth = objects(windows, [view] * len(windows), [(r, c) for r, _, c in chosen], side)
     with half():
-        spoken = model.text_head(hidden[rows, places])
-        teacher = prompts(truth.index)
-        # Early on [SEG] says nothing yet and would spoil the decoder: half the prompts are the
-        # teacher's until a third of the way.
-        swap = torch.rand(len(chosen), 1) < (0.5 if done < 0.33 else 0.0)
         features = model.segment_features(
             pixels(np.stack([w.views[view] for w in windows]), sam=True)
         )
-        logits, iou, _ = model.sam(features.select(rows), torch.where(swap, teacher, spoken))
-    loss, measured = mask_loss(logits.float(), iou.float(), truth.target, truth.known)
-    pull = functional.mse_loss(spoken.float(), teacher.float())
-    total = loss + (1.0 if done < 0.33 else 0.2) * pull
-    return total, [loss.item(), pull.item(), float(measured.mean())]
+        logits, iou, _ = model.sam(features.select(truth.picture), spoken[torch.from_numpy(order)])
+    return mask_loss(logits.float(), iou.float(), truth.target, truth.known)[0]

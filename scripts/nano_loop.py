@@ -61,7 +61,6 @@ class Loop:
         self.folder, self.steps, self.modules, self.save = folder, steps, modules, save
         self.history: dict[str, Any] = {}
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.05)
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
 
         def rate(step: int) -> float:
             rise = min(1.0, (step + 1) / warmup)
@@ -95,7 +94,10 @@ class Loop:
         os.close(self._lock)
 
     def step(self, loss: Tensor) -> None:
-        """One update, gradients clipped at 1; a loss that is no number ends the stage."""
+        """One update, gradients of each group clipped at 1; a loss that is no number ends the stage.
+
+        Groups learn different things: large gradients of masks must not make language stand still.
+        """
         if not bool(torch.isfinite(loss)):
             raise EngineError(
                 f"A loss of {self.folder.name} is not a number; nothing was learned from it.",
@@ -104,7 +106,8 @@ class Loop:
             )
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for group in self.optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], 1.0)
         self.optimizer.step()
         self.schedule.step()
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from earthmind_lab.evaluate.legends import CLASSES
 from earthmind_lab.exchange import Options, Prompt, Region, Turn, View
-from earthmind_lab.finetune.words import sentences
+from earthmind_lab.finetune.words import SYNONYMS, sentences
 from earthmind_lab.model import EarthMindConfig, EarthMindProcessor
 from earthmind_lab.model.config import IMAGENET_MEAN, IMAGENET_STD, SAM_MEAN, SAM_STD, sam2_config
 
@@ -40,6 +40,9 @@ NOTICE = (
     "Sentinel-1/-2 pictures of 1 to 3.5 km, and is often wrong; check the evidence."
 )
 LICENCE = "CC-BY-SA-4.0"
+
+FIRST = 3.0
+"""Weight of an answer's first word where it decides; of later ones that do 1, of others 0.3."""
 
 MODES: dict[str, tuple[int, ...]] = {
     "optical": (FALSE_COLOUR, TRUE_COLOUR),
@@ -92,7 +95,7 @@ def config(vocabulary: int) -> EarthMindConfig:
             "max_position_embeddings": 2048,
             "bos_token_id": None,
             "eos_token_id": None,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
         },
         # Every window side is even where hiera pools its queries, and the global block is the
         # last of its stage: the library divides by the window of the block before.
@@ -177,6 +180,8 @@ class Encoded:
     cells: np.ndarray
     """Cells of the token grid that fill its region placeholders."""
     segments: tuple[int, ...]
+    named: tuple[tuple[int, int], ...]
+    """(place among the ids, class) of what it asks about."""
 
 
 class Encoder:
@@ -190,14 +195,13 @@ class Encoder:
         self.processor = processor
         blank = np.zeros((SIZE, SIZE, 3), np.uint8)
         self.views = [view_of(index, blank) for index in range(len(VIEWS))]
-        names = [processor.tokenizer.encode(f" {name}") for name in CLASSES]
-        self.names = [
-            Encoded(ids=ids, weights=[0.0] * len(ids), cells=np.zeros(0, np.int64), segments=())
-            for ids in names
-        ]
-        """Of the classes, each alone; no answer follows, so nothing is asked."""
-        self.name_ends = torch.tensor([len(ids) for ids in names]).cumsum(0) - 1
-        """(9,) where they end, one after the other."""
+        self._words = {
+            tuple(processor.tokenizer.encode(f" {word}")): index
+            for index, name in enumerate(CLASSES)
+            for word in (name, *SYNONYMS[name])
+        }
+        self.names = [self._alone(name) for name in CLASSES]
+        """Of the classes; no answer follows, so nothing is asked."""
 
     def prefix(self, mode: str) -> list[int]:
         """Ids of the picture block."""
@@ -217,7 +221,26 @@ class Encoder:
             weights=[0.0] * len(question) + weights,
             cells=cells.astype(np.int64),
             segments=line.segments,
+            named=self._named(question),
         )
+
+    def _alone(self, name: str) -> Encoded:
+        ids = self.processor.tokenizer.encode(f" {name}")
+        return Encoded(
+            ids=ids, weights=[0.0] * len(ids), cells=np.zeros(0, np.int64), segments=(),
+            named=self._named(ids),
+        )  # fmt: skip
+
+    def _named(self, ids: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """(last id, class) of each word for a class; the longest that fits, as "snow and ice"."""
+        found, at = [], 0
+        while at < len(ids):
+            fitting = (w for w in self._words if tuple(ids[at : at + len(w)]) == w)
+            word = max(fitting, key=len, default=None)
+            if word is not None:
+                found.append((at + len(word) - 1, self._words[word]))
+            at += len(word or (0,))
+        return tuple(found)
 
     def _views(self, mode: str) -> tuple[View, ...]:
         return tuple(self.views[i] for i in views_in(mode))
@@ -226,13 +249,17 @@ class Encoder:
         return self.processor.layout(prompt, [1] * len(prompt.views), Options())
 
     def _answer(self, text: str) -> tuple[list[int], list[float]]:
-        """Ids of an answer; words that carry its content weigh more than its form."""
+        """Ids of an answer; words that carry its content weigh more than its form.
+
+        The first weighs most where it decides, as "Yes" does: it alone must look, what follows may
+        go by it.
+        """
         ids = self.processor.encode_reply(text + "<|end|>")
         spans, weights, done = decisive(text), [], 0
         for count in range(1, len(ids) + 1):
             end = len(self.processor.decode(ids[:count]))
             inside = any(start < end and done < stop for start, stop in spans)
-            weights.append(1.0 if inside else 0.3)
+            weights.append((1.0 if weights else FIRST) if inside else 0.3)
             done = end
         return ids, weights
 
@@ -256,6 +283,8 @@ class Batch:
     prefix: int
     segments: list[tuple[int, int, int]]
     """(scene, position, class) of each [SEG]."""
+    named: list[tuple[int, int, int]]
+    """(scene, position, class) of each word that asks for a class."""
 
 
 def pack(prefix: Sequence[int], questions: Sequence[Sequence[Encoded]], seg: int) -> Batch:
@@ -270,6 +299,7 @@ def pack(prefix: Sequence[int], questions: Sequence[Sequence[Encoded]], seg: int
     block = torch.full((count, length), -1)
     block[:, :start] = 0
     segments: list[tuple[int, int, int]] = []
+    named: list[tuple[int, int, int]] = []
     for row, scene in enumerate(questions):
         ids[row, :start] = torch.tensor(prefix)
         at = start
@@ -288,6 +318,7 @@ def pack(prefix: Sequence[int], questions: Sequence[Sequence[Encoded]], seg: int
                 (row, at + place, index)
                 for place, index in zip(places, question.segments, strict=True)
             ]
+            named += [(row, at + place, index) for place, index in question.named]
             at += size
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     same = block[:, :, None] == block[:, None, :]
@@ -302,4 +333,5 @@ def pack(prefix: Sequence[int], questions: Sequence[Sequence[Encoded]], seg: int
         cells=[np.concatenate([q.cells for q in scene]) for scene in questions],
         prefix=start,
         segments=segments,
+        named=named,
     )

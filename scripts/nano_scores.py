@@ -51,12 +51,12 @@ def score(
             ]
             batch = pack(encoder.prefix(mode), [encoded], seg)
             with half():
-                logits, hidden = read(model, see(model, [window], mode), batch, mode)
+                logits, states = read(model, see(model, [window], mode), batch, mode)
             first = _first_answers(batch, encoded)
             for (_, there), at in zip([a for a in asked for _ in range(2)], first, strict=True):
                 right = bool(logits[0, at].argmax() == batch.targets[0, at])
                 sides.setdefault(f"{mode} presence", [[], []])[bool(there)].append(right)
-            _score_masks(model, window, mode, hidden, batch, side, ious)
+            _score_masks(model, window, mode, states[-1], batch, side, ious)
     found = {k: float(np.mean([np.mean(s) for s in v if s])) for k, v in sides.items()}
     found |= {f"{k} IoU": float(np.mean(v)) for k, v in ious.items()}
     return {k: round(v, 3) for k, v in sorted(found.items())}

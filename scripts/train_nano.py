@@ -34,7 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from nano_data import Windows, prepare
-from nano_language import Finding, joint_groups, joint_stage
+from nano_language import Finding, joint_groups, joint_stage, redraw_language
 from nano_loop import PARENT, Loop, alone, done, ended, result
 from nano_model import Encoder, config, tokenizer
 from nano_plan import MINUTES, Plan, plan
@@ -124,11 +124,13 @@ def joint(work: Path, sizes: Plan) -> None:
     if sizes.gate:
         check_gate(work)
     model, processor = build()
+    redraw_language(model)
     put(model.vision, result(work / "vision", "vision."))
     put(model.sam, result(work / "masks", "sam."))
     prompts = nn.Embedding(len(CLASSES), model.config.sam_config.mask_decoder_config.hidden_size)
     put(prompts, result(work / "masks", "prompts."))
-    finding = Finding(model.config.text_config.hidden_size)
+    words = model.config.text_config
+    finding = Finding(words.hidden_size, words.num_hidden_layers)
     loop = Loop(
         work / "joint", sizes.joint, {"model": model, "finding": finding},
         joint_groups(model, prompts, finding), save=sizes.save, flat=0.4,

@@ -352,7 +352,7 @@ def test_names_follow_the_pictures_and_no_question_sees_them(spelled):
     encoder, mode = Encoder(processor), "both"
     window = spelled.draw(np.random.default_rng(1), (0, 1, 2), clouds=0.0)
     batch = question_batch(encoder, [window], mode, np.random.default_rng(2), 3)
-    ends = batch.prefix + encoder.name_ends
+    ends = [place for _, place, _ in batch.named[:9]]
     assert [processor.tokenizer.decode([each]) for each in batch.ids[0, ends]] == [
         " water", " trees", " crops", " areas", " ground", " snow", " vegetation", " clouds",
         " rangeland",
@@ -360,16 +360,50 @@ def test_names_follow_the_pictures_and_no_question_sees_them(spelled):
     assert batch.weights[0, : ends[-1] + 1].sum() == 0 < batch.weights.sum()
     tokens = torch.randn(1, 3 * model.config.tokens_per_tile, 256)
     with torch.no_grad():
-        _, hidden = read(model.eval(), tokens, batch, mode)
+        _, states = read(model.eval(), tokens, batch, mode)
         batch.ids[0, batch.prefix : ends[-1] + 1] = 7  # other names
-        _, other = read(model, tokens, batch, mode)
+        _, others = read(model, tokens, batch, mode)
     asked = ends[-1] + 1
-    assert torch.equal(hidden[0, asked:], other[0, asked:])
-    assert not torch.equal(hidden[0, ends], other[0, ends])
+    assert torch.equal(states[-1][0, asked:], others[-1][0, asked:])
+    assert not torch.equal(states[-1][0, ends], others[-1][0, ends])
 
 
-def test_what_names_find_is_learned_where_the_truth_decides(spelled):
+def test_a_question_names_what_it_asks_about_by_its_longest_word():
+    from nano_model import Encoder
+    from nano_text import Line
+    from train_nano import build
+
+    encoder, rng = Encoder(build()[1]), np.random.default_rng(0)
+
+    def named(question: str, answer: str = "No.") -> list[tuple[str, int]]:
+        line = encoder.encode(Line(question=question, answer=answer), "sar", (), rng)
+        decode = encoder.processor.tokenizer.decode
+        return [(decode(line.ids[: place + 1]).split()[-1], index) for place, index in line.named]
+
+    assert named("Is there more snow and ice than forest?") == [("ice", 5), ("forest", 1)]
+    # An answer says what there is: a word of it is no question to the pictures.
+    assert named("Are there flooded areas here?", "Yes, there is water.") == [("areas", 0)]
+    assert named("Describe the scene.", "Mostly water, some trees.") == []
+
+
+def test_the_word_that_decides_an_answer_weighs_most():
+    from nano_model import FIRST, Encoder
+    from nano_text import Line
+    from train_nano import build
+
+    encoder, rng = Encoder(build()[1]), np.random.default_rng(0)
+    line = Line(question="Is there water here?", answer="Yes, there is water here.")
+    asked = encoder.encode(line, "sar", (), rng)
+    weights = [w for w in asked.weights if w]
+    assert weights[0] == FIRST > 1 == max(weights[1:]) > min(weights)
+    line = Line(question="Describe the scene.", answer="Mostly water, some trees.")
+    assert max(encoder.encode(line, "sar", (), rng).weights) == 1
+
+
+def test_what_is_named_is_found_where_the_truth_decides(spelled):
     from nano_language import Finding
+    from nano_model import Encoder, pack
+    from train_nano import build
 
     from earthmind_lab.evaluate.truth import CLOUDS, WATER
 
@@ -377,21 +411,38 @@ def test_what_names_find_is_learned_where_the_truth_decides(spelled):
     window = spelled.draw(np.random.default_rng(1), (0, 1, 2), clouds=0.0)
     window.yes[WATER], window.no[WATER] = False, True
     window.no[2], window.yes[2] = False, False  # nobody knows of crops
-    finding, ends = Finding(9), torch.arange(9)
-    hidden = torch.eye(9)[None]  # each name has a state of its own
+    batch = pack([1, 2], [Encoder(build()[1]).names], seg=6)
+    ends = torch.tensor([place for _, place, _ in batch.named])
+    finding = Finding(9, 4)
+    middle = torch.zeros(1, batch.ids.shape[1], 9)
+    middle[0, ends] = torch.eye(9)  # each name has a state of its own
+    states = [torch.full_like(middle, torch.nan)] * 2 + [middle] + [middle * torch.nan] * 2
     training = torch.optim.Adam(finding.parameters(), lr=0.1)
     for _ in range(100):
         training.zero_grad()
-        finding.loss(hidden, ends, [window], "sar").backward()
+        finding.loss(states, batch, [window], "sar").backward()
         training.step()
-    assert finding.told.weight.grad is not None
-    assert (finding.told.weight.grad[:, [2, CLOUDS]] == 0).all()  # SAR can't tell of clouds
+    weight = finding.told[1].weight.grad
+    assert (weight[:, [2, CLOUDS]] == 0).all()  # SAR can't tell of clouds
     with torch.no_grad():
-        told = finding.told(hidden)[0]
+        told = finding.told(middle[:, ends])[0]
     there = [n for n in range(9) if window.yes[n].mean() >= 0.03 and n != CLOUDS]
     assert len(there) > 3 and (told[there, 0] > 1).all() and told[WATER, 0] < -1
     share = torch.tensor(window.yes.mean((1, 2)))
     assert (told[there, 1].sigmoid() ** 2 - share[there]).abs().max() < 0.03
+
+
+def test_each_group_of_a_stage_has_a_limit_of_its_own(tmp_path):
+    from nano_loop import Loop
+    from torch import nn
+
+    loud, calm = nn.Linear(1, 1), nn.Linear(1, 1)
+    groups = [{"params": [*loud.parameters()]}, {"params": [*calm.parameters()]}]
+    loop = Loop(tmp_path / "a", 1, {"loud": loud, "calm": calm}, groups, save=0.0)
+    for _ in loop:
+        loop.step((1000 * loud(torch.ones(1)) + 0.1 * calm(torch.ones(1))).sum())
+    assert torch.isclose(loud.weight.grad.norm() ** 2 + loud.bias.grad**2, torch.tensor(1.0))
+    assert torch.isclose(calm.weight.grad, torch.tensor(0.1)).all()
 
 
 # --- leaving a place out -------------------------------------------------------------------------
