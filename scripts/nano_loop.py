@@ -94,9 +94,10 @@ class Loop:
         os.close(self._lock)
 
     def step(self, loss: Tensor) -> None:
-        """One update, gradients of each group clipped at 1; a loss that is no number ends the stage.
+        """One update; a loss that is no number ends the stage.
 
-        Groups learn different things: large gradients of masks must not make language stand still.
+        Gradients are clipped at 1 for each group apart: they learn different things, and large ones
+        of masks must not make language stand still.
         """
         if not bool(torch.isfinite(loss)):
             raise EngineError(

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from earthmind_lab.errors import EarthMindError, EngineError, EngineUnavailable
-from earthmind_lab.finetune import parallel, zero
+from earthmind_lab.finetune import checkpoints, parallel, zero
 from earthmind_lab.finetune.planning import plan
 from earthmind_lab.finetune.recipe import Recipe
 from earthmind_lab.finetune.run import finetune
@@ -165,12 +165,14 @@ def test_deepspeed_is_not_told_what_the_recipe_decides(config, said):
 
 
 def test_a_checkpoint_of_another_kind_is_not_gone_on_from(alone):
-    (alone.folder / "checkpoints" / "checkpoint-4" / "global_step4").mkdir()
+    about = checkpoints.all_of(alone.folder / "checkpoints")[-1] / checkpoints.ABOUT
+    before = checkpoints.read_json(about)
+    checkpoints.write_json(about, {**before, "spread": "deepspeed"})
     try:
-        with pytest.raises(EngineError, match="kind: none can't read"):
+        with pytest.raises(EngineError, match=r"kind: none can't read .* that of deepspeed"):
             finetune(alone.recipe, out=alone.folder, train=spread.examples())
     finally:
-        (alone.folder / "checkpoints" / "checkpoint-4" / "global_step4").rmdir()
+        checkpoints.write_json(about, before)
 
 
 def test_what_zero_spreads_takes_less_per_process():
