@@ -152,7 +152,7 @@ SHARES = {"optical": 0.2, "sar": 0.26, "both": 0.36, "picture": 0.06, "dates sar
 def joint_groups(
     model: EarthMindForConditionalGeneration, prompts: nn.Module, finding: nn.Module
 ) -> list[dict[str, object]]:
-    """What the joint stage trains, each part with its rate; the vision tower from `THAW` on."""
+    """What the joint stage trains, each part with its rate."""
     head = [
         *model.projector.parameters(),
         *model.language.parameters(),
@@ -173,8 +173,8 @@ def joint_groups(
 
 ALONE = 0.6
 """Share of the joint stage in which language learns alone, from a vision tower that stays as it is;
-then that is trained too and masks are drawn. Until then [SEG] learns to say the class prompts, at a
-tenth of the price: one that says nothing yet would spoil the mask decoder."""
+then that is trained too and masks are drawn. Until then [SEG] learns to say the class prompts,
+which costs next to nothing: one that says nothing yet would spoil the mask decoder."""
 
 
 def joint_stage(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,23 +66,9 @@ class StopSaves(TrainerCallback):
         if self.watch.ended == "stopped" and not float(state.epoch).is_integer():
             control.should_evaluate = False
 
-    @contextmanager
-    def on_interrupt(self) -> Iterator[None]:
-        """Ctrl-C asks for it while this lasts; a second one stops at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.getsignal(signal.SIGINT)
-
-        def stop(*_: Any) -> None:
-            self.asked = True
-            signal.signal(signal.SIGINT, before)
-
-        signal.signal(signal.SIGINT, stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def ask(self) -> None:
+        """Ask for the end after the step under way."""
+        self.asked = True
 
 
 def course(recipe: Recipe, step: int, steps: int) -> float:

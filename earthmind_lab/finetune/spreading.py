@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from earthmind_lab.finetune import checkpoints
 from earthmind_lab.finetune.examples import Examples
 from earthmind_lab.finetune.outcome import Run
 from earthmind_lab.finetune.recipe import Recipe
-from earthmind_lab.finetune.watching import Watcher
+from earthmind_lab.finetune.watching import Watcher, on_interrupt
 from earthmind_lab.progress import bar
 
 LOOK_SECONDS = 0.5
@@ -143,7 +142,7 @@ def _followed(fit: Callable[[], Any], out: Path, told: Path, watchers: Sequence[
 
     news = _News(out, told, watchers)
     worker = threading.Thread(target=work, name="ray-train", daemon=True)
-    with _asked(told / STOP), news:
+    with on_interrupt((told / STOP).touch), news:
         worker.start()
         while worker.is_alive():
             worker.join(LOOK_SECONDS)
@@ -157,25 +156,6 @@ def _followed(fit: Callable[[], Any], out: Path, told: Path, watchers: Sequence[
             "checkpoint.",
             found=str(failed[0]).strip()[-400:],
         ) from failed[0]
-
-
-@contextmanager
-def _asked(file: Path) -> Iterator[None]:
-    """Ctrl-C makes a file while this lasts; a second one stops at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def stop(*_: Any) -> None:
-        file.touch()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _News:

@@ -18,7 +18,7 @@ from earthmind_lab.finetune.outcome import Run, environment
 from earthmind_lab.finetune.packing import Packed, check_packing, packed
 from earthmind_lab.finetune.plain import plain
 from earthmind_lab.finetune.recipe import Recipe
-from earthmind_lab.finetune.watching import Watcher
+from earthmind_lab.finetune.watching import Watcher, on_interrupt
 from earthmind_lab.progress import bar
 from earthmind_lab.settings import Settings
 
@@ -109,7 +109,7 @@ class Training:
             trainer = self._trainer(watch, log, stop)
             # Adapters add nothing before their first step, and a checkpoint is read after this.
             guarded = {} if self.guard is None else {"before": trainer.mean_loss(self.guard)}
-            with stop.on_interrupt(), self._bar() as self._shown:
+            with on_interrupt(stop.ask), self._bar() as self._shown:
                 trainer.train(resume_from_checkpoint=None if last is None else str(last))
             state = self._state(trainer)
             self._put(trainer, state)
