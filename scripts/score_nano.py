@@ -1,4 +1,4 @@
-"""The tables of docs/evaluate.md: scores of a model, with everything taken away in turn.
+"""The tables of docs/scores.md: scores of a model, with everything taken away in turn.
 
     python scripts/score_nano.py out/nano/model out/nano/scores
     python scripts/score_nano.py out/nano/model out/nano/twins --catalog out/twins/catalog.json
