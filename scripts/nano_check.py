@@ -134,9 +134,9 @@ def _cut(
 
 
 def _real(name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Patches of the stop scenes, at their own pixel size."""
+    """Patches of the watched scenes, at their own pixel size."""
     parts, view = [], VIEWS.index(name)
-    for scene in real_scenes("stop"):
+    for scene in real_scenes("watched"):
         side = min(scene.cloud.shape) // PATCH * PATCH
         window = Window(
             views=np.zeros(0), yes=scene.yes[:, :side, :side], no=scene.no[:, :side, :side],

@@ -18,11 +18,15 @@ def place_of(case: Case) -> str:
     return case.name
 
 
+WATCHED = ("chile", "ireland_kilkenny", "finland_lake")
+"""Held-out scenes whose scores are printed on the way for whoever watches; they choose nothing."""
 PLACES = tuple(dict.fromkeys(place_of(case) for case in CASES))
 
 
 def cases(split: str, without: str | None = None) -> list[Case]:
-    """Scenes of a split; with a place to leave out, those of all other places."""
+    """Scenes of a split, or ``watched``; with a place to leave out, those of all other places."""
+    if split == "watched":
+        return [case for case in CASES if case.name in WATCHED]
     if without is None:
         return [case for case in CASES if case.split == split]
     if without not in PLACES:

@@ -190,7 +190,7 @@ def scores(
     small = not sizes.gate
     was = model.training
     model.eval()
-    apart = [whole(scene) for scene in real_scenes("stop", sizes.places)]
+    apart = [whole(scene) for scene in real_scenes("watched", sizes.places)]
     found = score(model, encoder, apart, ("both",) if small else ("optical", "sar", "both"))
     fresh = [data.held(i) for i in range(0, sizes.held, 4)]
     simulated = score(model, encoder, fresh, ("both",) if small else ("optical", "both"))

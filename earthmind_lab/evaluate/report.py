@@ -37,7 +37,7 @@ class Row(Protocol):
 
 R = TypeVar("R", bound=Row)
 _GROUPS = (
-    ("scenes that training never drew from", ("no", "stop")),
+    ("scenes that training never drew from", ("no",)),
     ("scenes and places that training drew from", ("yes", "place")),
     ("scenes of which nobody said", ("unknown",)),
 )

@@ -3,8 +3,7 @@
 The split is by scene: no window of a held-out scene is ever trained on.
 
     train   what earthmind-nano's real windows are cut from
-    stop    decides when its training stops; scored, but not untouched
-    test    never trained on, never used to choose a checkpoint
+    test    never trained on; no checkpoint is chosen by it either
 
 Arable land and pasture of CORINE labels both count as crops: the question is about farmland.
 """
@@ -38,7 +37,7 @@ class Case:
 
     name: str
     split: str
-    """``train``, ``stop`` or ``test``."""
+    """``train`` or ``test``."""
     optical: str | None
     """Item id."""
     sar: str | None = None
@@ -93,7 +92,7 @@ CASES = (
     ),
     Case(
         name="chile",
-        split="stop",
+        split="test",
         optical="S2_L2A_chile_2020-04-08",
         sar="S1_RTC_chile_2020-04-11",
         land_cover="LC_chile",
@@ -101,7 +100,7 @@ CASES = (
     ),
     Case(
         name="ireland_kilkenny",
-        split="stop",
+        split="test",
         optical="S2_L2A_ireland_kilkenny_2017-06-17",
         sar="S1_SIGMA0_ireland_kilkenny_2017-06-17",
         absent=("water", "trees", "built", "bare", "snow", "flooded vegetation", "rangeland"),
@@ -109,7 +108,7 @@ CASES = (
     ),
     Case(
         name="finland_lake",
-        split="stop",
+        split="test",
         optical="S2_L2A_finland_lake_2017-09-24",
         sar="S1_SIGMA0_finland_lake_2017-09-25",
         absent=("built", "snow"),

@@ -27,9 +27,9 @@ from earthmind_lab.evaluate.legends import key_of
 from earthmind_lab.evaluate.scenes import CASES
 from earthmind_lab.scene import Scene, ScenePair
 
-Training: TypeAlias = Literal["yes", "place", "stop", "no", "unknown"]
-"""Whether the embedded model was trained on it: on this scene, on another one of this place; it
-decided when training stopped; never; nobody said."""
+Training: TypeAlias = Literal["yes", "place", "no", "unknown"]
+"""Whether the embedded model was trained on it: on this scene, on another one of this place;
+never; nobody said."""
 MAX_GAP = timedelta(days=12)
 """Between the optical and the SAR scene: one cycle of Sentinel-1."""
 TWIN_GAP = timedelta(days=31)
@@ -83,7 +83,7 @@ class Site:
 
 def known_notes() -> dict[str, Note]:
     """Of the embedded catalog, from the list that training uses, too."""
-    words: dict[str, Training] = {"train": "yes", "stop": "stop", "test": "no"}
+    words: dict[str, Training] = {"train": "yes", "test": "no"}
     return {
         case.optical: Note(
             name=case.name, training=words[case.split], sar=case.sar, clear=case.truth,
@@ -236,6 +236,6 @@ def _trained(sites: list[Site]) -> list[Site]:
     found = []
     for site in sites:
         mates = {other.training for other in sites if other.place == site.place}
-        guess: Training = "place" if "yes" in mates else "stop" if "stop" in mates else "no"
+        guess: Training = "place" if "yes" in mates else "no"
         found.append(site if site.training != "unknown" else replace(site, training=guess))
     return found

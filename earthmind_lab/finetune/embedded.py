@@ -21,17 +21,17 @@ NAMES = {"built": "built-up areas", "bare": "bare ground"}
 
 
 def embedded_examples(
-    *, split: Sequence[str] = ("stop", "test"), composites: Sequence[str] = (), seed: int = 0
+    *, split: str = "test", composites: Sequence[str] = (), seed: int = 0
 ) -> Source:
     """Questions about whole scenes of the embedded catalog, decided by their maps and indices.
 
     Args:
-        split: Of `evaluate.scenes.CASES`: ``train``, ``stop``, ``test``; by default those that
-            earthmind-nano learned nothing from.
+        split: Of `evaluate.scenes.CASES`: ``train`` or ``test``; by default what earthmind-nano
+            learned nothing from.
         composites: What the model is shown (`Capabilities.composites`).
         seed: Of phrasings.
     """
-    cases = [case for case in CASES if case.split in split]
+    cases = [case for case in CASES if case.split == split]
     labels = _Truth()
     return labelled_chips(
         [partial(_load, case, labels) for case in cases], labels, composites=composites, seed=seed

@@ -131,4 +131,4 @@ def test_the_embedded_model_in_a_process(tmp_path):
     )  # fmt: skip
     data = json.loads(done.stdout)
     assert data["model"] == "earthmind-nano"
-    assert {row["training"] for row in data["rows"]} == {"yes", "place", "stop", "no"}
+    assert {row["training"] for row in data["rows"]} == {"yes", "place", "no"}

@@ -44,7 +44,7 @@ def test_through_python(areas, tmp_path):
     assert "unknown" not in made.source.said
     assert not find_leaks(made["train"], made["test"])
     assert check_examples(made["train"], processor, against=made["test"]).ok
-    every = embedded_examples(split=("test",), composites=processor.config.composites)
+    every = embedded_examples(composites=processor.config.composites)
     guard = Chosen(every, [i for i in range(len(every)) if "spain" in every.info(i).id])
     run = finetune(
         Recipe.load("few").replace(*SMALL), out=tmp_path / "run", train=made["train"],
