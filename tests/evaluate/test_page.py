@@ -50,5 +50,5 @@ def test_examples_run(capsys):
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(block, {})
     out = capsys.readouterr().out
-    assert "| denmark | denmark | no | optical | label map | crops |" in out
+    assert "| denmark | denmark | no | optical | label map | crops, rangeland |" in out
     assert "a ('a',) ('b',)" in out
