@@ -68,9 +68,10 @@ check: .venv
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/build_widgets.py --check
 
-# Their sessions stay in out/, away from the user's own; nothing is fetched.
+# Their sessions stay in out/, away from the user's own; nothing is fetched. One thread for each, as in
+# the tests: several at once with a thread per core each take twice the time.
 notebooks: .venv
-	EARTHMIND_HOME=$(CURDIR)/out/home EARTHMIND_HOSTS=127.0.0.1 HF_HUB_OFFLINE=1 \
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} EARTHMIND_HOME=$(CURDIR)/out/home EARTHMIND_HOSTS=127.0.0.1 HF_HUB_OFFLINE=1 \
 	  $(BIN)/python -m pytest --quiet --durations=0 --nbmake notebooks tutorials \
 	  $(SPREAD)
 
