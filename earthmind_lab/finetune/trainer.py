@@ -133,6 +133,7 @@ class LabTrainer(transformers.Trainer):
                     for (part, decays), weights in sorted(groups.items(), key=lambda g: g[0])
                 ],
                 betas=wanted.betas,
+                fused=True,  # one pass over the weights, on CPUs too
             )
         return self.optimizer
 
