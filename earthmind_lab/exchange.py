@@ -65,7 +65,7 @@ class View:
     def hash(self) -> str:
         """SHA-256 of pixels and modality: equal hash, equal visual tokens."""
         digest = hashlib.sha256(f"{self.modality}|{self.image.shape}|".encode())
-        digest.update(np.ascontiguousarray(self.image))
+        digest.update(np.ascontiguousarray(self.image).data)
         return digest.hexdigest()
 
 
