@@ -128,7 +128,7 @@ def ask(visit: Visit, question: str) -> Iterator[Shown]:
             change="choose a place, or give a picture",
         )
     task = session.ask(question)
-    head, text, shown = said(session.subject(task.subject).turns), "", 0.0
+    head, text, shown = said(session.subject(task.subject).talk), "", 0.0
     head.append(("asked", question))
     waits = "The model reads the question …"
     yield {**_talk(head, ""), "status": {"value": waits}, "question": {"value": ""}}
@@ -177,7 +177,7 @@ def page(visit: Visit, status: str = READY) -> Shown:
     if visit.session.active is None:
         return {"status": {"value": status}}
     subject = visit.session.subject()
-    rows, turn = subject.pairs or (), subject.turns[-1] if subject.turns else None
+    rows, turn = subject.pairs or (), subject.talk[-1] if subject.talk else None
     drawn = _drawn(visit, subject, turn)
     return {
         "place": {"value": subject.place},
@@ -192,7 +192,7 @@ def page(visit: Visit, status: str = READY) -> Shown:
             "visible": bool(rows),
         },
         "seen": {"value": _seen(visit, subject, turn)},
-        "talk": {"value": talk(said(subject.turns))},
+        "talk": {"value": talk(said(subject.talk))},
         "notice": {"value": turn.notice} if turn and turn.notice else {},
         "evidence": {"value": "\n".join(evidence(turn, drawn.areas)) if turn else ""},
         "file": {"value": link(turn.features if turn else {}, subject.name)},

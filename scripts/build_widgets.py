@@ -19,7 +19,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "widgets"
 STATIC = ROOT / "earthmind_lab" / "widgets" / "static"
-FILES = ("chat.js", "chat.css", "pairs.js", "pairs.css", "swipe.js")
 INSTALLED = PROJECT / "node_modules" / ".installed"
 BUILT = STATIC / ".built"
 NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH")
@@ -89,17 +88,26 @@ def sources() -> list[Path]:
     return [*named, *(path for path in (PROJECT / "src").rglob("*") if path.is_file())]
 
 
+def bundles() -> list[str]:
+    """Names of what is built, by the rule of `build.mjs`."""
+    source = PROJECT / "src"
+    panels = [p for p in sorted(source.glob("*.ts")) if "\nexport default " in read(p)]
+    styles = [p.with_suffix(".css") for p in panels]
+    names = [p.with_suffix(".js").name for p in panels]
+    return names + [path.name for path in styles if path.is_file()]
+
+
 def build(*, force: bool) -> None:
     """The bundles, unless these very sources made what is there."""
-    wanted = digest(*sources())
-    if not force and read(BUILT) == wanted and all((STATIC / name).is_file() for name in FILES):
+    wanted, files = digest(*sources()), bundles()
+    if not force and read(BUILT) == wanted and all((STATIC / name).is_file() for name in files):
         return
     install()
     STATIC.mkdir(parents=True, exist_ok=True)
     if node("build.mjs", str(STATIC)).returncode:
         sys.exit("The browser side of the panels can't be built; see above.")
     BUILT.write_text(wanted, encoding="utf-8")
-    print(f"Built {', '.join(FILES)} in {STATIC.relative_to(ROOT)}.")
+    print(f"Built {', '.join(files)} in {STATIC.relative_to(ROOT)}.")
 
 
 def check() -> None:

@@ -9,7 +9,7 @@ import pytest
 from shapely.geometry import box
 
 from earthmind_lab.errors import LoadError
-from earthmind_lab.scene import ScenePair
+from earthmind_lab.scene import Candidates, Rejected, ScenePair
 from tests.stand_in_engine import StandInEngine, make_chip, make_scene, square
 
 SIDE = (16, 16)
@@ -30,6 +30,13 @@ def pairs():
         )
         for sar, score in made
     ]  # fmt: skip
+
+
+def found(*_, **__):
+    """A search: the pairs, and one that is none."""
+    far = make_scene("sar", id="sar-3")
+    rejected = Rejected(optical=None, sar=far, reason="Too far away in time.")
+    return Candidates(pairs=tuple(pairs()), rejected=(rejected,))
 
 
 class SlowEngine(StandInEngine):
@@ -56,6 +63,6 @@ def no_plan(pair, aoi):
 
 def made_up(patch: pytest.MonkeyPatch) -> None:
     """Searches and loads come from memory."""
-    patch.setattr("earthmind_lab.data.search.search_pairs", lambda *_, **__: pairs())
+    patch.setattr("earthmind_lab.data.search.search_candidates", found)
     patch.setattr("earthmind_lab.data.load.load_chip", lambda *_, **__: CHIP)
     patch.setattr("earthmind_lab.data.load.plan_chip", no_plan)

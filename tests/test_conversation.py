@@ -227,7 +227,7 @@ def test_how_an_answer_ended_is_said_beside_it(ended, said):
 
     answer = ask(CHIP, "Hello?", engine=Ending(texts={"Hello?": "Hello."}))
     assert answer.to_dict().get("ended", "stop") == ended
-    turn = turn_of("ask-1", "Hello?", answer)
+    turn = turn_of("ask-1", {"question": "Hello?"}, answer)
     assert SaidTurn.from_dict(turn.to_dict()) == turn
     faces = [
         answer._repr_html_(),

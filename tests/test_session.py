@@ -25,6 +25,7 @@ from earthmind_lab.errors import (
     SearchError,
 )
 from earthmind_lab.exchange import Done, Failed, Options
+from earthmind_lab.scene import Candidates
 from earthmind_lab.session import Session
 from earthmind_lab.settings import Settings
 from tests.session_world import BOX, DATES, OTHER, SlowEngine, made_up
@@ -273,7 +274,7 @@ def test_a_failed_search_leaves_no_trace_but_a_note(session, monkeypatch):
     def nothing(*_, **__):
         raise NoPairFound("No pair.", change="max_gap='8 days'")
 
-    monkeypatch.setattr("earthmind_lab.data.search.search_pairs", nothing)
+    monkeypatch.setattr("earthmind_lab.data.search.search_candidates", nothing)
     heard = Heard(session)
     with pytest.raises(NoPairFound):
         session.search(dates=DATES).result(WAIT)
@@ -372,7 +373,7 @@ def test_a_search_whose_area_goes_is_dropped(session, monkeypatch):
         assert gate.wait(WAIT)
         return []
 
-    monkeypatch.setattr("earthmind_lab.data.search.search_pairs", slow)
+    monkeypatch.setattr("earthmind_lab.data.search.search_candidates", slow)
     name = session.draw(BOX)
     task = session.search(dates=DATES)
     assert begun.wait(WAIT)
@@ -519,7 +520,8 @@ def test_a_pair_that_left_the_catalog_is_said(kept, monkeypatch):
     session = kept()
     ready(session)
     session = kept()
-    monkeypatch.setattr("earthmind_lab.data.search.search_pairs", lambda *_, **__: [])
+    nothing = Candidates(pairs=(), rejected=())
+    monkeypatch.setattr("earthmind_lab.data.search.search_candidates", lambda *_, **__: nothing)
     with pytest.raises(NoPairFound, match="no longer in the catalog"):
         session.ask("Is it dry?").result(WAIT)
     assert session.subject().turns[0].state == "failed"

@@ -8,12 +8,13 @@ import random
 import numpy as np
 import pytest
 
-from earthmind_lab.errors import EarthMindError
+from earthmind_lab.errors import EarthMindError, EngineBusy
 from earthmind_lab.session import Session
+from earthmind_lab.session.commands import KINDS
 from earthmind_lab.settings import Settings
 from tests.session_world import DATES, SlowEngine, made_up
 
-SEQUENCES, BLOCKS = 500, 10
+SEQUENCES, BLOCKS = 500, 5
 WAIT = 20
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 
@@ -21,8 +22,9 @@ PICTURE = np.zeros((8, 8, 3), np.uint8)
 class Model:
     """What a session should do, in dicts: no threads, no files, no shared code.
 
-    A subject is ``{"box", "kind", "pairs", "chosen", "turns"}``; a turn is ``[question, state,
-    stale]``. Undo puts back a copy of the one subject that a command touched.
+    A subject is what `new` makes; a turn is ``[question, state, stale, question before it]``, and
+    no question is asked twice. Undo puts back a copy of the one subject that a command touched, or
+    the one field where a question may have ended meanwhile.
     """
 
     def __init__(self):
@@ -38,19 +40,63 @@ class Model:
             }
         )  # fmt: skip
 
+    @staticmethod
+    def new(kind, box):
+        return {
+            "box": box, "kind": kind, "pairs": None, "chosen": None, "turns": [], "head": None,
+            "marks": [], "version": 1, "versions": {},
+        }  # fmt: skip
+
     def create(self, name, kind, box):
         self._remember("open" if kind == "picture" else "draw", name, active=True)
-        self.subjects[name] = {
-            "box": box, "kind": kind, "pairs": None, "chosen": None, "turns": [],
-        }  # fmt: skip
+        self.subjects[name] = self.new(kind, box)
         self.active = name
 
     def edit(self, name, box):
         self.cancel(name)
         self._remember("edit", name)
+        old = self.subjects[name]
+        versions = self._all_versions(old)
         self.subjects[name] = {
-            "box": box, "kind": "aoi", "pairs": None, "chosen": None, "turns": [],
+            **self.new("aoi", box), "marks": list(old["marks"]), "version": max(versions) + 1,
+            "versions": versions,
         }  # fmt: skip
+
+    def restore(self, name, version):
+        self.cancel(name)
+        self._remember("restore", name)
+        versions = self._all_versions(self.subjects[name])
+        taken = versions.pop(version)
+        self.subjects[name] = {**taken, "versions": versions}
+
+    @staticmethod
+    def _all_versions(subject):
+        return {**subject["versions"], subject["version"]: {**subject, "versions": {}}}
+
+    def rename(self, name, new):
+        self.done.append({"kind": "rename", "name": new, "old": name, "active": []})
+        self._rename(name, new)
+
+    def _rename(self, name, new):
+        self.subjects = {new if n == name else n: s for n, s in self.subjects.items()}
+        self.active = new if self.active == name else self.active
+
+    def mark(self, name, label):
+        self._remember("mark", name)
+        self.subjects[name]["marks"].append(label)
+
+    def unmark(self, name, label):
+        self._remember("unmark", name)
+        self.subjects[name]["marks"].remove(label)
+
+    def branch(self, name, question):
+        while after := [t[0] for t in self.subjects[name]["turns"] if t[3] == question]:
+            if question is None:
+                break
+            question = after[-1]
+        if question != self.subjects[name]["head"]:
+            self._remember("branch", name)
+            self.subjects[name]["head"] = question
 
     def delete(self, name):
         self.cancel(name)
@@ -77,23 +123,35 @@ class Model:
             self._stale(name)
             self.subjects[name]["chosen"] = rank
 
-    def ask(self, name, question, *, slow):
+    def ask(self, name, question, before, *, slow):
         self._remember("ask", name)
+        self.subjects[name]["head"] = before
         if slow:
-            self.asking[name] = question
+            self.asking[name] = question, before
         else:
-            self.subjects[name]["turns"].append([question, "done", False])
+            self._said(name, question, before, "done")
 
     def cancel(self, name):
         if name in self.asking:
-            self.subjects[name]["turns"].append([self.asking.pop(name), "stopped", False])
+            self._said(name, *self.asking.pop(name), "stopped")
+
+    def _said(self, name, question, before, state):
+        subject = self.subjects[name]
+        subject["turns"].append([question, state, False, before])
+        if subject["head"] == before:
+            subject["head"] = question
 
     def undo(self):
         if not self.done:
             return
         last = self.done.pop()
         name = last["name"]
-        if last["kind"] != "select":
+        field = {"branch": "head", "mark": "marks", "unmark": "marks"}.get(last["kind"])
+        if field is not None:
+            self.subjects[name][field] = last["was"][field]
+        elif last["kind"] == "rename":
+            self._rename(name, last["old"])
+        elif last["kind"] != "select":
             self.asking.pop(name, None)
             others = [(n, s) for n, s in self.subjects.items() if n != name]
             if last["was"] is not None:
@@ -111,7 +169,10 @@ class Model:
         return subject["kind"] == "picture" or subject["chosen"] is not None
 
     def seen(self):
-        shown = {name: {**s, "busy": name in self.asking} for name, s in self.subjects.items()}
+        shown = {
+            name: {**s, "versions": sorted(s["versions"].items()), "busy": name in self.asking}
+            for name, s in self.subjects.items()
+        }
         return list(shown.items()), self.active, [each["kind"] for each in self.done]
 
 
@@ -120,17 +181,27 @@ def seen(session):
     shown = {}
     for name, subject in session.subjects.items():
         assert subject.name == name
-        if subject.pairs is not None:
-            assert subject.query["dates"] == DATES
-        shown[name] = {
-            "box": None if subject.aoi is None else tuple(round(e, 6) for e in subject.aoi.bounds),
-            "kind": subject.kind,
-            "pairs": None if subject.pairs is None else len(subject.pairs),
-            "chosen": subject.chosen,
-            "turns": [[t.question, t.state, t.stale] for t in subject.turns],
-            "busy": subject.busy == "ask",
-        }
+        versions = [(each.version, {**of(each), "versions": {}}) for each in subject.versions]
+        shown[name] = {**of(subject), "versions": versions, "busy": subject.busy == "ask"}
     return list(shown.items()), session.active, [command.kind for command in session.log]
+
+
+def of(subject):
+    if subject.pairs is not None:
+        assert subject.query["dates"] == DATES
+    if subject.aoi is not None:
+        assert subject.aoi.name == subject.name
+    asked = {None: None} | {turn.id: turn.question for turn in subject.turns}
+    return {
+        "box": None if subject.aoi is None else tuple(round(e, 6) for e in subject.aoi.bounds),
+        "kind": subject.kind,
+        "pairs": None if subject.pairs is None else len(subject.pairs),
+        "chosen": subject.chosen,
+        "turns": [[t.question, t.state, t.stale, asked[t.parent]] for t in subject.turns],
+        "head": asked[subject.head],
+        "marks": [region.label for region in subject.regions],
+        "version": subject.version,
+    }
 
 
 def random_box(rng):
@@ -142,9 +213,12 @@ def step(rng, session, model):
     """One command to both; what one refuses, the other refuses."""
     names = list(model.subjects)
     kind = rng.choices(
-        ["draw", "picture", "edit", "delete", "select", "look", "ask", "slow", "cancel", "undo"],
-        [3, 2, 3, 2, 3, 6, 4, 3, 2, 5],
-    )[0]
+        [
+            "draw", "picture", "edit", "restore", "rename", "delete", "select", "mark", "unmark",
+            "look", "ask", "slow", "again", "branch", "cancel", "undo",
+        ],
+        [3, 2, 3, 2, 1, 2, 3, 3, 4, 6, 4, 3, 3, 4, 2, 6],
+    )[0]  # fmt: skip
     if kind == "undo":
         session.undo()
         model.undo()
@@ -176,16 +250,66 @@ def change(rng, kind, name, session, model):
         rank = rng.randrange(2)
         session.choose(rank, name).result(WAIT)
         model.choose(name, rank)
-    elif kind in ("ask", "slow"):
-        question = f"{'Slow' if kind == 'slow' else 'Quick'} {rng.randrange(1000)}?"
-        if name in model.asking or not model.ready(name):
-            with pytest.raises(EarthMindError):
-                session.ask(question, name)
+    elif kind in ("ask", "slow", "again"):
+        ask(rng, kind, name, session, model)
+    elif kind == "branch":
+        question = rng.choice([None, *(turn[0] for turn in subject["turns"])])
+        session.branch(turn_id(session, name, question), name)
+        model.branch(name, question)
+    else:
+        change_area(rng, kind, name, session, model)
+
+
+def change_area(rng, kind, name, session, model):
+    subject = model.subjects[name]
+    if kind == "restore" and subject["versions"]:
+        version = rng.choice(list(subject["versions"]))
+        session.restore(name, version)
+        model.restore(name, version)
+    elif kind == "rename":
+        new = f"name {rng.randrange(10**9)}"
+        if name in model.asking:
+            with pytest.raises(EngineBusy):
+                session.rename(name, new)
             return
-        task = session.ask(question, name)
-        model.ask(name, question, slow=kind == "slow")
-        if kind == "ask":
-            task.result(WAIT)
+        session.rename(name, new)
+        model.rename(name, new)
+    elif kind == "mark" and subject["kind"] == "aoi":
+        label = f"place {rng.randrange(10**9)}"
+        session.mark(subject["box"], label, name)
+        model.mark(name, label)
+    elif kind == "unmark" and subject["marks"]:
+        at = rng.randrange(len(subject["marks"]))
+        session.unmark(session.subject(name).regions[at].id, name)
+        model.unmark(name, subject["marks"][at])
+
+
+def ask(rng, kind, name, session, model):
+    subject = model.subjects[name]
+    slow = kind == "slow" or (kind == "again" and rng.random() < 0.3)
+    question = f"{'Slow' if slow else 'Quick'} {rng.randrange(10**9)}?"
+    old = rng.choice(subject["turns"]) if kind == "again" and subject["turns"] else None
+    before = subject["head"] if old is None else old[3]
+
+    def put():
+        if old is None:
+            # What is marked lies anywhere on the globe, the chip elsewhere.
+            return session.ask(question, name, regions=())
+        return session.again(turn_id(session, name, old[0]), question, name)
+
+    if name in model.asking or not model.ready(name):
+        with pytest.raises(EarthMindError):
+            put()
+        return
+    task = put()
+    model.ask(name, question, before, slow=slow)
+    if not slow:
+        task.result(WAIT)
+
+
+def turn_id(session, name, question):
+    asked = {turn.question: turn.id for turn in session.subject(name).turns}
+    return None if question is None else asked[question]
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -197,7 +321,7 @@ def test_sequences_end_where_the_model_ends(block, tmp_path, monkeypatch):
         seed = block * 1000 + number
         rng, model = random.Random(seed), Model()
         with Session.open(f"s{seed}", engine=SlowEngine(), settings=settings) as session:
-            for _ in range(rng.randrange(4, 16)):
+            for _ in range(rng.randrange(4, 28)):
                 step(rng, session, model)
                 kinds |= {each["kind"] for each in model.done}
             assert seen(session) == model.seen(), f"seed {seed}"
@@ -209,7 +333,7 @@ def test_sequences_end_where_the_model_ends(block, tmp_path, monkeypatch):
                 session.undo()
                 model.undo()
             assert seen(session) == model.seen(), f"seed {seed}, undone after a restart"
-    assert kinds == {"draw", "open", "edit", "delete", "select", "search", "choose", "ask"}
+    assert kinds == set(KINDS)
 
 
 def test_the_model_notices_a_session_that_forgets(tmp_path, monkeypatch):

@@ -51,6 +51,10 @@ class Budget:
         """Seconds that are left, never below 0."""
         return max(0.0, self._end - self.clock())
 
+    def part(self, seconds: float) -> Budget:
+        """A share of the time from now on, under the same stop button."""
+        return Budget(seconds, self.clock, self._stop, self._open)
+
     def cancel(self) -> None:
         """Stop everything that shares this budget, and what waits for a silent server too."""
         self._stop.set()

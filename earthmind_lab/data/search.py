@@ -98,7 +98,7 @@ def search_pairs(  # noqa: PLR0913  a door: options by name
         aoi, dates, sensors, max_gap, max_cloud, around=around, purpose=purpose, pin=pin,
         exclude=exclude,
     )  # fmt: skip
-    return list(_search(terms, limits, catalog, deadline).pairs)
+    return list(_search(terms, limits, catalog, Budget(deadline)).pairs)
 
 
 def search_candidates(  # noqa: PLR0913  a door: options by name
@@ -114,6 +114,7 @@ def search_candidates(  # noqa: PLR0913  a door: options by name
     pin: IdsLike = None,
     exclude: IdsLike = None,
     deadline: float = 120.0,
+    budget: Budget | None = None,
 ) -> Candidates:
     """Every combination of the scenes found: the pairs, and those rejected with their one reason.
 
@@ -132,15 +133,17 @@ def search_candidates(  # noqa: PLR0913  a door: options by name
         pin: Ids of the scenes that come into question.
         exclude: Ids of scenes that don't.
         deadline: Seconds for all of it.
+        budget: Time and stop button, in place of `deadline`.
 
     Raises:
         SearchError: As `search_pairs`: no pair is an error here, too.
+        Cancelled: The budget was cancelled.
     """
     terms, limits = _asked(
         aoi, dates, sensors, max_gap, max_cloud, around=around, purpose=purpose, pin=pin,
         exclude=exclude,
     )  # fmt: skip
-    return _search(terms, limits, catalog, deadline, rejected=True)
+    return _search(terms, limits, catalog, budget or Budget(deadline), rejected=True)
 
 
 def search_scenes(
@@ -179,7 +182,7 @@ def search_scenes(
             raise outside_all(area, limits, sources, here)
         raise no_scenes(limits, sources, nearest)
 
-    return _first(catalog, deadline, scenes)
+    return _first(catalog, Budget(deadline), scenes)
 
 
 def _asked(
@@ -210,7 +213,7 @@ def _asked(
 
 
 def _search(
-    terms: Terms, limits: Limits, catalog: CatalogLike, deadline: float, *, rejected: bool = False
+    terms: Terms, limits: Limits, catalog: CatalogLike, budget: Budget, *, rejected: bool = False
 ) -> Candidates:
     """The candidates of the first catalog with a pair; rejected ones where they are wanted."""
 
@@ -232,7 +235,7 @@ def _search(
         pairs = [replace(p, reasons=(*p.reasons, *sources.partial)) for p in candidates.pairs]
         return replace(candidates, pairs=tuple(pairs))
 
-    return _first(catalog, deadline, candidates)
+    return _first(catalog, budget, candidates)
 
 
 def _with_mosaics(scenes: list[Scene], terms: Terms) -> list[Scene]:
@@ -245,14 +248,14 @@ _Found = TypeVar("_Found")
 
 
 def _first(
-    catalog: CatalogLike, deadline: float, search: Callable[[Sources, Reader], _Found]
+    catalog: CatalogLike, budget: Budget, search: Callable[[Sources, Reader], _Found]
 ) -> _Found:
     """What the first catalog gives that gives anything; else why each of them gave nothing."""
     failures: list[SearchError] = []
-    sources, budget = _in_order(catalog), Budget(deadline)
+    sources = _in_order(catalog)
     for number, source in enumerate(sources):
         # One that doesn't answer must leave time for those after it.
-        reader = Reader(budget=Budget(budget.left / (len(sources) - number)))
+        reader = Reader(budget=budget.part(budget.left / (len(sources) - number)))
         try:
             return search(Sources.open(source, reader), reader)
         except SearchError as error:

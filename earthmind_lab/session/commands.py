@@ -14,15 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.errors import AOIError
+from earthmind_lab.errors import AOIError, PromptError
 from earthmind_lab.recording import plain
-from earthmind_lab.session.subject import PairRow, SaidTurn, Subject
+from earthmind_lab.session.subject import MarkedRegion, PairRow, SaidTurn, Subject
 
-Kind: TypeAlias = Literal["draw", "edit", "delete", "select", "open", "search", "choose", "ask"]
-KINDS: tuple[Kind, ...] = ("draw", "edit", "delete", "select", "open", "search", "choose", "ask")
+Kind: TypeAlias = Literal[
+    "draw", "edit", "restore", "rename", "delete", "select", "open", "mark", "unmark", "search",
+    "choose", "ask", "branch",
+]  # fmt: skip
+KINDS: tuple[Kind, ...] = get_args(Kind)
+HARMLESS: frozenset[Kind] = frozenset({"select", "mark", "unmark", "branch"})
+"""Taking these back needs no task stopped: none is about what they changed."""
 LOG_LIMIT = 300
 """Commands that can be undone; a delete keeps its subject in here, so there must be an end."""
 _FOUND = ("query", "pairs", "chosen")
@@ -40,8 +45,10 @@ class Command:
     """What was asked for."""
     before: Mapping[str, Any]
     """What undo puts back, only what the command touched: ``active``; ``at`` (place in the order)
-    with ``whole`` (the subject, or None); ``found`` (query, pairs, chosen) with ``fresh`` (turns
-    that were not stale); ``turn`` (one to take away)."""
+    with ``whole`` (the subject, or None); ``version`` (the one to take out again) with ``drop``
+    (whether the present one was made by the command); ``name``; ``regions``; ``found`` (query,
+    pairs, chosen) with ``fresh`` (turns that were not stale); ``turn`` (one to take away);
+    ``head``."""
 
     @property
     def task(self) -> str:
@@ -92,12 +99,7 @@ def add(state: State, subject: Subject, kind: Literal["draw", "open"] = "draw") 
         AOIError: The name is taken, or no name.
     """
     name = subject.name
-    if not name.strip() or len(name) > 80:
-        raise AOIError(f"{name[:80]!r} is no name.", change="one of 1 to 80 characters")
-    if name in state.subjects:
-        raise AOIError(
-            f"There is {name!r} already.", change=f"another name, or edit({name!r}, ...)"
-        )
+    _check_name(state, name)
     before = {"active": state.active, "at": len(state.subjects), "whole": None}
     after = replace(state, subjects={**state.subjects, name: subject}, active=name)
     args = {key: subject.to_dict()[key] for key in ("aoi", "place", "picture")}
@@ -105,7 +107,7 @@ def add(state: State, subject: Subject, kind: Literal["draw", "open"] = "draw") 
 
 
 def edit(state: State, name: str, aoi: AOI) -> State:
-    """Another geometry; search, pair and turns belonged to the old one and go.
+    """Another geometry, as a version of its own; search, pair and talk stay with the old one.
 
     Raises:
         AOIError: The subject is a picture.
@@ -113,10 +115,70 @@ def edit(state: State, name: str, aoi: AOI) -> State:
     old = state.subjects[name]
     if old.kind != "aoi":
         raise AOIError(f"{name!r} is a picture: it has no area to edit.", change="draw(...)")
-    new = Subject(name=name, kind="aoi", aoi=aoi, place=old.place)
-    after = replace(state, subjects={**state.subjects, name: new})
-    before = {"at": list(state.subjects).index(name), "whole": old.to_dict()}
-    return _logged(after, "edit", name, {"aoi": plain(aoi.to_dict())}, before)
+    before = {"version": old.version, "drop": True}
+    return _logged(
+        _with(state, old.edited(aoi)), "edit", name, {"aoi": plain(aoi.to_dict())}, before
+    )
+
+
+def restore(state: State, name: str, version: int) -> State:
+    """An earlier geometry with its search, pair and talk; the present one becomes a version.
+
+    Raises:
+        AOIError: There is no such version, or it is the present one.
+    """
+    old = state.subjects[name]
+    held = [each.version for each in old.versions]
+    if version not in held:
+        raise AOIError(
+            f"{name!r} has no other version {version!r}.",
+            found=f"version {old.version}" + (f", before it {held}" if held else " alone"),
+        )
+    before = {"version": old.version, "drop": False}
+    return _logged(
+        _with(state, old.at_version(version)), "restore", name, {"version": version}, before
+    )
+
+
+def rename(state: State, name: str, new: str) -> State:
+    """Another name, for its versions too.
+
+    Raises:
+        AOIError: The name is taken, or no name.
+    """
+    if new == name:
+        return state
+    _check_name(state, new)
+    return _logged(_renamed(state, name, new), "rename", new, {"name": new}, {"name": name})
+
+
+def mark(state: State, name: str, region: MarkedRegion) -> State:
+    """A region that the next questions are about.
+
+    Raises:
+        AOIError: The subject is a picture.
+    """
+    old = state.subjects[name]
+    if old.kind != "aoi":
+        raise AOIError(f"{name!r} is a picture: it has no place on the ground.")
+    args = {"region": dict(vars(region))}
+    return _logged_regions(state, old, "mark", (*old.regions, region), args)
+
+
+def unmark(state: State, name: str, ident: str | None) -> State:
+    """Take a region away; None = all of them.
+
+    Raises:
+        AOIError: There is no such region.
+    """
+    old = state.subjects[name]
+    if ident is not None and ident not in [region.id for region in old.regions]:
+        found = ", ".join(region.id for region in old.regions) or "none"
+        raise AOIError(f"{name!r} has no region {ident!r}.", found=found)
+    if not old.regions:
+        return state
+    kept = tuple(r for r in old.regions if ident is not None and r.id != ident)
+    return _logged_regions(state, old, "unmark", kept, {"region": ident})
 
 
 def delete(state: State, name: str) -> State:
@@ -161,8 +223,11 @@ def start_choose(state: State, name: str, rank: int) -> State:
 
 
 def start_ask(state: State, name: str, args: Mapping[str, Any]) -> State:
-    """A question was put; its turn comes with `said`."""
-    return _logged(state, "ask", name, args, {"turn": f"ask-{state.next}"})
+    """A question was put, which goes on from ``parent``; its turn comes with `said`."""
+    old = state.subjects[name]
+    before = {"turn": f"ask-{state.next}", "head": old.head}
+    after = _with(state, replace(old, head=args["parent"]))
+    return _logged(after, "ask", name, args, before)
 
 
 def found(state: State, name: str, rows: tuple[PairRow, ...]) -> State:
@@ -171,9 +236,26 @@ def found(state: State, name: str, rows: tuple[PairRow, ...]) -> State:
 
 
 def said(state: State, name: str, turn: SaidTurn) -> State:
-    """An ask's end, whatever it was."""
+    """An ask's end, whatever it was; who went to another branch meanwhile stays there."""
     subject = state.subjects[name]
-    return _with(state, replace(subject, turns=(*subject.turns, turn)))
+    head = turn.id if subject.head == turn.parent else subject.head
+    return _with(state, replace(subject, turns=(*subject.turns, turn), head=head))
+
+
+def branch(state: State, name: str, ident: str | None) -> State:
+    """Go to the branch of a turn, at its end; None = begin anew.
+
+    Raises:
+        PromptError: There is no such turn.
+    """
+    old = state.subjects[name]
+    if ident is not None and old.turn(ident) is None:
+        raise PromptError(f"There is no turn {ident!r} about {name!r}.")
+    head = None if ident is None else old.leaf(ident)
+    if head == old.head:
+        return state
+    after = _with(state, replace(old, head=head))
+    return _logged(after, "branch", name, {"turn": ident}, {"head": old.head})
 
 
 # --- undo ----------------------------------------------------------------------------------------
@@ -215,16 +297,65 @@ def _restore_turn(state: State, name: str, before: Mapping[str, Any]) -> State:
     return _with(state, replace(subject, turns=turns))
 
 
+def _restore_head(state: State, name: str, before: Mapping[str, Any]) -> State:
+    return _with(state, replace(state.subjects[name], head=before["head"]))
+
+
+def _restore_version(state: State, name: str, before: Mapping[str, Any]) -> State:
+    subject = state.subjects[name]
+    return _with(state, subject.at_version(before["version"], drop=before["drop"]))
+
+
+def _restore_regions(state: State, name: str, before: Mapping[str, Any]) -> State:
+    regions = tuple(MarkedRegion(**region) for region in before["regions"])
+    return _with(state, replace(state.subjects[name], regions=regions))
+
+
+def _restore_name(state: State, name: str, before: Mapping[str, Any]) -> State:
+    return _renamed(state, name, before["name"])
+
+
 def _restore_active(state: State, _: str, before: Mapping[str, Any]) -> State:
     return replace(state, active=before["active"])
 
 
 _RESTORE: dict[str, Callable[[State, str, Mapping[str, Any]], State]] = {
     "whole": _restore_whole,
+    "version": _restore_version,
+    "name": _restore_name,
+    "regions": _restore_regions,
     "found": _restore_found,
     "turn": _restore_turn,
+    "head": _restore_head,
     "active": _restore_active,
 }
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def _check_name(state: State, name: str) -> None:
+    if not name.strip() or len(name) > 80:
+        raise AOIError(f"{name[:80]!r} is no name.", change="one of 1 to 80 characters")
+    if name in state.subjects:
+        raise AOIError(
+            f"There is {name!r} already.", change=f"another name, or edit({name!r}, ...)"
+        )
+
+
+def _renamed(state: State, name: str, new: str) -> State:
+    subjects = {
+        new if key == name else key: subject.called(new) if key == name else subject
+        for key, subject in state.subjects.items()
+    }
+    return replace(state, subjects=subjects, active=new if state.active == name else state.active)
+
+
+def _logged_regions(
+    state: State, old: Subject, kind: Literal["mark", "unmark"],
+    regions: tuple[MarkedRegion, ...], args: Mapping[str, Any],
+) -> State:  # fmt: skip
+    before = {"regions": [dict(vars(region)) for region in old.regions]}
+    return _logged(_with(state, replace(old, regions=regions)), kind, old.name, args, before)
 
 
 def _looked(

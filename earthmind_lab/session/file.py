@@ -16,7 +16,7 @@ from earthmind_lab.errors import EarthMindError
 from earthmind_lab.session.commands import Command, State
 from earthmind_lab.session.subject import Subject
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file; a reader refuses later ones and leaves them alone."""
 
 
@@ -120,6 +120,8 @@ class _Later(EarthMindError):
 
 
 def _state_of(data: Mapping[str, Any]) -> tuple[State, frozenset[int]]:
+    if int(data["schema"]) == 1:
+        data = _from_first(data)
     subjects = [Subject.from_dict(each) for each in data["subjects"]]
     state = State(
         subjects={subject.name: subject for subject in subjects},
@@ -132,6 +134,34 @@ def _state_of(data: Mapping[str, Any]) -> tuple[State, frozenset[int]]:
     if state.active is not None and state.active not in state.subjects:
         raise ValueError(f"the active subject {state.active!r} is not there")
     return state, frozenset(int(each) for each in data["running"])
+
+
+def _from_first(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A file of schema 1, which knew no branches, regions and versions, as one of schema 2."""
+    before: dict[str, str | None] = {}  # by turn, the one that it goes on from
+
+    def subject(old: Mapping[str, Any]) -> dict[str, Any]:
+        ids = [turn["id"] for turn in old["turns"]]
+        led = dict(zip(ids, [None, *ids], strict=False))
+        before.update(led)
+        turns = [{**turn, "parent": led[turn["id"]]} for turn in old["turns"]]
+        head = ids[-1] if ids else None
+        return {**old, "turns": turns, "head": head, "regions": [], "version": 1, "versions": []}
+
+    subjects = [subject(each) for each in data["subjects"]]
+    heads = {each["name"]: each["head"] for each in subjects}
+    wholes = [(old, old["before"].get("whole")) for old in data["log"]]
+    log = [
+        {**old, "before": {**old["before"], "whole": subject(whole)}} if whole else old
+        for old, whole in wholes
+    ]
+    for at, old in enumerate(log):
+        if old["kind"] == "ask":
+            # One that ran when the file was written has no turn yet.
+            head = before.get(old["before"]["turn"], heads.get(old["subject"]))
+            args = {**old["args"], "parent": head, "regions": [], "against": None}
+            log[at] = {**old, "args": args, "before": {**old["before"], "head": head}}
+    return {**data, "subjects": subjects, "log": log}
 
 
 def _hold(path: Path) -> IO[str]:

@@ -150,7 +150,7 @@ class Keeper:
                 self._settle(task, lambda state: commands.undo(state, command), error=error)
                 task.stop()
                 return command
-            if command.kind != "select":
+            if command.kind not in commands.HARMLESS:
                 self.stop(command.subject, "What it was about was undone.")
             self.commit(commands.undo(self.state, command))
             return command
@@ -269,9 +269,18 @@ Ending: TypeAlias = Literal["stopped", "failed"]
 
 def _ended(command: Command, state: Ending, message: str, text: str) -> SaidTurn:
     """The turn of an ask that brought no answer."""
-    question = str(command.args["question"])
+    args = command.args
     return SaidTurn(
-        id=command.task, question=question, state=state, text=text, message=message, raw=text
+        id=command.task,
+        question=str(args["question"]),
+        state=state,
+        text=text,
+        message=message,
+        raw=text,
+        parent=args["parent"],
+        regions=tuple(args["regions"]),
+        options=args["options"],
+        against=args["against"],
     )
 
 
@@ -285,10 +294,11 @@ def _differences(old: State, new: State) -> list[Note]:
         if was is None or was is now:
             continue
         changed = {
-            "subjects": was.aoi is not now.aoi,
+            "subjects": was.aoi is not now.aoi or was.versions != now.versions,
             "pairs": (was.query, was.pairs, was.chosen) != (now.query, now.pairs, now.chosen),
             "chip": was.row != now.row or was.aoi is not now.aoi,
-            "turns": was.turns != now.turns,
+            "turns": (was.turns, was.head) != (now.turns, now.head),
+            "regions": was.regions != now.regions,
         }
         notes += [
             Note(kind="changed", subject=name, what=what) for what in changed if changed[what]

@@ -7,40 +7,55 @@ from pathlib import Path
 from typing import Any
 
 from earthmind_lab.errors import SearchError
+from earthmind_lab.recording import plain
 from earthmind_lab.session.subject import Subject
 
 
-def query_of(
-    subject: Subject, dates: Any, sensors: Any, max_gap: Any, max_cloud: Any, catalog: Any, *,
-    default_catalog: str,
-) -> dict[str, Any]:  # fmt: skip
+def query_of(subject: Subject, asked: Mapping[str, Any], *, default_catalog: str) -> dict[str, Any]:
     """A search's arguments as plain data, what the place itself asks for where none is given.
+
+    What nobody asked for, a date to be near, a purpose or ids, isn't in it.
+
+    Args:
+        subject: Where to search.
+        asked: Arguments of `search_pairs`; None = not given.
+        default_catalog: For what is no sample place.
 
     Raises:
         SearchError: One makes no sense, or there are no dates.
     """
     from earthmind_lab.data import limits, samples
+    from earthmind_lab.data.choices import Choice
+    from earthmind_lab.data.gaps import tau_days
 
     if subject.kind != "aoi":
         raise SearchError(f"{subject.name!r} is a picture: there is nothing to search.")
+    given = {key: value for key, value in asked.items() if value is not None}
     place = samples.place(subject.place) if subject.place else None
-    if dates is None:
+    around, purpose = given.get("around"), given.get("purpose", "default")
+    dates = given.get("dates")
+    if dates is None and around is None:
         if place is None:
             raise SearchError(f"No dates for {subject.name!r}.", change=limits.DATES_HELP)
         dates = place.dates
-    if sensors is None:
-        sensors = place.sensors if place else limits.MODALITIES
-    if max_gap is None:
-        max_gap = (place.max_gap if place else None) or "6 days"
-    found = limits.limits_of(dates, sensors, max_gap, 20.0 if max_cloud is None else max_cloud)
-    if catalog is None:
-        catalog = "sample" if place else default_catalog
+    sensors = given.get("sensors", place.sensors if place else limits.MODALITIES)
+    max_gap = given.get("max_gap", (place.max_gap if place else None) or "6 days")
+    tau_days(purpose)  # refuses an unknown one
+    found = limits.limits_of(
+        dates, sensors, max_gap, given.get("max_cloud", 20.0), around=around, purpose=purpose
+    )
+    wishes: dict[str, Any] = {**Choice.of(given.get("pin"), given.get("exclude")).overrides}
+    if around is not None:
+        wishes["around"] = around if isinstance(around, str) else around.isoformat()
+    if "purpose" in given:
+        wishes["purpose"] = purpose
     return {
         "dates": f"{found.first}/{found.last}",
         "sensors": list(limits.parse_sensors(sensors)),
         "max_gap": f"{found.max_gap.total_seconds() / 3600:.6f} hours",
         "max_cloud": found.max_cloud,
-        "catalog": _plain_catalog(catalog),
+        "catalog": _plain_catalog(given.get("catalog", "sample" if place else default_catalog)),
+        **plain(wishes),
     }
 
 

@@ -11,18 +11,23 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.answer import Answer
 from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError, NoPairFound
 from earthmind_lab.recording import plain
-from earthmind_lab.scene import ScenePair
+from earthmind_lab.scene import Candidates, ScenePair
 from earthmind_lab.session.subject import PairRow, SaidTurn, Subject
 from earthmind_lab.session.tasks import Task
 
+if TYPE_CHECKING:
+    from earthmind_lab.data.budget import Budget
+
 CHIP_BYTES = 1_000_000_000
 """Loaded chips beyond this are dropped, the longest unused first; they load again."""
+DEADLINE = 120.0
+"""Seconds that a search, and then a load, may take where nobody says otherwise."""
 SEARCHES_KEPT = 32
 """Searches whose scenes stay in memory."""
 
@@ -33,7 +38,7 @@ class Shelf:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._chips: OrderedDict[str, Chip] = OrderedDict()
-        self._pairs: OrderedDict[str, Sequence[ScenePair]] = OrderedDict()
+        self._found: OrderedDict[str, Candidates] = OrderedDict()
 
     def chip(self, subject: Subject) -> Chip | None:
         """The loaded chip of the pair that is chosen now."""
@@ -55,12 +60,13 @@ class Shelf:
         held = self.chip(subject)
         if held is not None:
             return held
+        from earthmind_lab.data.files import Reader
         from earthmind_lab.data.load import load_chip
 
         pair = self._pair(subject, task)
-        task.check()
         assert subject.aoi is not None
-        chip = load_chip(pair, subject.aoi)
+        reader = Reader(budget=_budget(task))
+        chip = load_chip(pair, subject.aoi, reader=reader)
         key = _key(subject)
         assert key is not None
         with self._lock:
@@ -69,32 +75,40 @@ class Shelf:
                 self._chips.popitem(last=False)
         return chip
 
-    def search(self, subject: Subject) -> Sequence[ScenePair]:
+    def search(
+        self, subject: Subject, task: Task, deadline: float = DEADLINE
+    ) -> Sequence[ScenePair]:
         """The pairs of the subject's query, best first.
 
         Raises:
             SearchError: None, or the catalog can't be read.
+            Cancelled: The task was stopped.
         """
-        from earthmind_lab.data.search import search_pairs
+        from earthmind_lab.data.search import search_candidates
 
         assert subject.aoi is not None
         assert subject.query is not None
-        pairs = search_pairs(subject.aoi, **subject.query)
+        budget = _budget(task, deadline)
+        found = search_candidates(subject.aoi, **subject.query, budget=budget)
         with self._lock:
-            self._pairs[_search_key(subject)] = pairs
-            while len(self._pairs) > SEARCHES_KEPT:
-                self._pairs.popitem(last=False)
-        return pairs
+            self._found[_search_key(subject)] = found
+            while len(self._found) > SEARCHES_KEPT:
+                self._found.popitem(last=False)
+        return found.pairs
+
+    def candidates(self, subject: Subject) -> Candidates | None:
+        """What the subject's search looked at; None = not in memory."""
+        if subject.aoi is None or subject.query is None:
+            return None
+        with self._lock:
+            return self._found.get(_search_key(subject))
 
     def _pair(self, subject: Subject, task: Task) -> ScenePair:
         """The chosen pair as scenes; searched again after a restart."""
         row = subject.row
         assert row is not None
-        with self._lock:
-            pairs = self._pairs.get(_search_key(subject))
-        if pairs is None:
-            task.check()
-            pairs = self.search(subject)
+        found = self.candidates(subject)
+        pairs = self.search(subject, task) if found is None else found.pairs
         for pair in pairs:
             if (pair.optical and pair.optical.id, pair.sar and pair.sar.id) == row.ids:
                 return pair
@@ -106,7 +120,9 @@ class Shelf:
         )
 
 
-def listed(subject: Subject, shelf: Shelf, task: Task) -> tuple[tuple[ScenePair, ...], Any]:
+def listed(
+    subject: Subject, shelf: Shelf, task: Task, deadline: float = DEADLINE
+) -> tuple[tuple[ScenePair, ...], Any]:
     """Search, and say what each pair would cost to load.
 
     Returns:
@@ -116,7 +132,7 @@ def listed(subject: Subject, shelf: Shelf, task: Task) -> tuple[tuple[ScenePair,
         SearchError: Nothing found, with the nearest miss.
         Cancelled: The task was stopped.
     """
-    pairs = tuple(shelf.search(subject))
+    pairs = tuple(shelf.search(subject, task, deadline))
     rows = []
     for pair in pairs:
         task.check()
@@ -132,11 +148,18 @@ def listed(subject: Subject, shelf: Shelf, task: Task) -> tuple[tuple[ScenePair,
     return pairs, tuple(rows)
 
 
-def turn_of(ident: str, question: str, answer: Answer) -> SaidTurn:
-    """An answer as a turn: plain data, nothing that needs the engine or the chip."""
+def turn_of(ident: str, asked: Mapping[str, Any], answer: Answer) -> SaidTurn:
+    """An answer as a turn: plain data, nothing that needs the engine or the chip.
+
+    Args:
+        ident: Of the turn.
+        asked: Its fields ``question``, ``parent``, ``regions``, ``options`` and ``against``; only
+            the first must be there.
+        answer: What came of it.
+    """
     return SaidTurn(
+        **{**asked, "regions": tuple(asked.get("regions", ()))},
         id=ident,
-        question=question,
         state="done",
         text=answer.text,
         notice=answer.notice,
@@ -148,6 +171,19 @@ def turn_of(ident: str, question: str, answer: Answer) -> SaidTurn:
         record=plain(answer.record.to_dict()),
         raw=answer.reply.raw or answer.reply.text,
     )
+
+
+def _budget(task: Task, seconds: float = DEADLINE) -> Budget:
+    """Time for reading that ends when the task is stopped.
+
+    Raises:
+        Cancelled: It was stopped already.
+    """
+    from earthmind_lab.data.budget import Budget
+
+    budget = Budget(seconds)
+    task.on_stop(budget.cancel)
+    return budget
 
 
 def _cost(pair: ScenePair, subject: Subject) -> Mapping[str, Any]:

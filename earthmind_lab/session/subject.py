@@ -1,4 +1,4 @@
-"""What a session holds, as values: subjects, ranked pairs, turns, notes.
+"""What a session holds, as values: subjects, ranked pairs, marked regions, turns, notes.
 
 All but the notes go to JSON and back, so that they survive a restart.
 
@@ -79,15 +79,36 @@ class SaidTurn:
     """The reply with its control marks: what the model reads as history."""
     stale: bool = False
     """Asked about another pair than the one that is chosen now; no history for the model."""
+    parent: str | None = None
+    """Id of the turn that it goes on from; None = the talk begins with it."""
+    regions: tuple[Mapping[str, Any] | None, ...] = ()
+    """GeoJSON geometry in EPSG:4326 of each region that was asked about; None for one that was
+    given as a mask."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Those of `exchange.Options` that differ from the defaults."""
+    against: str | None = None
+    """Id of the turn that asked the same with both sensors; None where nothing was taken away."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {**vars(self), "evidence": list(self.evidence)}
+        return {**vars(self), "evidence": list(self.evidence), "regions": list(self.regions)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SaidTurn:
         """What `to_dict` gave."""
-        return cls(**{**data, "evidence": tuple(data["evidence"])})
+        lists = {key: tuple(data.get(key, ())) for key in ("evidence", "regions")}
+        return cls(**{**data, **lists})
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkedRegion:
+    """A place inside an AOI that the next questions are about."""
+
+    id: str
+    label: str
+    """How people call it."""
+    geometry: Mapping[str, Any]
+    """GeoJSON Polygon or MultiPolygon in EPSG:4326."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +130,15 @@ class Subject:
     chosen: int | None = None
     """Rank of the pair that is (to be) loaded, 0 = best."""
     turns: tuple[SaidTurn, ...] = ()
-    """The talk, oldest first."""
+    """All that was asked, oldest first; `talk` is the branch that one reads."""
+    head: str | None = None
+    """Id of the turn that the next question goes on from; None = it begins anew."""
+    regions: tuple[MarkedRegion, ...] = ()
+    version: int = 1
+    """Counts the geometries that this AOI has had."""
+    versions: tuple[Subject, ...] = ()
+    """Its other geometries, each with the search, the pair and the talk that belong to it, by
+    `version`. They have no versions themselves."""
     busy: Busy | None = None
     """What runs now. Only in snapshots of a session: no command ever stores it."""
 
@@ -117,6 +146,34 @@ class Subject:
     def row(self) -> PairRow | None:
         """The pair that is (to be) loaded."""
         return None if self.chosen is None or self.pairs is None else self.pairs[self.chosen]
+
+    @property
+    def talk(self) -> tuple[SaidTurn, ...]:
+        """The turns that lead to `head`, oldest first."""
+        return self.talk_to(self.head)
+
+    def turn(self, ident: str) -> SaidTurn | None:
+        """The turn of an id, on whichever branch."""
+        return next((turn for turn in self.turns if turn.id == ident), None)
+
+    def talk_to(self, ident: str | None) -> tuple[SaidTurn, ...]:
+        """The turns that lead to one of them, it included, oldest first."""
+        led: list[SaidTurn] = []
+        turn = None if ident is None else self.turn(ident)
+        while turn is not None:
+            led.append(turn)
+            turn = None if turn.parent is None else self.turn(turn.parent)
+        return tuple(reversed(led))
+
+    def branches(self, turn: SaidTurn) -> tuple[SaidTurn, ...]:
+        """The turns that go on from the same one as this, it included, oldest first."""
+        return tuple(each for each in self.turns if each.parent == turn.parent)
+
+    def leaf(self, ident: str) -> str:
+        """Id of the turn at which the newest branch through a turn ends."""
+        while after := [turn.id for turn in self.turns if turn.parent == ident]:
+            ident = after[-1]
+        return ident
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, all that a restart needs."""
@@ -131,6 +188,10 @@ class Subject:
             "pairs": None if self.pairs is None else [row.to_dict() for row in self.pairs],
             "chosen": self.chosen,
             "turns": [turn.to_dict() for turn in self.turns],
+            "head": self.head,
+            "regions": [dict(vars(region)) for region in self.regions],
+            "version": self.version,
+            "versions": [older.to_dict() for older in self.versions],
         }
 
     @classmethod
@@ -151,9 +212,49 @@ class Subject:
             pairs=None if pairs is None else tuple(PairRow.from_dict(row) for row in pairs),
             chosen=data["chosen"],
             turns=tuple(SaidTurn.from_dict(turn) for turn in data["turns"]),
+            head=data["head"],
+            regions=tuple(MarkedRegion(**region) for region in data["regions"]),
+            version=int(data["version"]),
+            versions=tuple(cls.from_dict(older) for older in data["versions"]),
         )
+        subject._check_talk()
         _ = subject.row  # a rank beyond the table is damage, and better found here
         return subject
+
+    def _check_talk(self) -> None:
+        """Refuse turns that lead nowhere or in a circle: a parent comes before its turn."""
+        seen: set[str | None] = {None}
+        for turn in self.turns:
+            if turn.parent not in seen:
+                raise ValueError(f"{turn.id!r} goes on from {turn.parent!r}, which isn't before it")
+            seen.add(turn.id)
+        if self.head not in seen:
+            raise ValueError(f"the talk stands at {self.head!r}, which isn't there")
+
+    def called(self, name: str) -> Subject:
+        """The same under another name, its versions too."""
+        aoi = None if self.aoi is None else replace(self.aoi, name=name)
+        versions = tuple(each.called(name) for each in self.versions)
+        return replace(self, name=name, aoi=aoi, versions=versions)
+
+    def edited(self, aoi: AOI) -> Subject:
+        """The same with a new geometry, of which nothing is known yet; this one is a version."""
+        held = self._all_versions()
+        return Subject(
+            name=self.name, kind="aoi", aoi=aoi, place=self.place, regions=self.regions,
+            version=max(held) + 1, versions=tuple(held[number] for number in sorted(held)),
+        )  # fmt: skip
+
+    def at_version(self, version: int, *, drop: bool = False) -> Subject:
+        """Another of the versions; the present one becomes one, or is dropped."""
+        held = self._all_versions()
+        if drop:
+            del held[self.version]
+        now = held.pop(version)
+        return replace(now, versions=tuple(held[number] for number in sorted(held)))
+
+    def _all_versions(self) -> dict[int, Subject]:
+        return {each.version: each for each in (*self.versions, replace(self, versions=()))}
 
     def with_stale(self, ids: frozenset[str], *, stale: bool) -> Subject:
         """The same with the named turns marked, or no longer marked, as of another pair."""
@@ -169,7 +270,8 @@ class Note:
     subject: str | None = None
     """Whom it is about; None = the session as a whole."""
     what: str = ""
-    """For ``changed``: ``subjects``, ``active``, ``pairs``, ``chip``, ``turns`` or ``busy``."""
+    """For ``changed``: ``subjects``, ``active``, ``pairs``, ``chip``, ``turns``, ``regions`` or
+    ``busy``."""
     ask: str = ""
     """For ``token`` and ``progress``: the id of the task."""
     text: str = ""

@@ -35,6 +35,9 @@ _LABELS = {
     "draw": "drawing {0}", "edit": "the edit of {0}", "delete": "deleting {0}",
     "select": "going to {0}", "open": "opening {0}", "search": "the search on {0}",
     "choose": "the choice of a pair on {0}", "ask": "the question {1}",
+    "restore": "going back to an earlier {0}", "rename": "the new name {0}",
+    "mark": "marking a region of {0}", "unmark": "taking away a region of {0}",
+    "branch": "going to another branch of {0}",
 }  # fmt: skip
 
 
@@ -136,7 +139,7 @@ class ChatPanel(SessionWidget):
         return f"A chat has nothing to {kind}."
 
     def _show_turn(self, ident: str) -> str:
-        turn = next((turn for turn in self.session.subject().turns if turn.id == ident), None)
+        turn = self.session.subject().turn(ident)
         if turn is None:
             return "That answer is no longer there."
         if self.on_show is None:
@@ -154,7 +157,7 @@ class ChatPanel(SessionWidget):
             return
         self._dirty = False
         subject = subjects.get(active) if active is not None else None
-        self.turns = [self._row(turn) for turn in subject.turns] if subject else []
+        self.turns = [self._row(turn) for turn in subject.talk] if subject else []
         self.about = {**_about(subject), "shows": self.on_show is not None}
         log = self.session.log
         self.undo_label = clean(_label(log[-1])) if log else ""
@@ -187,8 +190,7 @@ class ChatPanel(SessionWidget):
 
     def _end(self, live: _Live, subject: Subject | None) -> None:
         """Its turn has been synced before: nothing flickers."""
-        turns = subject.turns if subject else ()
-        turn = next((turn for turn in turns if turn.id == live.ask), None)
+        turn = subject.turn(live.ask) if subject else None
         state, message = (turn.state, turn.message) if turn else ("stopped", TAKEN_BACK)
         self.send({"kind": "ended", "ask": live.ask, "state": state, "message": clean(message)})
 

@@ -264,7 +264,7 @@ class ChipLayer:
 
     def _draw_turns(self, subject: Subject | None) -> None:
         """One layer of features per turn that marked something."""
-        said = () if subject is None else subject.turns
+        said = () if subject is None else subject.talk
         turns = [turn for turn in said if turn.features.get("features")]
         self._turns = {
             turn.id: self._turns.get(turn.id) or TurnLayer(turn, number, self.say)

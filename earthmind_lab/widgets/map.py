@@ -85,7 +85,7 @@ class EarthMap:
                 "An answer about a plain picture has no place on the map.",
                 change="answer.masks(), or a chip from load_chip()",
             )
-        turn = turn_of(uuid.uuid4().hex, answer.record.question, answer)
+        turn = turn_of(uuid.uuid4().hex, {"question": answer.record.question}, answer)
         layer = TurnLayer(turn, len(self.added), self.layers.say)
         self.added.append(layer)
         self.map.add(layer.layer)

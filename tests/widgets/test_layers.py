@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import ipyleaflet
@@ -66,7 +67,9 @@ def turn(number=1, west=-0.77, label="water", **changes):
 
 
 def area(*turns, **changes):
-    return Subject(name="a", kind="aoi", turns=turns, **changes)
+    led = [None, *(each.id for each in turns)]
+    turns = tuple(replace(each, parent=led[n]) for n, each in enumerate(turns))
+    return Subject(name="a", kind="aoi", turns=turns, head=led[-1], **changes)
 
 
 @pytest.fixture
