@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -61,7 +61,8 @@ COORDINATE_DIGITS = 7
 """1e-7 degrees is about a centimetre, far below a pixel and above float noise."""
 _SHARES = (("share", "the AOI"), ("share_of_region", "the region"))
 COLUMNS = (
-    "label", "score", "area_m2", "source", "observed", "notice", "model", "licence", "attribution",
+    "label", "score", "probability", "area_m2", "source", "observed", "notice", "model", "licence",
+    "attribution",
 )  # fmt: skip
 """Properties of every exported feature."""
 
@@ -123,6 +124,8 @@ class Answer:
     """Grid of the masks in `reply`; None for a plain picture: objects stay in pixels."""
     record: Record
     """How it came about."""
+    cut: Callable[[float], Answer] | None = field(default=None, repr=False)
+    """What `at` calls."""
 
     @property
     def area_m2(self) -> float | None:
@@ -137,6 +140,26 @@ class Answer:
             label: _united([item for item in self.detections if item.label == label])
             for label in labels
         }
+
+    def at(self, threshold: float) -> Answer:
+        """The same words with masks that are cut at another probability.
+
+        Objects, areas and evidence are measured anew, and the record says the threshold; the model
+        is asked only where a claim needs a mask that nobody has drawn yet.
+
+        Args:
+            threshold: Probability above which a pixel belongs to an object, 0 to 1, both excluded.
+
+        Raises:
+            PromptError: No such probability.
+            EarthMindError: The answer doesn't come from a conversation.
+        """
+        if self.cut is None:
+            raise EarthMindError(
+                "This answer was put together by hand, so it can't be cut elsewhere.",
+                change="one of ask() or Conversation.ask()",
+            )
+        return self.cut(threshold)
 
     def masks(self) -> tuple[NDArray[np.bool_], ...]:
         """The masks of the reply, (H, W) each, in its order."""
@@ -289,13 +312,18 @@ def _united(detections: Sequence[Detection]) -> float:
 def _properties(item: Detection, about: Mapping[str, str]) -> dict[str, Any]:
     own = {
         "label": item.label,
-        # JSON has no NaN.
-        "score": round(item.score, 4) if math.isfinite(item.score) else None,
+        "score": _number(item.score),
+        "probability": _number(item.probability),
         "area_m2": round(item.area_m2, 1),
         "source": item.source,
         "observed": item.observed,
     }
     return {**own, **about}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def _rounded(geometry: BaseGeometry) -> dict[str, Any]:
