@@ -29,7 +29,7 @@ class Record:
     aoi: Mapping[str, Any] | None = None
     """Name and GeoJSON geometry; None for a plain picture."""
     search: Mapping[str, Any] = field(default_factory=dict)
-    """Catalogs (a list of names), scene ids, dates, sensors, limits, user overrides."""
+    """Catalogs (a list of names), scene ids, the pair, `ScenePair.terms`, user overrides."""
     inputs: tuple[Mapping[str, Any], ...] = ()
     """Per scene: item ids, collection, updated, checksums, unsigned hrefs, platform, time,
     orbit, baseline, licence, attribution."""
@@ -49,8 +49,18 @@ class Record:
     format: int = FORMAT
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
+        """Plain data, as JSON has it."""
+        return {**asdict(self), "inputs": list(self.inputs), "evidence": list(self.evidence)}
+
+    def analysis(self) -> dict[str, Any]:
+        """What was asked of which pixels, and what came of it: equal for one analysis by any face.
+
+        All but the time of the asking and the name of the AOI, which a face may have made up.
+        """
+        data = self.to_dict()
+        del data["created"]
+        data["aoi"] = self.aoi and {"geometry": self.aoi["geometry"]}
+        return data
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON; the file appears complete or not at all.

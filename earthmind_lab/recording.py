@@ -62,7 +62,6 @@ def make_record(
     capabilities: Capabilities,
     chip: Chip | None,
     picture: Mapping[str, Any] | None = None,
-    search: Mapping[str, Any] | None = None,
 ) -> Record:
     """The record of one answer.
 
@@ -75,7 +74,6 @@ def make_record(
         capabilities: Of the engine that answered.
         chip: Where the views come from; None for a plain picture.
         picture: Path and checksum of a plain picture.
-        search: How the pair was found: dates, limits, user overrides.
     """
     masks = [mask for mask in map(mask_of, reply.objects) if mask is not None]
     shapes = [item.geometry for item in mapped.detections]
@@ -87,14 +85,14 @@ def make_record(
         text=reply.text,
         answer_hash=answer_hash(reply.token_ids, masks, shapes),
         aoi=plain(chip.aoi.to_dict()) if chip else None,
-        search=plain({**_search(chip), **(search or {})}),
+        search=plain(_search(chip)),
         inputs=tuple(plain(inputs)),
         chip=plain(_chip(chip)) if chip else {},
         prompt=plain(_prompt(prompt)),
         options=plain({k: v for k, v in asdict(options).items() if k not in _WHO}),
         model=plain({**_model(capabilities, options, reply.adapter), **_reply(reply, masks)}),
         versions=versions(),
-        evidence=tuple(plain([claim.to_dict() for claim in claims])),
+        evidence=tuple(plain(list(map(_claim, claims)))),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
 
@@ -230,11 +228,19 @@ def _item(item: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "checksums": sums} if sums else kept
 
 
+def _claim(claim: Claim) -> dict[str, Any]:
+    """Without what a follow-up question took: that is the machine's, and never twice the same."""
+    data = claim.to_dict()
+    measured = {name: value for name, value in data["measured"].items() if name != "usage"}
+    return {**data, "measured": measured}
+
+
 def _search(chip: Chip | None) -> dict[str, Any]:
     if chip is None:
         return {}
     pair = chip.pair
     return {
+        **pair.terms,
         "catalog": catalog_names(pair.catalog),
         "ids": {scene.modality: scene.id for scene in pair.scenes},
         "pair": pair.to_dict(),
