@@ -25,6 +25,7 @@ STEPS = 3
 _PART_HEX = 16
 """Digits of a part's digest: it locates. The one over all, which decides, has all 64."""
 _MEMBER = re.compile(r'\s*"((?:[^"\\]|\\.)*)": ?(.*)', flags=re.DOTALL)
+_WORD = re.compile(r"(\w{3,})")
 _INPUT = re.compile(r"\binputs\[(\d+)\]\.(\w+)")
 _NAMED = 3
 
@@ -91,7 +92,7 @@ def find_break(text: str, line: int) -> list[str]:
     for path, piece in top.items():
         found |= dict(_pieces(path, piece, wanted))
     broken = [path for path in wanted if found.get(path) != wanted[path]]
-    return broken or _last(lines[1:line])
+    return broken or _last(lines[1:line], wanted)
 
 
 def part_words(paths: Sequence[str]) -> str:
@@ -146,18 +147,24 @@ def _members(lines: Sequence[str], path: str, indent: int) -> Iterator[tuple[str
         if _indent(line) == indent and not line[indent:].startswith(("]", "}"))
     ]  # fmt: skip
     for number, (start, end) in enumerate(pairwise([*starts, len(lines)])):
-        named = _MEMBER.match(lines[start])
+        # At the top every member has a name, be its quotes or its colon damaged.
+        named = _MEMBER.match(lines[start]) or (None if path else _WORD.search(lines[start]))
         step = f"[{number}]" if named is None else f".{named[1]}" if path else named[1]
         yield path + step, lines[start:end]
 
 
-def _last(lines: Sequence[str], path: str = "", steps: int = 0) -> list[str]:
-    """The path of the last part that begins in some lines, if any."""
-    inner = list(_members(lines, path, 2 * steps + 2))
+def _last(
+    lines: Sequence[str], wanted: Mapping[str, Any], path: str = "", steps: int = 0
+) -> list[str]:
+    """The path of the last part that begins in some lines, if any; a bracket begins none."""
+    inner = [
+        (each, piece) for each, piece in _members(lines, path, 2 * steps + 2)
+        if not each.endswith("]") or any(other.startswith(each) for other in wanted)
+    ]  # fmt: skip
     if not inner or steps == STEPS:
         return [path] if path else []
     last, piece = inner[-1]
-    return _last(piece[1:], last, steps + 1)
+    return _last(piece[1:], wanted, last, steps + 1)
 
 
 def _read(piece: Sequence[str]) -> Any:

@@ -148,10 +148,12 @@ def _parsed(raw: bytes, name: str) -> Any:
     text = raw.decode("utf-8", errors="surrogateescape")
     try:
         data = json.loads(text, parse_constant=_refuse)
-        if not (isinstance(data, dict) and KEY in data):
+        sealed = isinstance(data, dict) and (KEY in data or data.get("format") == FORMAT)
+        if not sealed:
             raw.decode("utf-8")
     except (ValueError, RecursionError) as error:
-        if broken := find_break(text, getattr(error, "lineno", 1)):
+        end = error.start if isinstance(error, UnicodeDecodeError) else getattr(error, "pos", 0)
+        if broken := find_break(text, raw.count(b"\n", 0, end) + 1):
             raise _damaged(name, broken, str(error)) from error
         raise EarthMindError(f"The record {name!r} can't be read.", found=str(error)) from error
     return data

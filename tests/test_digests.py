@@ -85,15 +85,20 @@ def owner(raw: bytes, offset: int) -> str:
 
 
 def neighbours(raw: bytes, offset: int) -> set[str]:
-    """The parts on either side: a flipped line end or bracket is the one's or the other's."""
+    """The parts on either side: a flipped bracket, line end or first quote is of the one or both.
+
+    A bracket may also be the whole list's.
+    """
     line_start = raw.rfind(b"\n", 0, offset) + 1
     line_end = raw.find(b"\n", offset) % len(raw)
     near = {offset}
-    if not raw[line_start:line_end].strip(b" []{},") or raw[offset] in b" \n,":
+    bare = not raw[line_start:line_end].strip(b" []{},")
+    if bare or raw[offset] in b" \n," or not raw[line_start:offset].strip():
         near |= {max(line_start - 2, 4), min(line_end + 8, len(raw) - 2)}
     if raw[offset : offset + 1] == b"\n":
         near.add(min(offset + 12, len(raw) - 2))
-    return {owner(raw, each) for each in near}
+    found = {owner(raw, each) for each in near}
+    return found | {each.partition("[")[0] for each in found if bare}
 
 
 def test_a_flipped_bit_is_located(raw: bytes, tmp_path: Path) -> None:
