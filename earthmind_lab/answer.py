@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
 
+    from earthmind_lab.citing import Citation
+
 __all__ = [
     "COLUMNS",
     "RESOLVABLE_PX",
@@ -202,6 +204,12 @@ class Answer:
             with suppress(OSError):  # what hindered the draft may hinder this
                 draft.unlink(missing_ok=True)
         return path
+
+    def cite(self) -> Citation:
+        """A methods paragraph, references and acknowledgements, from the record alone."""
+        from earthmind_lab.citing import cite
+
+        return cite(self.record)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: the part of the command line's JSON that is the answer's own.

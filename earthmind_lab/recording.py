@@ -44,7 +44,8 @@ PACKAGES = (
 ABOUT_ITEM = (
     "updated", "platform", "constellation", "license", "processing:level", "processing:version",
     "s2:processing_baseline", "processing:software", "sat:orbit_state", "sat:relative_orbit",
-    "attribution", "sci:citation", "card4l:measurement_type", "card4l:measurement_convention",
+    "attribution", "sci:citation", "sci:doi", "sci:publications", "card4l:measurement_type",
+    "card4l:measurement_convention",
 )  # fmt: skip
 """Properties of a STAC item that a methods section needs."""
 _WHO = ("seat", "adapter")
