@@ -174,7 +174,8 @@ class Answer:
         """Write the detections; the file appears complete or not at all.
 
         Args:
-            path: Ends in .geojson, .gpkg or .parquet.
+            path: Ends in .geojson, .gpkg or .parquet; or in .tif for a cloud-optimised GeoTIFF of
+                classes and objects (`cogs.mask_bands`).
 
         Raises:
             EarthMindError: Another ending, a plain picture, or the file can't be written.
@@ -185,7 +186,7 @@ class Answer:
             raise EarthMindError(
                 f"An answer can't be saved as {path.name!r}.",
                 found=path.suffix or "no file ending",
-                change="a name ending in .geojson, .gpkg or .parquet",
+                change="a name ending in .geojson, .gpkg, .parquet or .tif",
             )
         if self.grid is None:
             raise EarthMindError(
@@ -347,4 +348,13 @@ def _write_parquet(answer: Answer, path: Path) -> None:
     answer.to_gdf().to_parquet(path)
 
 
-_WRITERS = {".geojson": _write_geojson, ".gpkg": _write_gpkg, ".parquet": _write_parquet}
+def _write_tif(answer: Answer, path: Path) -> None:
+    from earthmind_lab.cogs import write_mask
+
+    write_mask(answer, path)
+
+
+_WRITERS = {
+    ".geojson": _write_geojson, ".gpkg": _write_gpkg, ".parquet": _write_parquet,
+    ".tif": _write_tif,
+}  # fmt: skip

@@ -226,7 +226,14 @@ def _item(item: Mapping[str, Any]) -> dict[str, Any]:
         for name, asset in (item.get("assets") or {}).items()
         if isinstance(asset, Mapping) and "file:checksum" in asset
     }
-    return {**kept, "checksums": sums} if sums else kept
+    if sums:
+        kept["checksums"] = sums
+    links = item.get("links")
+    for link in links if isinstance(links, list) else ():
+        # A catalog of files says a relative one, which means nothing elsewhere.
+        if isinstance(link, Mapping) and link.get("rel") == "self" and "://" in str(link["href"]):
+            kept["self"] = unsigned(str(link["href"]))
+    return kept
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
