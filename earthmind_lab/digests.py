@@ -56,10 +56,13 @@ def seal(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def broken_parts(data: Mapping[str, Any]) -> list[str]:
-    """Paths of the parts that are not as they were sealed, those of the digests last.
+    """Paths of the parts that are not as they were sealed, or of the digests that are not.
 
     Args:
         data: With digests.
+
+    Raises:
+        RecursionError, ValueError: Nested beyond reason, or a number that is none.
     """
     made, kept = seal(data)[KEY], data.get(KEY)
     if not isinstance(kept, Mapping) or not isinstance(kept.get("parts"), Mapping):
@@ -87,7 +90,7 @@ def find_break(text: str, line: int) -> list[str]:
     if KEY in top:
         try:
             wanted = dict(_read(top.pop(KEY))["parts"])
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, RecursionError):
             return [KEY]
     for path, piece in top.items():
         found |= dict(_pieces(path, piece, wanted))
@@ -136,7 +139,7 @@ def _pieces(
         return
     try:
         yield path, digest(_read(piece))[:_PART_HEX]
-    except ValueError:
+    except (ValueError, RecursionError):
         yield path, None
 
 

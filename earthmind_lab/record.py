@@ -121,7 +121,11 @@ class Record:
         known = set(cls.__dataclass_fields__)
         needed = {"question", "text", "answer_hash", "format"}
         if isinstance(data, dict) and KEY in data:
-            if broken := broken_parts(data):
+            try:
+                broken = broken_parts(data)
+            except (RecursionError, TypeError, ValueError) as error:
+                raise EarthMindError(f"{name!r} is not a record of an answer.") from error
+            if broken:
                 raise _damaged(name, broken, "a digest that differs")
             data = {key: value for key, value in data.items() if key != KEY}
         elif isinstance(data, dict) and data.get("format") == FORMAT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earthmind_lab import cli
 from earthmind_lab.conversation import Conversation
+from earthmind_lab.data.bundle import open_bundle, save_bundle
 from earthmind_lab.digests import KEY, broken_parts, canonical, find_break, seal
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Region
@@ -21,7 +24,7 @@ from earthmind_lab.replay import read_record, replay
 from tests.stand_in_engine import StandInEngine, make_chip, square
 
 WATER = square((40, 40), (0, 10, 0, 20))
-FLIPS = 1500
+FLIPS = 1200
 NAMES = st.from_regex(r"[a-z]{1,4}", fullmatch=True)
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -173,9 +176,39 @@ def test_records_of_the_first_format_are_read_and_say_that_they_have_no_digests(
 
 def test_digests_are_of_what_is_written_now(record: Record, tmp_path: Path) -> None:
     """A record that was replaced in part is sealed anew, not refused."""
-    from dataclasses import replace
-
     changed = replace(record, created="2020-01-01T00:00:00Z")
     assert Record.load(changed.save(tmp_path / "record.json")) == changed
     assert changed.to_dict()[KEY]["all"] != record.to_dict()[KEY]["all"]
     assert changed.analysis() == record.analysis()
+
+
+@pytest.mark.parametrize(
+    "inner", ["[" * 200_000, "[" * 2_000 + "]" * 2_000, "NaN", "1e999", "1" * 5000]
+)
+def test_hostile_text_is_refused_like_any_damage(raw: bytes, tmp_path: Path, inner: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(re.sub(r'"created": ".*"', f'"created": {inner}', raw.decode()))
+    with pytest.raises(EarthMindError):
+        read_record(path)
+
+
+def test_the_command_line_names_the_part(
+    raw: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(
+        raw.decode().replace('"attribution": "contains o', '"attribution": "contains O')
+    )
+    assert cli.main(["replay", str(path), "--json"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "is not as it was written: the attribution of input 1" in said.err
+
+
+def test_a_bundle_seals_what_it_carries(record: Record, tmp_path: Path) -> None:
+    """Addresses lose their keys on the way in, so the digests are of what is inside."""
+    asked = replace(record, question="https://host/a.tif?sig=SECRET")
+    path = save_bundle([make_chip(water=WATER)], tmp_path / "a.zip", records=[asked, record])
+    first, second = open_bundle(path).records
+    assert first.question == "https://host/a.tif"
+    assert second == record
