@@ -169,7 +169,7 @@ def _place_sentences(record: Record) -> Iterator[str]:
     elif gap is not None:
         side = "before" if gap < 0 else "after"
         yield f"SAR was observed {abs(gap):g} h {side} the optical scene."
-    if "dates" in search:
+    if search.get("dates"):
         yield _search_sentence(search)
     for verb, name in (("pinned", "pin"), ("excluded", "exclude")):
         if ids := (search.get("overrides") or {}).get(name):
@@ -188,13 +188,22 @@ def _place_sentences(record: Record) -> Iterator[str]:
 
 
 def _search_sentence(search: Mapping[str, Any]) -> str:
+    """What was searched for; records of format 1 say less, or in other words."""
+    sensors, catalogs = search.get("sensors") or (), search.get("catalog") or ()
+    sensors = sensors.split(",") if isinstance(sensors, str) else sensors
+    catalogs = [catalogs] if isinstance(catalogs, str) else catalogs
+    most = search.get("max_cloud")
+    limits = [
+        f"sensors {_listed(sensors)}" if sensors else None,
+        f"longest gap {search['max_gap']}" if search.get("max_gap") else None,
+        None if most is None else f"at most {most:g} % cloud inside the area of interest",
+        f"purpose {search['purpose']}" if search.get("purpose") else None,
+    ]
+    rank = f" (rank {search['rank']})" if search.get("rank") else ""
     near = f", near {search['around']}" if search.get("around") else ""
-    place = _listed(search.get("catalog") or ())
     return (
-        f"The scenes are rank {search['rank']} of a search of {place or 'a catalog'} "
-        f"from {search['dates'].replace('/', ' to ')}{near} (sensors {_listed(search['sensors'])}; "
-        f"longest gap {search['max_gap']}; at most {search['max_cloud']:g} % cloud inside the area "
-        f"of interest; purpose {search['purpose']})."
+        f"The scenes come from a search{rank} of {_listed(catalogs) or 'a catalog'} from "
+        f"{str(search['dates']).replace('/', ' to ')}{near} ({'; '.join(filter(None, limits))})."
     )
 
 

@@ -44,7 +44,7 @@ def test_a_methods_paragraph(spain: Record) -> None:
         "The SAR input was the Sentinel-1 sigma0 scene S1_SIGMA0_spain_2019-09-17, observed on ",
         "on 17 September 2019 (sigma nought in dB",
         "to 0 h after the optical scene (negative: before it), as far as the times are known.",
-        "rank 1 of a search of sample from 2019-09-15 to 2019-09-20 (sensors optical and sar; ",
+        "a search (rank 1) of sample from 2019-09-15 to 2019-09-20 (sensors optical and sar; ",
         "; longest gap 144 hours; at most 20 % cloud inside the area of interest; purpose flood).",
         "All pixels lie on one grid of",
         f"px of 10 m in {spain.chip['grid']['crs']}",
@@ -152,6 +152,22 @@ def test_hostile_text_stays_on_its_line(spain: Record) -> None:
     said = cite(replace(spain, question="a\n@misc{x,\u202e}", text="\x1b[31m}"))
     assert '"a @misc{x, }"' in said.methods
     assert not re.search(r"[\x00-\x1f\x7f\u202e]", said.methods)
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [({"dates": "2019-09-15/2019-09-20", "sensors": "optical,sar", "max_gap": "6 days",
+       "max_cloud": 20.0, "purpose": "default", "gsd": None, "rank": 1, "catalog": "sample"},
+      "(rank 1) of sample from 2019-09-15 to 2019-09-20 (sensors optical and sar; longest gap 6"),
+     ({"dates": "2019-09-15", "sensors": ["sar"], "max_gap": "144.000000 hours", "rank": 2},
+      "(rank 2) of a catalog from 2019-09-15 (sensors sar; longest gap 144.000000 hours)"),
+     ({"dates": None, "around": "2019-09-16"}, "All pixels lie")],
+)  # fmt: skip
+def test_records_of_the_first_format_are_cited(spain: Record, search: Any, words: str) -> None:
+    """The command line and the session each had words of their own."""
+    data = replace(spain, search=search, format=1).to_dict()
+    assert "digests" not in data
+    assert words in cite(data).methods
 
 
 def test_what_has_no_record_is_refused(spain: Record) -> None:
