@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
 
+    from earthmind_lab.citing import Citation
+
 __all__ = [
     "COLUMNS",
     "RESOLVABLE_PX",
@@ -195,7 +197,8 @@ class Answer:
         """Write the detections; the file appears complete or not at all.
 
         Args:
-            path: Ends in .geojson, .gpkg or .parquet.
+            path: Ends in .geojson, .gpkg or .parquet; or in .tif for a cloud-optimised GeoTIFF of
+                classes and objects (`cogs.mask_bands`).
 
         Raises:
             EarthMindError: Another ending, a plain picture, or the file can't be written.
@@ -206,7 +209,7 @@ class Answer:
             raise EarthMindError(
                 f"An answer can't be saved as {path.name!r}.",
                 found=path.suffix or "no file ending",
-                change="a name ending in .geojson, .gpkg or .parquet",
+                change="a name ending in .geojson, .gpkg, .parquet or .tif",
             )
         if self.grid is None:
             raise EarthMindError(
@@ -225,6 +228,12 @@ class Answer:
             with suppress(OSError):  # what hindered the draft may hinder this
                 draft.unlink(missing_ok=True)
         return path
+
+    def cite(self) -> Citation:
+        """A methods paragraph, references and acknowledgements, from the record alone."""
+        from earthmind_lab.citing import cite
+
+        return cite(self.record)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: the part of the command line's JSON that is the answer's own.
@@ -367,4 +376,13 @@ def _write_parquet(answer: Answer, path: Path) -> None:
     answer.to_gdf().to_parquet(path)
 
 
-_WRITERS = {".geojson": _write_geojson, ".gpkg": _write_gpkg, ".parquet": _write_parquet}
+def _write_tif(answer: Answer, path: Path) -> None:
+    from earthmind_lab.cogs import write_mask
+
+    write_mask(answer, path)
+
+
+_WRITERS = {
+    ".geojson": _write_geojson, ".gpkg": _write_gpkg, ".parquet": _write_parquet,
+    ".tif": _write_tif,
+}  # fmt: skip

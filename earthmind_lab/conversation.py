@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -114,7 +114,6 @@ class Conversation:
         engine: Who answers; default: the embedded model.
         turns: Earlier turns to go on from.
         evidence: Whether claims may cost follow-up questions.
-        search: How the pair was found (dates, limits), for the record.
         seat: Whose turn a question takes at an engine that others ask, too; default: a seat of
             its own.
 
@@ -129,7 +128,6 @@ class Conversation:
         *,
         turns: Sequence[Turn] = (),
         evidence: bool = True,
-        search: Mapping[str, Any] | None = None,
         seat: str = "",
     ) -> None:
         self.chip, self.views, self._picture = _seen(subject)
@@ -138,7 +136,7 @@ class Conversation:
             _check_size(self.chip, self.engine)
             self.views = render(self.chip, preferred=self.engine.capabilities.composites)
         self._turns = list(turns)
-        self._evidence, self._search = evidence, search
+        self._evidence = evidence
         self._seat = seat or uuid.uuid4().hex
         self._pending: PendingAnswer | None = None
 
@@ -250,7 +248,7 @@ class Conversation:
         )  # fmt: skip
         record = make_record(
             prompt=prompt, options=options, reply=reply, mapped=mapped, claims=claims,
-            capabilities=about, chip=self.chip, picture=self._picture, search=self._search,
+            capabilities=about, chip=self.chip, picture=self._picture,
         )  # fmt: skip
         return Answer(
             text=reply.text, notice=about.notice, detections=mapped.detections, evidence=claims,
@@ -278,7 +276,6 @@ def ask(
     engine: Engine | None = None,
     regions: Sequence[RegionLike] = (),
     options: Options = DEFAULT,
-    search: Mapping[str, Any] | None = None,
 ) -> Answer:
     """Ask one question and wait for the answer.
 
@@ -288,12 +285,11 @@ def ask(
         engine: Who answers; default: the embedded model.
         regions: Places to ask about: polygons in lon/lat, or masks on the views' grid.
         options: How to answer; the defaults answer the same way twice.
-        search: How the pair was found (dates, limits), for the record.
 
     Raises:
         EarthMindError: Why there is no answer.
     """
-    talk = Conversation(subject, engine, search=search)
+    talk = Conversation(subject, engine)
     return talk.ask(question, regions=regions, options=options)
 
 
