@@ -1,10 +1,12 @@
-"""JupyterLab for browser tests: the server that `earthmind lab` starts, and one open notebook.
+"""JupyterLab and Notebook 7 for browser tests: a server, and its notebook in a page.
 
-    lab = Lab(serve, folder, kernel="7.4.0")     its own files, state and kernel
-    notebook = Notebook(lab, visit(lab.url))
+    lab = Lab(serve, folder, kernel="7.4.0", app="notebook")     its own files, state and kernel
+    notebook = Notebook.open(lab, visit)
+    notebook.fresh()                             a map over a new session, in the page as it is
     notebook.run(1); notebook.state()            a cell; the session as plain data
+    notebook.second_tab(); notebook.kill(); notebook.offline(); notebook.theme("dark")
 
-The page hands out JupyterLab's own application object (a switch of JupyterLab), by which a test
+The page hands out the application's own object (a switch of both applications), by which a test
 selects cells and reads Python state through the notebook's own kernel.
 """
 
@@ -12,8 +14,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +28,8 @@ from playwright.sync_api import Locator, expect
 from earthmind_lab.lab import NOTEBOOK, lab_command
 from scripts.apart import folder_of, install
 from tests.browser.conftest import PAGE_SECONDS, ROOT, START_SECONDS, Server, Visitor, free_port
+from tests.browser.relay import Relay
+from tests.browser.shots import whole
 
 STATE = "__import__('tests.browser.lab_kernel', fromlist=['state']).state(m.session)"
 ENDS = """async (work, session, seconds) => {
@@ -41,6 +47,7 @@ ENDS = """async (work, session, seconds) => {
 """Wait for work of the kernel, within a limit. Until our widgets remind it
 (`earthmind_lab.kernel`), a kernel of ipykernel 7.3 may overlook a request; a further connection
 lets it look again."""
+KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
 EXECUTE = f"""async ([code, expression, seconds]) => {{
   const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
   const wanted = expression === null ? {{}} : {{it: expression}};
@@ -58,12 +65,23 @@ ACTIVATE = """(index) => {
   return notebook.scrollToItem(index, 'start');
 }"""
 OWN_ERRORS = (
-    # JupyterLab asks for files that a notebook need not have.
+    # The applications ask for files that a notebook need not have.
     r"status of 404 .*(/api/|/lab/)",
     # A kernel that talks on while a page opens talks of widgets the page has yet to fetch.
-    r"^Comm not found for comm id .*/lab/jlab_core",
+    r"^Comm not found for comm id .*/(lab/jlab_core|static/notebook/)",
+    # Notebook 7.6 looks for the settings of a part of JupyterLab that it leaves out.
+    r"^TypeError: Cannot read properties of undefined \(reading 'schema'\)\n.*/static/notebook/",
+    # jupyter-leaflet: a map that is closed while it flies.
+    r"^TypeError: Cannot convert undefined or null to object\n(?s:.*)\.update_bounds ",
+    # And it puts a control's widget into the page by itself, and lets go of it first.
+    r"^Error: Widget is not attached\.(?s:.*) AnyView\.remove ",
 )
-"""Console errors of JupyterLab itself."""
+"""Console errors of JupyterLab and Notebook themselves."""
+FRESH = "from tests.browser.lab_kernel import fresh\n\nm = fresh(**globals())\nm"
+"""The cell that `Notebook.fresh` runs."""
+WIDTH, HEIGHT = 1400, 900
+"""Of a page, in px: a laptop's."""
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
 
 class Lab:
@@ -73,21 +91,25 @@ class Lab:
         serve: The fixture of this name.
         folder: For all of its files.
         kernel: Version of ipykernel.
+        app: "lab", or "notebook" for Notebook 7.
+        prefix: Where on its host the server is, as behind a hub: "/user/ann/".
+        relay: The fixture of this name: the connection can be cut.
         cells: Code cells to append to the notebook's copy.
     """
 
     def __init__(
-        self, serve: Callable[..., Server], folder: Path, *, kernel: str,
+        self, serve: Callable[..., Server], folder: Path, *, kernel: str, app: str = "lab",
+        prefix: str = "/", relay: Callable[[str], Relay] | None = None,
         cells: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         install("ipykernel", kernel)
-        self.folder, self.kernel = folder, kernel
+        self.folder, self.kernel, self.app = folder, kernel, app
+        self.name = f"{app}-{kernel}{prefix.rstrip('/').replace('/', '-')}"
         notebook = folder / "root" / NOTEBOOK
         notebook.parent.mkdir(parents=True)
         shutil.copyfile(ROOT / "notebooks" / NOTEBOOK, notebook)
-        self.own_cells = _append(notebook, cells)
+        self.fresh_cell, *self.own_cells = _append(notebook, (FRESH, *cells))
         _kernelspec(folder / "jupyter" / "kernels" / "python3", kernel)
-        command = lab_command(notebook, root=notebook.parent, port=free_port(), browser=False)
         env = {
             "EARTHMIND_HOME": str(folder / "home"),
             "JUPYTER_PATH": str(folder / "jupyter"),
@@ -95,16 +117,24 @@ class Lab:
                for name in ("CONFIG", "DATA", "RUNTIME")},
             "IPYTHONDIR": str(folder / "ipython"),
         }  # fmt: skip
-        self.server = serve(
-            [*command, "--expose-app-in-browser"], env=env,
-            ready=r"(http://127\.0\.0\.1:\d+/lab\S*token=\S+)",
-        )  # fmt: skip
+        command = [*_command(app, notebook), "--expose-app-in-browser"]
+        if prefix != "/":
+            command.append(f"--ServerApp.base_url={prefix}")
+            env["JUPYTERHUB_SERVICE_PREFIX"] = prefix
+        where = f"{prefix}{'lab/tree' if app == 'lab' else 'notebooks'}/{NOTEBOOK}"
+        self.server = serve(command, env=env, ready=rf"(http://127\.0\.0\.1:\d+{where}\?token=\S+)")
         self.url = self.server.url  # as printed: what a user opens
-        assert f"/lab/tree/{NOTEBOOK}?" in self.url
+        self.relay = relay(self.url) if relay is not None else None
+        if self.relay is not None:
+            self.url = self.relay.url
 
     def let_go(self) -> None:
         """End the cell that `lab_kernel.stay_busy` holds."""
         (self.folder / "home" / "let-go").touch()
+
+    def saved_names(self) -> list[str]:
+        """Of the sessions that files keep."""
+        return sorted(path.stem for path in (self.folder / "home" / "sessions").glob("*.json"))
 
     def saved(self, name: str = "map") -> dict[str, Any]:
         """The session's file."""
@@ -118,11 +148,40 @@ class Notebook:
 
     def __init__(self, lab: Lab, visitor: Visitor) -> None:
         self.lab, self.visitor, self.page = lab, visitor, visitor.page
-        self.page.wait_for_function(
-            "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
-            "?.connectionStatus === 'connected'"
-            " && window.jupyterapp.shell.currentWidget.sessionContext.isReady"
-        )
+        self._theme = "light"
+        self.connected()
+
+    @classmethod
+    def open(cls, lab: Lab, visit: Callable[..., Visitor]) -> Notebook:
+        """It, in a browser of its own."""
+        return cls(lab, visit(lab.url, allowed=OWN_ERRORS, width=WIDTH, height=HEIGHT))
+
+    def second_tab(self) -> Notebook:
+        """The same notebook and kernel in another tab, on the newest map; to be closed."""
+        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        tab = Notebook(self.lab, self.visitor.tab(self.lab.url))
+        tab.show(self.lab.fresh_cell)  # what is far from sight is not drawn
+        expect(tab.map).to_be_visible()
+        return tab
+
+    def fresh(self, pace: float = 0.0, *, kept: str | None = None) -> None:
+        """A map over a new session in memory; page, network and theme as in the beginning.
+
+        Args:
+            pace: Seconds between two tokens of the model.
+            kept: Name of a session that a file keeps: then it goes on where it was.
+        """
+        self.online()
+        self.theme("light")
+        self.size()
+        self.execute(f"kept = {kept!r}")
+        self.run(self.lab.fresh_cell)
+        expect(self.map).to_be_visible()
+        self.pace(pace)
+
+    def pace(self, seconds: float) -> None:
+        """How long the model takes from token to token."""
+        self.execute(f"from tests.browser.lab_kernel import pace; pace(m.session, {seconds})")
 
     # --- cells -----------------------------------------------------------------------------------
 
@@ -153,11 +212,83 @@ class Notebook:
         assert found["status"] == "ok", found
         return json.loads(ast.literal_eval(found["data"]["text/plain"]))
 
+    def busy(self) -> None:
+        """Wait until the kernel runs a cell."""
+        self.page.wait_for_function(f"{KERNEL}.status === 'busy'")
+
+    def connected(self) -> None:
+        """Wait until the page and its kernel hear each other."""
+        self.page.wait_for_function(
+            f"{KERNEL}?.connectionStatus === 'connected'"
+            " && window.jupyterapp.shell.currentWidget.sessionContext.isReady"
+        )
+
+    # --- what goes wrong, and how it looks -------------------------------------------------------
+
     def restart(self) -> None:
-        """A new kernel process, as after a crash."""
+        """A new kernel process, as by the menu."""
         self.page.evaluate(
             "() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()"
         )
+
+    def kill(self) -> None:
+        """End the kernel's process as the system does where memory runs out; it comes again."""
+        pid = self.value("__import__('os').getpid()")
+        os.kill(pid, signal.SIGKILL)
+        expect(self.page.get_by_role("dialog")).to_contain_text("appears to have died")
+        self.dismiss()
+        self.connected()
+
+    def dismiss(self) -> None:
+        """What the application tells in a dialog, read and closed."""
+        dialog = self.page.get_by_role("dialog")
+        while dialog.count():
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_timeout(100)
+
+    def offline(self) -> None:
+        """Take the network from the browser."""
+        self.visitor.context.set_offline(True)
+        self.cut()
+
+    def online(self) -> None:
+        """Give it back, and the wire to the server, too."""
+        self.visitor.context.set_offline(False)
+        if self.lab.relay is not None:
+            self.lab.relay.mend()
+        self.connected()
+        self.dismiss()
+
+    def cut(self) -> None:
+        """Take the server from a browser that is still on the net: a hub or a tunnel that ended."""
+        assert self.lab.relay is not None, "Lab(..., relay=relay)"
+        self.lab.relay.cut()
+
+    def theme(self, name: str) -> None:
+        """The application's "light" or "dark" one."""
+        if name == self._theme:
+            return
+        self.page.evaluate(
+            "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
+            THEMES[name],
+        )
+        light = str(name == "light").lower()
+        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+        self._theme = name
+
+    def size(self, width: int = WIDTH, height: int = HEIGHT) -> None:
+        """Of the page, in px; JupyterLab's list of files makes room where it is narrow."""
+        if self.page.viewport_size != {"width": width, "height": height}:
+            self.page.set_viewport_size({"width": width, "height": height})
+        files = self.page.locator("#jp-left-stack")
+        if self.lab.app == "lab" and files.is_visible() != (width >= WIDTH):
+            self.page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+
+    def shot(self, name: str) -> None:
+        """A picture of the map and its panels as a whole."""
+        output = self.page.locator(".jp-OutputArea-output:has(.leaflet-container)").last
+        with whole(self.page, output):
+            self.visitor.shots.take(name, output)
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -239,6 +370,23 @@ def _append(notebook: Path, cells: tuple[str, ...]) -> list[int]:
         )  # fmt: skip
     notebook.write_text(json.dumps(data), encoding="utf-8")
     return list(range(before, len(data["cells"])))
+
+
+def _command(app: str, notebook: Path) -> list[str]:
+    """What serves the notebook, and what it prints as its address."""
+    port = free_port()
+    if app == "lab":
+        return lab_command(notebook, root=notebook.parent, port=port, browser=False)
+    command = [
+        sys.executable, "-m", "notebook", "--no-browser",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}",
+        f"--ServerApp.root_dir={notebook.parent}",
+        f"--JupyterNotebookApp.default_url=/notebooks/{notebook.name}",
+    ]  # fmt: skip
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    return command
 
 
 def _kernelspec(folder: Path, kernel: str) -> None:
