@@ -36,7 +36,8 @@ from tests.browser.shots import Shots
 from tests.conftest import is_local
 
 if TYPE_CHECKING:
-    from tests.browser.lab_side import Lab, Notebook
+    from tests.browser.lab_server import Lab
+    from tests.browser.lab_side import Notebook
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (

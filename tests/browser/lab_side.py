@@ -1,7 +1,6 @@
-"""JupyterLab and Notebook 7 for browser tests: a server, and its notebook in a page.
+"""The map notebook in a page, in JupyterLab or Notebook 7.
 
-    lab = Lab(serve, folder, kernel="7.4.0", app="notebook")     its own files, state and kernel
-    notebook = Notebook.open(lab, visit)
+    notebook = Notebook.open(lab, visit)         `lab` is a `lab_server.Lab`
     notebook.fresh()                             a map over a new session, in the page as it is
     notebook.run(1); notebook.state()            a cell; the session as plain data
     notebook.second_tab(); notebook.kill(); notebook.offline(); notebook.theme("dark")
@@ -15,20 +14,14 @@ from __future__ import annotations
 import ast
 import json
 import os
-import re
-import shutil
 import signal
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Locator, expect
 
-from earthmind_lab.lab import NOTEBOOK, lab_command
-from scripts.apart import folder_of, install
-from tests.browser.conftest import PAGE_SECONDS, ROOT, START_SECONDS, Server, Visitor, free_port
-from tests.browser.relay import Relay
+from tests.browser.conftest import PAGE_SECONDS, START_SECONDS, Visitor
+from tests.browser.lab_server import Lab
 from tests.browser.shots import whole
 
 STATE = "__import__('tests.browser.lab_kernel', fromlist=['state']).state(m.session)"
@@ -64,6 +57,10 @@ ACTIVATE = """(index) => {
   notebook.activeCellIndex = index;
   return notebook.scrollToItem(index, 'start');
 }"""
+WINDOWING = """(windowingMode) => {
+  const notebook = window.jupyterapp.shell.currentWidget.content;
+  notebook.notebookConfig = {...notebook.notebookConfig, windowingMode};
+}"""
 OWN_ERRORS = (
     # The applications ask for files that a notebook need not have.
     r"status of 404 .*(/api/|/lab/)",
@@ -77,70 +74,9 @@ OWN_ERRORS = (
     r"^Error: Widget is not attached\.(?s:.*) AnyView\.remove ",
 )
 """Console errors of JupyterLab and Notebook themselves."""
-FRESH = "from tests.browser.lab_kernel import fresh\n\nm = fresh(**globals())\nm"
-"""The cell that `Notebook.fresh` runs."""
 WIDTH, HEIGHT = 1400, 900
 """Of a page, in px: a laptop's."""
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-
-
-class Lab:
-    """A server with a folder, a state and a kernel of its own.
-
-    Args:
-        serve: The fixture of this name.
-        folder: For all of its files.
-        kernel: Version of ipykernel.
-        app: "lab", or "notebook" for Notebook 7.
-        prefix: Where on its host the server is, as behind a hub: "/user/ann/".
-        relay: The fixture of this name: the connection can be cut.
-        cells: Code cells to append to the notebook's copy.
-    """
-
-    def __init__(
-        self, serve: Callable[..., Server], folder: Path, *, kernel: str, app: str = "lab",
-        prefix: str = "/", relay: Callable[[str], Relay] | None = None,
-        cells: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
-        install("ipykernel", kernel)
-        self.folder, self.kernel, self.app = folder, kernel, app
-        self.name = f"{app}-{kernel}{prefix.rstrip('/').replace('/', '-')}"
-        notebook = folder / "root" / NOTEBOOK
-        notebook.parent.mkdir(parents=True)
-        shutil.copyfile(ROOT / "notebooks" / NOTEBOOK, notebook)
-        self.fresh_cell, *self.own_cells = _append(notebook, (FRESH, *cells))
-        _kernelspec(folder / "jupyter" / "kernels" / "python3", kernel)
-        env = {
-            "EARTHMIND_HOME": str(folder / "home"),
-            "JUPYTER_PATH": str(folder / "jupyter"),
-            **{f"JUPYTER_{name}_DIR": str(folder / name.lower())
-               for name in ("CONFIG", "DATA", "RUNTIME")},
-            "IPYTHONDIR": str(folder / "ipython"),
-        }  # fmt: skip
-        command = [*_command(app, notebook), "--expose-app-in-browser"]
-        if prefix != "/":
-            command.append(f"--ServerApp.base_url={prefix}")
-            env["JUPYTERHUB_SERVICE_PREFIX"] = prefix
-        where = f"{prefix}{'lab/tree' if app == 'lab' else 'notebooks'}/{NOTEBOOK}"
-        self.server = serve(command, env=env, ready=rf"(http://127\.0\.0\.1:\d+{where}\?token=\S+)")
-        self.url = self.server.url  # as printed: what a user opens
-        self.relay = relay(self.url) if relay is not None else None
-        if self.relay is not None:
-            self.url = self.relay.url
-
-    def let_go(self) -> None:
-        """End the cell that `lab_kernel.stay_busy` holds."""
-        (self.folder / "home" / "let-go").touch()
-
-    def saved_names(self) -> list[str]:
-        """Of the sessions that files keep."""
-        return sorted(path.stem for path in (self.folder / "home" / "sessions").glob("*.json"))
-
-    def saved(self, name: str = "map") -> dict[str, Any]:
-        """The session's file."""
-        text = (self.folder / "home" / "sessions" / f"{name}.json").read_text(encoding="utf-8")
-        data: dict[str, Any] = json.loads(text)
-        return data
 
 
 class Notebook:
@@ -174,6 +110,7 @@ class Notebook:
         self.online()
         self.theme("light")
         self.size()
+        self.windowing("contentVisibility")
         self.execute(f"kept = {kept!r}")
         self.run(self.lab.fresh_cell)
         expect(self.map).to_be_visible()
@@ -238,6 +175,10 @@ class Notebook:
         expect(self.page.get_by_role("dialog")).to_contain_text("appears to have died")
         self.dismiss()
         self.connected()
+
+    def windowing(self, mode: str) -> None:
+        """Which cells the page holds: "full" = those in sight only, "defer", "none", ..."""
+        self.page.evaluate(WINDOWING, mode)
 
     def dismiss(self) -> None:
         """What the application tells in a dialog, read and closed."""
@@ -357,53 +298,3 @@ def shown(pictures: Locator) -> None:
     for picture in pictures.all():
         expect(picture).to_be_visible()
         assert picture.evaluate("each => each.decode().then(() => each.naturalWidth)") > 0
-
-
-def _append(notebook: Path, cells: tuple[str, ...]) -> list[int]:
-    """Add code cells; where they are."""
-    data = json.loads(notebook.read_text(encoding="utf-8"))
-    before = len(data["cells"])
-    for number, source in enumerate(cells):
-        data["cells"].append(
-            {"cell_type": "code", "id": f"own-{number}", "metadata": {}, "outputs": [],
-             "execution_count": None, "source": source}
-        )  # fmt: skip
-    notebook.write_text(json.dumps(data), encoding="utf-8")
-    return list(range(before, len(data["cells"])))
-
-
-def _command(app: str, notebook: Path) -> list[str]:
-    """What serves the notebook, and what it prints as its address."""
-    port = free_port()
-    if app == "lab":
-        return lab_command(notebook, root=notebook.parent, port=port, browser=False)
-    command = [
-        sys.executable, "-m", "notebook", "--no-browser",
-        "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={port}",
-        f"--ServerApp.root_dir={notebook.parent}",
-        f"--JupyterNotebookApp.default_url=/notebooks/{notebook.name}",
-    ]  # fmt: skip
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")
-    return command
-
-
-def _kernelspec(folder: Path, kernel: str) -> None:
-    """The environment's Python with one version of ipykernel, and the tests' own modules."""
-    folder.mkdir(parents=True)
-    first = folder_of("ipykernel", kernel)
-    path = [str(each) for each in (first, ROOT) if each is not None]
-    spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": f"ipykernel {kernel}",
-        "language": "python",
-        "env": {"PYTHONPATH": ":".join(path)},
-        "metadata": {"debugger": False},
-    }
-    (folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-
-
-def text_of(visitor: Visitor) -> str:
-    """All visible words of the page."""
-    return re.sub(r"\s+", " ", visitor.page.locator("body").inner_text())

@@ -16,7 +16,8 @@ from playwright.sync_api import expect
 from tests.browser.axe import axe
 from tests.browser.conftest import ROOT
 from tests.browser.lab_kernel import ENDLESS
-from tests.browser.lab_side import HEIGHT, WIDTH, Lab
+from tests.browser.lab_server import Lab
+from tests.browser.lab_side import HEIGHT, WIDTH
 from tests.browser.main_way import LIVE, PICTURES, READY, SHAPES, WATCH, WATER
 from tests.browser.shots import Shots
 
@@ -65,6 +66,23 @@ def test_two_tabs_at_once_show_the_same(notebook):
         expect(tab.page.locator(SHAPES)).not_to_have_count(before)
     other.visitor.shot("second-tab")
     other.page.close()
+
+
+def test_a_panel_that_was_out_of_sight_is_as_it_was(notebook):
+    notebook.execute(READY)
+    notebook.windowing("full")
+    notebook.pace(0.2)
+    notebook.ask(WATER)
+    expect(notebook.talk.locator(LIVE)).to_have_text(re.compile(r"\w"))
+    notebook.chat.get_by_label("Question", exact=True).fill("Are there clouds?")
+    notebook.show(0)
+    expect(notebook.chat).to_have_count(0)  # not hidden: gone, to be made again
+    notebook.until(lambda s: s["subjects"]["spain"]["busy"] is None)
+    notebook.show(notebook.lab.fresh_cell)
+    answered(notebook)
+    expect(notebook.chat.get_by_label("Question", exact=True)).to_have_value("Are there clouds?")
+    expect(notebook.page.locator(PICTURES)).to_have_count(2)
+    expect(notebook.pairs).to_contain_text("✓ chosen")
 
 
 @pytest.mark.parametrize("how", ["offline", "cut"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.browser.lab_side import Lab
+from tests.browser.lab_server import Lab
 from tests.browser.main_way import from_place_to_undo
 
 HOSTS = [

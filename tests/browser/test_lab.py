@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.lab_kernel import ENDLESS
-from tests.browser.lab_side import Lab, Notebook
+from tests.browser.lab_server import Lab
+from tests.browser.lab_side import Notebook
 from tests.browser.main_way import LIVE, PICTURES, READY, WATER, from_place_to_undo
 
 KERNELS = ("7.3.0", "7.4.0")
