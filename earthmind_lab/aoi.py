@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,6 +79,29 @@ class AOI:
         return cls(geometry=box(west, south, east, north), name=name)
 
     @classmethod
+    def from_center(cls, lon: float, lat: float, km: float, *, name: str = "AOI") -> AOI:
+        """An upright square around a point.
+
+        Args:
+            lon: Longitude of the centre, degrees.
+            lat: Latitude of the centre, degrees.
+            km: Side, kilometres on the ground.
+            name: How to call it.
+
+        Raises:
+            AOIError: It is none on this globe, or too large.
+        """
+        from pyproj import Geod
+
+        if not (abs(lat) <= 90 and abs(lon) <= 180 and 0 < km <= 120):  # a degree is 111 km
+            raise AOIError(
+                f"There is no AOI of {km:g} km around latitude {lat:g}, longitude {lon:g}.",
+                change="degrees in -90..90 and -180..180, and a side of 0 to 110 km",
+            )
+        ends = [Geod(ellps="WGS84").fwd(lon, lat, at, 500 * km) for at in (270, 180, 90, 0)]
+        return cls.from_bbox(ends[0][0], ends[1][1], ends[2][0], ends[3][1], name=name)
+
+    @classmethod
     def from_geojson(
         cls, source: Mapping[str, Any] | str | Path, *, name: str | None = None
     ) -> AOI:
@@ -92,9 +114,9 @@ class AOI:
         Raises:
             AOIError: Not GeoJSON, no usable polygon in it, or several areas far apart.
         """
-        from earthmind_lab.vector_files import geojson_features
+        from earthmind_lab.vector_files import geojson_features, geojson_of
 
-        features = geojson_features(_read_json(source))
+        features = geojson_features(geojson_of(source))
         return _merged(features, name=name or features[0].name or "AOI")
 
     @classmethod
@@ -141,11 +163,13 @@ class AOI:
             AOIError: It can't be read, has several layers of which none is named, or holds a
                 feature that makes no AOI.
 
+        >>> import json
         >>> square = AOI.from_bbox(0, 0, 0.1, 0.1).to_dict()["geometry"]
         >>> text = json.dumps({"type": "Feature", "geometry": square, "properties": {}})
         >>> AOI.many_from_file(text.encode(), filename="field.geojson")[0].name
         'field'
         """
+        from earthmind_lab.vector_features import names_for
         from earthmind_lab.vector_files import features_of
 
         content, filename = _opened(source, filename)
@@ -217,18 +241,6 @@ class AOI:
         west, south, east, north = self.bounds
         box = f"{west:.4f}, {south:.4f}, {east:.4f}, {north:.4f}"
         return f"<b>{escape(self.name)}</b> {self.area_km2:.2f} km² [{box}]"
-
-
-def names_for(features: Sequence[VectorFeature], filename: str) -> tuple[str, ...]:
-    """How to call the features of a file: as they say themselves, else by the file and a number.
-
-    >>> names_for([], "a.kml")
-    ()
-    """
-    stem = Path(filename).stem[:60] or "area"
-    if len(features) == 1:
-        return (features[0].name or stem,)
-    return tuple(f.name or f"{stem} {number}" for number, f in enumerate(features, 1))
 
 
 def _merged(features: Sequence[VectorFeature], *, name: str) -> AOI:
@@ -376,19 +388,3 @@ def _file(text: str) -> Path | None:
 
 def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _read_json(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:
-    if isinstance(source, Mapping):
-        return dict(source)
-    text = str(source)
-    try:
-        if isinstance(source, Path) or not text.lstrip().startswith("{"):
-            text = Path(source).expanduser().read_text(encoding="utf-8")
-        data = json.loads(text)
-    except (OSError, ValueError, RuntimeError) as error:  # RecursionError is a RuntimeError
-        found = _short(f"{type(error).__name__}: {error}")
-        raise AOIError("The AOI can't be read as GeoJSON.", found=found) from error
-    if not isinstance(data, dict):
-        raise AOIError("The AOI can't be read as GeoJSON.", found=type(data).__name__)
-    return data

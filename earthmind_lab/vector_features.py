@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.errors import AOIError
@@ -98,6 +99,18 @@ def name_of(value: object) -> str | None:
         return None
     line = "".join(c if c.isprintable() else " " for c in str(value))
     return " ".join(line.split())[:MAX_NAME].strip() or None
+
+
+def names_for(features: Sequence[VectorFeature], filename: str) -> tuple[str, ...]:
+    """How to call the features of a file: as they say themselves, else by the file and a number.
+
+    >>> names_for([], "a.kml")
+    ()
+    """
+    stem = Path(filename).stem[:60] or "area"
+    if len(features) == 1:
+        return (features[0].name or stem,)
+    return tuple(f.name or f"{stem} {number}" for number, f in enumerate(features, 1))
 
 
 def short(text: str) -> str:

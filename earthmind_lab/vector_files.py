@@ -163,15 +163,32 @@ def _geojson_crs(data: Mapping[str, Any]) -> CRS | None:
     return crs_of("EPSG", int(code.group(1)), "")
 
 
+def geojson_of(source: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
+    """GeoJSON of a mapping, a text, or the path of a file.
+
+    Raises:
+        AOIError: It is none.
+    """
+    if isinstance(source, Mapping):
+        return source
+    try:
+        if isinstance(source, Path) or not source.lstrip().startswith("{"):
+            return _json(Path(source).expanduser().read_bytes())
+        return _json(source.encode())
+    except (OSError, ValueError, RuntimeError) as error:
+        found = short(f"{type(error).__name__}: {error}")
+        raise AOIError("The AOI can't be read as GeoJSON.", found=found) from error
+
+
 def _json(data: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise AOIError(
-            "The file can't be read as GeoJSON.", found=short(f"{type(error).__name__}: {error}")
+            "The AOI can't be read as GeoJSON.", found=short(f"{type(error).__name__}: {error}")
         ) from error
     if not isinstance(found, dict):
-        raise AOIError("The file can't be read as GeoJSON.", found=type(found).__name__)
+        raise AOIError("The AOI can't be read as GeoJSON.", found=type(found).__name__)
     return found
 
 
