@@ -72,7 +72,8 @@ def test_from_place_to_answer_to_stop_to_undo(lab, notebook):
     assert notebook.state()["subjects"] == {}
 
     # A place: the map goes there and draws its area.
-    notebook.page.locator(".widget-dropdown select").first.select_option(place("spain").title)
+    page.get_by_label("Sample place").select_option(place("spain").title)
+    page.get_by_role("button", name="Open place").click()
     spain = notebook.until(lambda s: "spain" in s["subjects"])["subjects"]["spain"]
     expect(page.locator(SHAPES)).to_have_count(1)
     west, south, east, north = spain["bounds"]

@@ -12,13 +12,14 @@ export interface Offer {
 }
 
 export class Choice {
-  readonly element = el("fieldset", { class: "em-choice" });
+  readonly element = el("fieldset", { class: "em-choice", tabindex: "-1" });
   private drawn = "";
   private boxes: HTMLInputElement[] = [];
 
   constructor(private readonly send: (message: FromBrowser) => void) {}
 
-  update(given: Partial<Offer>): void {
+  /** `ours` is the upload that this very view sent: its areas are what the user waits for. */
+  update(given: Partial<Offer>, ours: string): void {
     const key = JSON.stringify(given);
     if (key === this.drawn) return;
     this.drawn = key;
@@ -50,6 +51,7 @@ export class Choice {
         button("All or none", () => this.all(), { class: "em-button em-quiet" }),
         button("Put away", () => this.send({ kind: "drop", upload }),
           { class: "em-button em-quiet" })));
+    if (upload === ours) this.element.focus();
   }
 
   private layers(upload: string, given: Partial<Offer>): HTMLElement | null {

@@ -1,7 +1,7 @@
 // New areas without a mouse: edges, centre and side, the map's view, text, a file.
 
 import { characters, type FromBrowser, LONGEST_TEXT } from "./protocol";
-import { button, el, say } from "./text";
+import { button, el, onSubmit, say } from "./text";
 import { type Limits, megabytes, type Uploader } from "./upload";
 
 interface Given {
@@ -139,9 +139,6 @@ function form(
 ): HTMLFormElement {
   const made = el("form", { class: "em-form", "aria-label": name, novalidate: true },
     ...fields, el("button", { type: "submit", class: "em-button em-quiet" }, act));
-  made.addEventListener("submit", (event) => {
-    event.preventDefault();
-    submit();
-  });
+  onSubmit(made, submit);
   return made;
 }

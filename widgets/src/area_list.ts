@@ -1,7 +1,7 @@
 // The list of areas: rows are kept from update to update, so that the keyboard's focus stays.
 
 import type { FromBrowser } from "./protocol";
-import { button, el, fill, say } from "./text";
+import { button, el, fill, onSubmit, say } from "./text";
 
 export interface Version {
   version: number;
@@ -52,8 +52,7 @@ class Row {
     this.name = area.name;
     this.form.hidden = true;
     this.versions.hidden = true;
-    this.form.addEventListener("submit", (event) => {
-      event.preventDefault();
+    onSubmit(this.form, () => {
       const to = this.field.value.trim();
       if (to !== "" && to !== this.name) {
         this.renamed(this.name, to);

@@ -6,7 +6,7 @@ import { Choice, type Offer } from "./area_choice";
 import { NewArea } from "./area_forms";
 import { GONE, Line, type Link, type Model, SILENT } from "./model";
 import { fromKernel } from "./protocol";
-import { button, el, fill, rows, say } from "./text";
+import { button, el, fill, onSubmit, rows, say } from "./text";
 import { type Limits, Uploader } from "./upload";
 
 interface Place {
@@ -86,10 +86,9 @@ class Panel {
 
   private build(): void {
     const open = el("form", { class: "em-form" },
-      el("label", { class: "em-label" }, "Sample place ", this.place),
+      el("label", { class: "em-label em-places" }, "Sample place ", this.place),
       el("button", { type: "submit", class: "em-button" }, "Open place"));
-    open.addEventListener("submit", (event) => {
-      event.preventDefault();
+    onSubmit(open, () => {
       if (this.place.value !== "") this.send({ kind: "place", place: this.place.value });
     });
     this.place.addEventListener("change", () => this.explain());
@@ -158,7 +157,7 @@ class Panel {
     this.list.element.hidden = areas.length === 0;
     this.drawRegions();
     this.fresh.update({ active: aoi?.name ?? "", map, limits: this.limits() });
-    this.choice.update((this.model.get("choice") ?? {}) as Partial<Offer>);
+    this.choice.update((this.model.get("choice") ?? {}) as Partial<Offer>, this.uploader.last);
     say(this.fault, gone ? GONE : String(this.model.get("fault") ?? ""));
     say(this.status, this.link === "silent" ? SILENT : this.said);
   }

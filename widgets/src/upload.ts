@@ -21,6 +21,8 @@ type Send = (message: FromBrowser, ...bytes: ArrayBuffer[]) => void;
 export class Uploader {
   /** What is on its way; null = nothing. */
   going: Going | null = null;
+  /** Id of what was sent last; empty before. */
+  last = "";
   private file: Blob | null = null;
 
   constructor(
@@ -38,6 +40,7 @@ export class Uploader {
         `${megabytes(most)}.`);
     } else {
       const id = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
+      this.last = id;
       this.going = { id, name: file.name, size: file.size, received: 0 };
       this.file = file;
       this.send({ kind: "upload", upload: id, name: file.name, size: file.size });

@@ -126,7 +126,7 @@ test("rename in place: Enter saves, Escape does not, the focus comes back", () =
   expect(model.sent).toEqual([{ kind: "hello" }]);
   press("Rename a");
   input.value = " c ";
-  submit(input);
+  input.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
   expect(last()).toEqual({ kind: "rename", name: "a", new: "c" });
   const button = document.activeElement;
   expect(button?.getAttribute("aria-label")).toBe("Rename a");
