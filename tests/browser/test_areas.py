@@ -11,17 +11,16 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from earthmind_lab.data.samples import place
-from tests.browser.lab_side import OWN_ERRORS, Lab, Notebook
+from tests.browser.lab_server import Lab
 
 KERNEL = "7.3.0"
-FIRST = 1
-"""Place of the cell that makes the map."""
+KEPT = "areas"
+"""The session of all tests."""
 AREAS = (
     "{name: {'bounds': s.aoi.bounds, 'version': s.version, 'versions': len(s.versions),"
     " 'regions': [r.label for r in s.regions]} for name, s in m.session.subjects.items()}"
 )
 LAYER = "m.areas.outlines.data['features']"
-DARK = "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
 DROP = """([name, text]) => {
   const data = new DataTransfer();
   data.items.add(new File([text], name));
@@ -40,13 +39,12 @@ def lab(serve, tmp_path_factory):
 
 
 @pytest.fixture
-def notebook(lab, visit):
-    """The notebook in a new browser with its map; the kernel lives from test to test."""
-    found = Notebook(lab, visit(lab.url, allowed=OWN_ERRORS, width=1400, height=1200))
-    found.run(FIRST)
-    expect(found.map).to_be_visible()
-    expect(panel(found)).to_be_visible()
-    return found
+def notebook(opened):
+    """The map over the session of all tests, in one page."""
+    opened.fresh(kept=KEPT)
+    expect(panel(opened)).to_be_visible()
+    yield opened
+    opened.visitor.check()
 
 
 def panel(notebook) -> Locator:
@@ -147,11 +145,9 @@ def test_drawn_edited_with_the_mouse_and_taken_from_the_view(notebook):
     (south, west), (north, east) = notebook.value("m.map.bounds")
     assert view == pytest.approx([west, south, east, north], abs=2e-6)
     expect(panel(notebook)).to_contain_text("Larger than earthmind-nano sees (3.5 km on a side)")
-    notebook.visitor.shot("areas-light")
-    page.evaluate(DARK, "JupyterLab Dark")
-    page.wait_for_timeout(800)
-    notebook.visitor.shot("areas-dark")
-    page.evaluate(DARK, "JupyterLab Light")
+    for theme in ("light", "dark"):
+        notebook.theme(theme)
+        notebook.shot(f"areas-{theme}")
 
 
 def test_a_box_by_keyboard_alone(notebook):
@@ -218,7 +214,7 @@ def test_a_region_drawn_on_the_map(notebook):
     assert shape["properties"]["label"] == "region 1"
     dashed = page.locator(".leaflet-overlay-pane path[stroke-dasharray]")
     expect(dashed).to_have_count(1)
-    notebook.visitor.shot("areas-region")
+    notebook.shot("areas-region")
     panel(notebook).get_by_label("areas", exact=True).check()
     notebook.until(lambda mode: mode == "area", "m.areas.mode")
 
@@ -230,7 +226,7 @@ def test_files_by_button_and_drop(notebook, tmp_path):
     panel(notebook).get_by_label("File").set_input_files(path)
     choice = panel(notebook).get_by_role("group", name="3 areas in fields.kml: choose")
     expect(choice).to_be_visible()
-    notebook.visitor.shot("areas-choice")
+    notebook.shot("areas-choice")
     expect(choice).to_be_focused()
     choice.get_by_label("middle").uncheck()
     choice.get_by_role("button", name="Add chosen").click()
@@ -260,7 +256,8 @@ def test_a_restarted_kernel_keeps_all(lab, notebook):
     notebook.restart()
     expect(panel(notebook)).to_contain_text("lost its kernel")
     expect(panel(notebook).get_by_label("Sample place")).to_be_disabled()
-    notebook.run(FIRST)
+    notebook.connected()
+    notebook.fresh(kept=KEPT)
     expect(panel(notebook)).to_contain_text("Orihuela <b>fields</b>")
     assert areas(notebook) == before
     assert notebook.value("m.session.active") == active

@@ -1,8 +1,9 @@
 // The table of ranked pairs: search, look at the reasons and the cost, choose.
 
-import { GONE, Line, type Link, type Model, SILENT } from "./model";
+import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { fromKernel } from "./protocol";
-import { button, el, fill, rows, say } from "./text";
+import { DOING, Words } from "./talk";
+import { button, el, fill, rows, say, swap } from "./text";
 
 interface Pair {
   rank: number;
@@ -27,13 +28,21 @@ interface About {
   hint: string;
 }
 
+/** A pair's rows in the table: made once, then only told what has changed. */
+interface Row {
+  readonly nodes: readonly HTMLElement[];
+  update(chosen: boolean, about: About, lost: boolean): void;
+}
+
+const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
 const TRAITS = ["pairs", "chosen", "about", "fault"] as const;
-const COLUMNS = ["", "Score", "Scenes", "Gap", "Cloud", "Overlap", "Cost before loading", ""];
+const COLUMNS = ["Why", "Score", "Scenes", "Gap", "Cloud", "Overlap", "Cost before loading", "Choice"];
 
 class Table {
   private link: Link = "ok";
-  private said = "";
+  private readonly words = new Words();
   private drawn = "";
+  private rows: readonly Row[] = [];
   private asked = "";
   private readonly open = new Set<string>();
   private readonly line: Line;
@@ -49,8 +58,10 @@ class Table {
     placeholder: "20",
   });
   private readonly find = button("Find pairs", () => this.search());
-  private readonly stop = button("Stop", () => this.line.send({ kind: "cancel" }),
-    { class: "em-button em-stop" });
+  private readonly stop = button("Stop", () => {
+    this.words.ends();
+    this.line.send({ kind: "cancel" });
+  }, { class: "em-button em-stop" });
   private readonly form = el("div", { class: "em-form", role: "group", "aria-label": "Search" },
     field("From", this.first), field("to", this.last), field("days apart at most", this.gap),
     field("cloud at most, %", this.cloud), this.find, this.stop);
@@ -78,7 +89,7 @@ class Table {
   }
 
   close(): void {
-    this.line.rest();
+    this.line.close();
     this.model.off("msg:custom", this.hear);
     for (const trait of TRAITS) this.model.off(`change:${trait}`, this.synced);
     this.model.off("comm_live_update", this.alive);
@@ -97,14 +108,14 @@ class Table {
   private readonly hear = (content: unknown): void => {
     this.line.heard();
     const message = fromKernel(content);
-    if (message?.kind === "status") this.said = message.text;
+    if (message?.kind === "status") this.words.text = message.text;
     this.update();
   };
 
   private search(): void {
     const [from, to] = [this.first.value, this.last.value];
     if ((from === "") !== (to === "")) {
-      this.said = "Give both days, or none for the days of the place.";
+      this.words.text = "Give both days, or none for the days of the place.";
       this.update();
       return;
     }
@@ -135,20 +146,26 @@ class Table {
     say(this.title, about.name === "" ? "Pairs" : `Pairs of ${about.name}`);
     this.takeDates(about);
     const busy = about.busy !== "";
-    const gone = this.link === "gone";
+    const lost = FAULTS.has(this.link);
     this.form.hidden = about.kind !== "aoi";
-    this.find.hidden = busy;
-    this.stop.hidden = !busy;
-    this.find.disabled = gone;
-    this.stop.disabled = gone;
+    this.find.disabled = lost;
+    this.stop.disabled = lost;
+    if (busy) swap(this.stop, this.find);
+    else swap(this.find, this.stop);
     say(this.hint, busy ? "" : about.hint);
-    say(this.fault, gone ? GONE : String(this.model.get("fault") ?? ""));
-    say(this.status, this.link === "silent" ? SILENT : this.said);
+    say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
+    this.words.during(about.busy);
+    // What a question does is the chat's to say.
+    const doing = lost || about.busy === "ask" ? "" : (DOING.get(about.busy) ?? "");
+    say(this.status, this.link === "silent" ? SILENT : this.words.text || doing);
+    const key = JSON.stringify(pairs);
+    if (key !== this.drawn) {
+      this.drawn = key;
+      this.rows = pairs.map((pair) => this.drawPair(pair));
+      fill(this.table, pairs.length === 0 ? null : drawTable(this.rows));
+    }
     const chosen = this.model.get("chosen");
-    const key = JSON.stringify([pairs, chosen, about.busy, about.loaded, gone]);
-    if (key === this.drawn) return;
-    this.drawn = key;
-    fill(this.table, pairs.length === 0 ? null : this.draw(pairs, chosen, about, gone));
+    this.rows.forEach((row, rank) => row.update(chosen === pairs[rank]?.rank, about, lost));
   }
 
   /** The days of the last search, once per subject: what the user types stays. */
@@ -161,18 +178,7 @@ class Table {
     this.last.value = to ?? "";
   }
 
-  private draw(
-    pairs: readonly Pair[], chosen: unknown, about: About, gone: boolean,
-  ): HTMLElement {
-    const body = pairs.flatMap((pair) => this.drawPair(pair, chosen === pair.rank, about, gone));
-    return el("table", { class: "em-table" },
-      el("caption", { class: "em-caption" }, `${pairs.length} ` +
-        `${pairs.length === 1 ? "pair" : "pairs"}, best first`),
-      el("thead", {}, el("tr", {}, ...COLUMNS.map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, ...body));
-  }
-
-  private drawPair(pair: Pair, chosen: boolean, about: About, gone: boolean): HTMLElement[] {
+  private drawPair(pair: Pair): Row {
     const ids = pair.scenes.map((scene) => scene.id).join("\n");
     const name = `pair ${pair.rank + 1}`;
     const more = el("tr", { class: "em-more" },
@@ -189,29 +195,40 @@ class Table {
       why.textContent = open ? "▾" : "▸";
     };
     turn();
-    const row = el("tr",
-      { class: chosen ? "em-pair em-chosen" : "em-pair", "aria-selected": String(chosen) },
+    const choose = button("Choose", () => this.line.send({ kind: "choose", rank: pair.rank }));
+    // Takes the focus where the button goes, and can't be pressed.
+    const mark = el("span", { class: "em-mark", tabindex: "-1", hidden: true });
+    const row = el("tr", { class: "em-pair" },
       el("td", {}, why),
       el("td", { class: "em-score" }, pair.score),
-      el("td", {}, ...pair.scenes.map((scene) =>
+      el("td", { class: "em-scenes" }, ...pair.scenes.map((scene) =>
         el("div", { title: scene.id }, el("strong", {}, scene.sensor), ` ${scene.observed}`))),
       el("td", {}, pair.gap), el("td", {}, pair.cloud), el("td", {}, pair.overlap),
       el("td", {}, pair.cost),
-      el("td", {}, this.drawChoice(pair, name, chosen, about, gone)));
-    return [row, more];
+      el("td", {}, choose, mark));
+    const update = (chosen: boolean, about: About, lost: boolean): void => {
+      row.classList.toggle("em-chosen", chosen);
+      if (chosen) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+      choose.disabled = lost || about.busy !== "" || pair.refused !== "";
+      const loading = chosen && about.busy === "load";
+      if (loading || (chosen && about.loaded)) {
+        mark.textContent = loading ? "loading…" : "✓ chosen";
+        swap(mark, choose);
+      } else swap(choose, mark);
+      choose.textContent = chosen ? "Load" : "Choose";
+      choose.setAttribute("aria-label", `${choose.textContent} ${name}`);
+    };
+    return { nodes: [row, more], update };
   }
+}
 
-  private drawChoice(
-    pair: Pair, name: string, chosen: boolean, about: About, gone: boolean,
-  ): HTMLElement {
-    if (chosen && about.busy === "load") return el("span", { class: "em-mark" }, "loading…");
-    if (chosen && about.loaded) return el("span", { class: "em-mark" }, "✓ chosen");
-    const made = button(chosen ? "Load" : "Choose",
-      () => this.line.send({ kind: "choose", rank: pair.rank }),
-      { "aria-label": `${chosen ? "Load" : "Choose"} ${name}` });
-    made.disabled = gone || about.busy !== "" || pair.refused !== "";
-    return made;
-  }
+function drawTable(rows: readonly Row[]): HTMLElement {
+  return el("table", { class: "em-table" },
+    el("caption", { class: "em-caption" },
+      `${rows.length} ${rows.length === 1 ? "pair" : "pairs"}, best first`),
+    el("thead", {}, el("tr", {}, ...COLUMNS.map((name) => el("th", { scope: "col" }, name)))),
+    el("tbody", {}, ...rows.flatMap((row) => row.nodes)));
 }
 
 function field(label: string, input: HTMLInputElement): HTMLElement {

@@ -86,6 +86,53 @@ test("the chosen row is marked, in words too", () => {
   expect(labelled("Choose pair 1").disabled).toBe(true);
 });
 
+test("the chosen row is the current one, and every column has a name", () => {
+  open({ pairs: [pair(0), pair(1)], chosen: 1 });
+  const current = [...root.querySelectorAll(".em-pair")].map((r) => r.getAttribute("aria-current"));
+  expect(current).toEqual([null, "true"]);
+  expect([...root.querySelectorAll("th")].every((each) => each.textContent !== "")).toBe(true);
+});
+
+test("from Choose to chosen the focus stays in its place", () => {
+  const model = open({ pairs: [pair(0), pair(1)] });
+  const choose = labelled("Choose pair 2");
+  choose.focus();
+  choose.click();
+  model.set("about", { ...ABOUT, busy: "load" });
+  model.set("chosen", 1);
+  const mark = root.querySelector(".em-chosen .em-mark");
+  expect(document.activeElement).toBe(mark);
+  model.set("about", { ...ABOUT, loaded: true });
+  expect(mark?.textContent).toBe("✓ chosen");
+  expect(document.activeElement).toBe(mark);
+  model.set("about", ABOUT); // its pixels are no longer in memory
+  expect(document.activeElement).toBe(labelled("Load pair 2"));
+});
+
+test("Find pairs and Stop hand the focus to each other", () => {
+  const model = open();
+  find().focus();
+  model.set("about", { ...ABOUT, busy: "search" });
+  expect(document.activeElement?.textContent).toBe("Stop");
+  model.set("about", ABOUT);
+  expect(document.activeElement).toBe(find());
+});
+
+test("progress is said while it goes on; Stopped stays", () => {
+  const model = open({ about: { ...ABOUT, busy: "load" } });
+  const status = () => root.querySelector<HTMLElement>(".em-status")?.textContent;
+  model.say({ kind: "status", ask: null, text: "loading the pixels" });
+  expect(status()).toBe("loading the pixels");
+  model.set("about", { ...ABOUT, loaded: true });
+  expect(status()).toBe("");
+  model.set("about", { ...ABOUT, busy: "search" });
+  expect(status()).toBe("Searching for pairs…");
+  [...root.querySelectorAll("button")].find((each) => each.textContent === "Stop")?.click();
+  model.say({ kind: "status", ask: null, text: "Stopped." });
+  model.set("about", ABOUT);
+  expect(status()).toBe("Stopped.");
+});
+
 test("a search sends what was given, null where nothing was", () => {
   const model = open();
   find().click();
