@@ -4,7 +4,7 @@
 import { type Area, AreaList } from "./area_list";
 import { Choice, type Offer } from "./area_choice";
 import { NewArea } from "./area_forms";
-import { GONE, Line, type Link, type Model, SILENT } from "./model";
+import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { fromKernel } from "./protocol";
 import { button, el, fill, onSubmit, rows, say } from "./text";
 import { type Limits, Uploader } from "./upload";
@@ -23,6 +23,8 @@ interface Region {
 
 const TRAITS =
   ["areas", "active", "regions", "places", "mode", "choice", "about", "fault"] as const;
+/** Nothing can be sent, and why. */
+const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
 const MODES = [["area", "areas"], ["region", "regions of the active area"]] as const;
 
 class Panel {
@@ -55,7 +57,7 @@ class Panel {
   ) {
     this.line = new Line(model, (link) => {
       this.link = link;
-      if (link === "gone") this.uploader.end();
+      if (FAULTS.has(link)) this.uploader.end();
       this.update();
     });
     this.send = (message, ...bytes) => this.line.send(message, ...bytes);
@@ -78,7 +80,7 @@ class Panel {
   }
 
   close(): void {
-    this.line.rest();
+    this.line.close();
     this.model.off("msg:custom", this.hear);
     for (const trait of TRAITS) this.model.off(`change:${trait}`, this.synced);
     this.model.off("comm_live_update", this.alive);
@@ -139,12 +141,11 @@ class Panel {
   }
 
   private update(): void {
-    const gone = this.link === "gone";
     const areas = rows<Area>(this.model.get("areas"));
     const active = String(this.model.get("active") ?? "");
     const map = (this.model.get("about") as { map?: boolean } | undefined)?.map === true;
     const aoi = areas.find((area) => area.name === active && area.kind === "aoi") ?? null;
-    this.controls.disabled = gone;
+    this.controls.disabled = FAULTS.has(this.link);
     this.drawPlaces();
     this.switch.hidden = !map;
     for (const [mode, input] of this.modes) {
@@ -158,7 +159,7 @@ class Panel {
     this.drawRegions();
     this.fresh.update({ active: aoi?.name ?? "", map, limits: this.limits() });
     this.choice.update((this.model.get("choice") ?? {}) as Partial<Offer>, this.uploader.last);
-    say(this.fault, gone ? GONE : String(this.model.get("fault") ?? ""));
+    say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     say(this.status, this.link === "silent" ? SILENT : this.said);
   }
 

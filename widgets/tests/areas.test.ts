@@ -309,6 +309,18 @@ test("without a kernel nothing can be clicked and it is said", () => {
   expect(root.querySelector("[role=alert]")?.textContent).toContain("lost its kernel");
 });
 
+test("an upload ends with the connection: what was on its way is lost", () => {
+  choose(new File(["0123456789"], "fields.kml"));
+  const online = vi.spyOn(navigator, "onLine", "get").mockReturnValue(false);
+  window.dispatchEvent(new Event("offline"));
+  expect(root.querySelector("progress")?.closest("div")?.hidden).toBe(true);
+  expect(root.querySelector("fieldset")?.disabled).toBe(true);
+  expect(root.querySelector("[role=alert]")?.textContent).toContain("connection");
+  online.mockRestore();
+  window.dispatchEvent(new Event("online"));
+  expect(root.querySelector("fieldset")?.disabled).toBe(false);
+});
+
 test("every field, button and list has a name; hostile names stay text", () => {
   model.set("areas", [area(HOSTILE, { ...TWO, note: HOSTILE, hint: HOSTILE })]);
   model.set("regions", [{ id: HOSTILE, label: HOSTILE, about: HOSTILE }]);
