@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from earthmind_lab.data.samples import place
+from tests.browser.axe import axe
 from tests.browser.lab_server import Lab
 
 KERNEL = "7.3.0"
@@ -148,6 +149,7 @@ def test_drawn_edited_with_the_mouse_and_taken_from_the_view(notebook):
     for theme in ("light", "dark"):
         notebook.theme(theme)
         notebook.shot(f"areas-{theme}")
+        assert axe(page, ".em-areas") == []
 
 
 def test_a_box_by_keyboard_alone(notebook):
@@ -227,6 +229,7 @@ def test_files_by_button_and_drop(notebook, tmp_path):
     choice = panel(notebook).get_by_role("group", name="3 areas in fields.kml: choose")
     expect(choice).to_be_visible()
     notebook.shot("areas-choice")
+    assert axe(notebook.page, ".em-areas") == []
     expect(choice).to_be_focused()
     choice.get_by_label("middle").uncheck()
     choice.get_by_role("button", name="Add chosen").click()
