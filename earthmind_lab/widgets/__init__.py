@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from earthmind_lab.errors import EarthMindError
 
 if TYPE_CHECKING:
+    from earthmind_lab.widgets.area_panel import AreaPanel
     from earthmind_lab.widgets.areas import AreaPicker
     from earthmind_lab.widgets.basemap import make_map
     from earthmind_lab.widgets.chat import ChatPanel
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from earthmind_lab.widgets.pairs import PairTable
 
 _HOMES = {
+    "AreaPanel": "area_panel",
     "AreaPicker": "areas",
     "ChatPanel": "chat",
     "ChipLayer": "layers",
@@ -31,7 +33,15 @@ _HOMES = {
 _LIBRARIES = ("anywidget", "ipyleaflet", "ipywidgets", "traitlets")
 """What every part needs of the extra `lab`."""
 
-__all__ = ["AreaPicker", "ChatPanel", "ChipLayer", "EarthMap", "PairTable", "make_map"]
+__all__ = [
+    "AreaPanel",
+    "AreaPicker",
+    "ChatPanel",
+    "ChipLayer",
+    "EarthMap",
+    "PairTable",
+    "make_map",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,8 @@
     m = EarthMap()
     m                       # as the last line of a cell
 
-Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker`, `PairTable`,
-`ChipLayer`, `ChatPanel`. All of them are skins over one `Session`.
+Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker` with its `AreaPanel`,
+`PairTable`, `ChipLayer`, `ChatPanel`. All of them are skins over one `Session`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class EarthMap:
         self.added: list[TurnLayer] = []
         self._added_rows = ipywidgets.VBox()
         self.panel = _beside(
-            [self.areas.top, self.map, self.areas.rest],
+            [self.map, self.areas.panel],
             [self.chat, self.pairs, self.layers.panel, self._added_rows],
         )
 

@@ -16,7 +16,10 @@ export type FromKernel =
       text: string;
       status: string;
       seconds: number;
-    };
+    }
+  // areas
+  | { kind: "received"; upload: string; size: number }
+  | { kind: "settled"; upload: string };
 
 export type FromBrowser =
   | { kind: "hello" }
@@ -26,7 +29,27 @@ export type FromBrowser =
   | { kind: "show"; turn: string }
   | { kind: "search"; dates: string | null; max_gap: string | null; max_cloud: number | null }
   | { kind: "choose"; rank: number }
-  | { kind: "cancel" };
+  | { kind: "cancel" }
+  // areas
+  | { kind: "select"; name: string }
+  | { kind: "delete"; name: string }
+  | { kind: "rename"; name: string; new: string }
+  | { kind: "restore"; name: string; version: number }
+  | { kind: "place"; place: string }
+  | {
+      kind: "box"; west: number; south: number; east: number; north: number; replace: boolean;
+    }
+  | { kind: "square"; lat: number; lon: number; km: number; replace: boolean }
+  | { kind: "view"; replace: boolean }
+  | { kind: "paste"; text: string; replace: boolean }
+  | { kind: "mode"; mode: "area" | "region" }
+  | { kind: "unmark"; region: string }
+  | { kind: "upload"; upload: string; name: string; size: number }
+  /** Its bytes are the message's only buffer. */
+  | { kind: "piece"; upload: string; at: number }
+  | { kind: "drop"; upload: string }
+  | { kind: "layer"; upload: string; layer: string }
+  | { kind: "take"; upload: string; features: number[] };
 
 type Holds = (value: unknown) => boolean;
 type Fields = ReadonlyMap<string, Holds>;
@@ -40,6 +63,10 @@ const text: Holds = (value) =>
 const count: Holds = (value) => Number.isInteger(value) && (value as number) >= 0;
 const number: Holds = (value) => typeof value === "number" && Number.isFinite(value);
 const state: Holds = (value) => value === "done" || value === "stopped" || value === "failed";
+const flag: Holds = (value) => typeof value === "boolean";
+const counts: Holds = (value) =>
+  Array.isArray(value) && value.length <= 1000 && value.every(count);
+const mode: Holds = (value) => value === "area" || value === "region";
 const orNull =
   (holds: Holds): Holds =>
   (value) =>
@@ -59,6 +86,9 @@ const KERNEL: ReadonlyMap<string, Fields> = new Map([
     "snapshot",
     fields({ ask: orNull(text), question: long, text: long, status: long, seconds: number }),
   ],
+  // areas
+  ["received", fields({ upload: text, size: count })],
+  ["settled", fields({ upload: text })],
 ]);
 
 const BROWSER: ReadonlyMap<string, Fields> = new Map([
@@ -70,6 +100,23 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["search", fields({ dates: orNull(text), max_gap: orNull(text), max_cloud: orNull(number) })],
   ["choose", fields({ rank: count })],
   ["cancel", fields({})],
+  // areas
+  ["select", fields({ name: text })],
+  ["delete", fields({ name: text })],
+  ["rename", fields({ name: text, new: text })],
+  ["restore", fields({ name: text, version: count })],
+  ["place", fields({ place: text })],
+  ["box", fields({ west: number, south: number, east: number, north: number, replace: flag })],
+  ["square", fields({ lat: number, lon: number, km: number, replace: flag })],
+  ["view", fields({ replace: flag })],
+  ["paste", fields({ text, replace: flag })],
+  ["mode", fields({ mode })],
+  ["unmark", fields({ region: text })],
+  ["upload", fields({ upload: text, name: text, size: count })],
+  ["piece", fields({ upload: text, at: count })],
+  ["drop", fields({ upload: text })],
+  ["layer", fields({ upload: text, layer: text })],
+  ["take", fields({ upload: text, features: counts })],
 ]);
 
 /** A message from the kernel with its known fields only; null where it is none. */
