@@ -1,9 +1,9 @@
 // The chat panel: turns from synced state, the answer under way from messages.
 
-import { GONE, Line, type Link, type Model, SILENT } from "./model";
+import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { fromKernel } from "./protocol";
-import { type Live, step } from "./talk";
-import { button, el, fill, rows, say, seconds } from "./text";
+import { DOING, type Live, step, Words } from "./talk";
+import { arrange, button, el, fill, handOver, rows, say, seconds } from "./text";
 
 interface Turn {
   id: string;
@@ -30,11 +30,6 @@ const VERDICTS = new Map([
   ["contradicted", "✗"],
   ["uncheckable", "?"],
 ]);
-const DOING = new Map([
-  ["search", "Searching for pairs…"],
-  ["load", "Loading the pair…"],
-  ["ask", "Thinking…"],
-]);
 /** Close enough to the end that new text should keep it in sight, px. */
 const NEAR_END = 60;
 
@@ -44,7 +39,7 @@ const drafts = new Map<string, string>();
 class Chat {
   private live: Live | null = null;
   private link: Link = "ok";
-  private said = "";
+  private readonly words = new Words();
   private readonly shown = new Map<string, { key: string; node: HTMLElement }>();
   private readonly panel: string;
   private readonly line: Line;
@@ -71,9 +66,9 @@ class Chat {
   private readonly box = el("textarea", { class: "em-box", rows: "2", "aria-label": "Question",
     placeholder: "Ask about this area…" });
   private readonly send = button("Send", () => this.ask(this.box.value));
-  private readonly stop = button("Stop", () => this.line.send({ kind: "stop" }),
+  private readonly stop = button("Stop", () => this.end("stop"),
     { class: "em-button em-stop" });
-  private readonly undo = button("Undo", () => this.line.send({ kind: "undo" }),
+  private readonly undo = button("Undo", () => this.end("undo"),
     { class: "em-button em-quiet" });
 
   constructor(
@@ -105,7 +100,7 @@ class Chat {
 
   close(): void {
     clearInterval(this.clock);
-    this.line.rest();
+    this.line.close();
     this.model.off("msg:custom", this.hear);
     for (const trait of TRAITS) this.model.off(`change:${trait}`, this.synced);
     this.model.off("comm_live_update", this.alive);
@@ -127,7 +122,7 @@ class Chat {
     if (message === null) return;
     const next = step(this.live, message, Date.now());
     this.live = next.live;
-    if (next.said !== null) this.said = next.said;
+    if (next.said !== null) this.words.text = next.said;
     if (next.missed) this.line.send({ kind: "hello" });
     this.update();
   };
@@ -139,16 +134,26 @@ class Chat {
     this.ask(this.box.value);
   }
 
+  private end(kind: "stop" | "undo"): void {
+    this.words.ends();
+    this.line.send({ kind });
+  }
+
+  /** Nothing can be sent. */
+  private get lost(): boolean {
+    return this.link === "gone" || this.link === "cut";
+  }
+
   private ask(text: string): void {
-    if (text.trim() === "" || this.link === "gone") return;
+    if (text.trim() === "" || this.lost) return;
     const about = this.about();
     if (!about.ready) {
-      this.said = about.hint;
+      this.words.text = about.hint;
     } else if (about.busy !== "") {
-      this.said = `${DOING.get(about.busy) ?? "Busy"} Your question is kept; send it afterwards.`;
+      this.words.text = `${DOING.get(about.busy) ?? "Busy"} Your question is kept; send it afterwards.`;
     } else {
       this.line.send({ kind: "ask", text: text.trim() });
-      this.said = "";
+      this.words.text = "";
       if (text === this.box.value) this.box.value = "";
       drafts.set(this.panel, this.box.value);
       this.log.scrollTop = this.log.scrollHeight;
@@ -175,9 +180,10 @@ class Chat {
     this.drawTurns(about);
     this.drawLive();
     say(this.hint, about.hint);
-    say(this.fault, this.link === "gone" ? GONE : String(this.model.get("fault") ?? ""));
+    say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
+    this.words.during(about.busy);
     const doing = this.live === null ? (DOING.get(about.busy) ?? "") : "";
-    say(this.status, this.link === "silent" ? SILENT : this.said || doing);
+    say(this.status, this.link === "silent" ? SILENT : this.words.text || (this.lost ? "" : doing));
     this.drawControls(about);
     if (atEnd) this.log.scrollTop = this.log.scrollHeight;
   }
@@ -198,10 +204,7 @@ class Chat {
     // The turn that has just come stands for the live text at once: no word twice.
     if (this.live !== null && ids.has(this.live.ask)) this.live = null;
     if (this.live !== null) nodes.push(this.current);
-    const there = Array.from(this.log.children);
-    if (there.length !== nodes.length || there.some((node, i) => node !== nodes[i])) {
-      fill(this.log, ...nodes);
-    }
+    arrange(this.log, nodes);
   }
 
   private show(turn: Turn, about: About): (() => void) | null {
@@ -215,28 +218,30 @@ class Chat {
     say(this.writing, this.live.text);
     const elapsed = seconds((Date.now() - this.live.began) / 1000);
     const doing = this.live.status || (this.live.text === "" ? "thinking" : "writing");
-    say(this.waiting, `${doing} · ${elapsed}`);
+    say(this.waiting, this.lost ? "" : `${doing} · ${elapsed}`);
   }
 
   private drawControls(about: About): void {
     const busy = about.busy !== "" || this.live !== null;
-    const gone = this.link === "gone";
+    const undoes = String(this.model.get("undo_label") ?? "");
+    const nothing = this.lost || undoes === "";
+    const wanted = about.ready && !busy && !this.lost ? this.model.get("suggestions") : [];
+    const offered = Array.isArray(wanted) ? wanted.map(String) : [];
+    // After a click the keyboard goes on in the box, wherever the button went.
+    for (const [part, goes] of [
+      [this.send, busy], [this.stop, !busy], [this.undo, nothing], [this.chips, offered.length === 0],
+    ] as const) if (goes) handOver(part, this.box);
     this.send.hidden = busy;
     this.stop.hidden = !busy;
-    this.send.disabled = gone || !about.ready;
-    this.stop.disabled = gone;
-    const undoes = String(this.model.get("undo_label") ?? "");
-    this.undo.disabled = gone || undoes === "";
+    this.send.disabled = this.lost || !about.ready;
+    this.stop.disabled = this.lost;
+    this.undo.disabled = nothing;
     this.undo.title = undoes === "" ? "Nothing to undo" : `Undo ${undoes}`;
-    const wanted = about.ready && !busy && !gone ? this.model.get("suggestions") : [];
-    const offered = Array.isArray(wanted) ? wanted.map(String) : [];
-    const there = Array.from(this.chips.children, (chip) => chip.textContent ?? "");
-    if (offered.join("\n") !== there.join("\n")) {
-      const chip = (text: string) =>
-        button(text, () => this.ask(text), { class: "em-button em-chip" });
-      fill(this.chips, ...offered.map(chip));
-    }
     this.chips.hidden = offered.length === 0;
+    const there = Array.from(this.chips.children, (chip) => chip.textContent ?? "");
+    if (offered.join("\n") === there.join("\n")) return;
+    const chip = (text: string) => button(text, () => this.ask(text), { class: "em-button em-chip" });
+    fill(this.chips, ...offered.map(chip));
   }
 
   private tick(): void {
@@ -244,6 +249,7 @@ class Chat {
   }
 }
 
+const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
 const TRAITS = ["turns", "about", "suggestions", "undo_label", "fault"] as const;
 
 function drawTurn(turn: Turn, show: (() => void) | null): HTMLElement {

@@ -1,6 +1,34 @@
-// The answer that is being written, as a value: each message makes the next one.
+// The answer that is being written, as a value: each message makes the next one. And what a panel
+// says beside it.
 
 import { characters, type FromKernel } from "./protocol";
+
+/** What the kernel is at, in words. */
+export const DOING: ReadonlyMap<string, string> = new Map([
+  ["search", "Searching for pairs…"],
+  ["load", "Loading the pair…"],
+  ["ask", "Thinking…"],
+]);
+
+/** The status line: words go when what they were about has begun or ended. */
+export class Words {
+  text = "";
+  private busy = "";
+  private asked = false;
+
+  /** The user ends what runs: the reply to that stays. */
+  ends(): void {
+    this.asked = this.busy !== "";
+  }
+
+  /** What runs now; "" = nothing. */
+  during(busy: string): void {
+    if (busy === this.busy) return;
+    if (!this.asked) this.text = "";
+    this.asked = false;
+    this.busy = busy;
+  }
+}
 
 export interface Live {
   readonly ask: string;
@@ -49,6 +77,8 @@ export function step(live: Live | null, message: FromKernel, now: number): Step 
     case "status":
       if (message.ask === null) return as(live, false, message.text);
       return as(live?.ask === message.ask ? { ...live, status: message.text } : live);
+    case "progress": // of the pairs
+      return as(live);
     case "ended":
       if (live?.ask !== message.ask) return as(live);
       return as(null, false, message.state === "failed" ? message.message : "");

@@ -24,6 +24,28 @@ export function fill(parent: Element, ...children: readonly Child[]): void {
   parent.replaceChildren(...children.filter((child): child is Node | string => child !== null));
 }
 
+/** Make these the children; one that stays is not moved, nor does it lose the focus. */
+export function arrange(parent: Element, children: readonly Element[]): void {
+  const wanted = new Set(children);
+  for (const child of Array.from(parent.children)) if (!wanted.has(child)) child.remove();
+  children.forEach((child, at) => {
+    const there = parent.children[at] ?? null;
+    if (there !== child) parent.insertBefore(child, there);
+  });
+}
+
+/** Show one of two that share a place; the focus stays in it. */
+export function swap(shown: HTMLElement, away: HTMLElement): void {
+  shown.hidden = false;
+  handOver(away, shown);
+  away.hidden = true;
+}
+
+/** Before something goes that may have the focus: else the keyboard starts at the page's top. */
+export function handOver(from: HTMLElement, to: HTMLElement): void {
+  if (from.contains(document.activeElement)) to.focus();
+}
+
 /** A button that says what it does. */
 export function button(label: string, act: () => void, attributes: Record<string, string> = {}) {
   const made = el("button", { type: "button", class: "em-button", ...attributes }, label);

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
 import chat from "../src/chat";
-import { GONE, PATIENCE_MS } from "../src/model";
-import { FakeModel } from "./fake";
+import { CUT, GONE, PATIENCE_MS } from "../src/model";
+import { FakeKernel, FakeModel } from "./fake";
 
 const HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 const READY = { name: "area 1", kind: "aoi", busy: "", ready: true, hint: "", shows: true };
@@ -24,11 +24,11 @@ function turn(changes: object = {}) {
 let root: HTMLElement;
 let close: () => void;
 
-function open(traits: Record<string, unknown> = {}): FakeModel {
+function open(traits: Record<string, unknown> = {}, manager: unknown = {}): FakeModel {
   const model = new FakeModel({
     turns: [], about: READY, suggestions: ["Segment the water."], undo_label: "", fault: "",
     panel: Math.random().toString(), ...traits,
-  });
+  }, manager);
   show(model);
   return model;
 }
@@ -225,6 +225,95 @@ test("a kernel that was restarted is said, and nothing can be sent into the void
   expect(one(".em-fault").textContent).toBe(GONE);
   expect(named("Send").disabled).toBe(true);
   expect(one(".em-text").textContent).toBe("Sure, the water.");
+});
+
+test("a kernel whose process ended is said, where the host tells of it", () => {
+  const kernel = new FakeKernel();
+  const model = open({ about: { ...READY, busy: "ask" } }, { kernel });
+  model.say({ kind: "started", ask: "ask-1", question: "Segment the water." });
+  kernel.becomes("busy");
+  expect(one(".em-fault").hidden).toBe(true);
+  kernel.becomes("autorestarting");
+  expect(one(".em-fault").textContent).toBe(GONE);
+  expect(named("Stop").disabled).toBe(true);
+  expect(one(".em-waiting").hidden).toBe(true); // nobody writes any more
+  kernel.connection("connecting"); // as its host finds the new one
+  kernel.connection("connected");
+  expect(one(".em-fault").textContent).toBe(GONE);
+  close();
+  expect(kernel.listeners).toBe(0);
+});
+
+test("a lost connection is said; back again, what was missed is asked for", () => {
+  const kernel = new FakeKernel();
+  const model = open({}, { kernel });
+  type("What is this?");
+  kernel.connection("connecting");
+  expect(one(".em-fault").textContent).toBe(CUT);
+  expect(named("Send").disabled).toBe(true);
+  press("Enter");
+  expect(one<HTMLTextAreaElement>(".em-box").value).toBe("What is this?");
+  expect(model.sent).toEqual([{ kind: "hello" }]);
+  kernel.connection("connected");
+  expect(one(".em-fault").hidden).toBe(true);
+  expect(model.sent).toEqual([{ kind: "hello" }, { kind: "hello" }]);
+  press("Enter");
+  expect(model.sent.at(-1)).toEqual({ kind: "ask", text: "What is this?" });
+});
+
+test.each([{}, undefined, { kernel: null }, { kernel: {} }, { kernel: { statusChanged: 3 } }])(
+  "a browser without network is told in any host: %j",
+  (manager) => {
+    open({}, manager);
+    const online = vi.spyOn(navigator, "onLine", "get").mockReturnValue(false);
+    window.dispatchEvent(new Event("offline"));
+    expect(one(".em-fault").textContent).toBe(CUT);
+    online.mockRestore();
+    window.dispatchEvent(new Event("online"));
+    expect(one(".em-fault").hidden).toBe(true);
+  },
+);
+
+test("what was said gives way to what begins, and goes when it ends", () => {
+  const model = open({ undo_label: "the question" });
+  named("Undo").click();
+  model.say({ kind: "status", ask: null, text: "Undone: the question." });
+  expect(one(".em-status").textContent).toBe("Undone: the question.");
+  model.set("about", { ...READY, busy: "load" });
+  expect(one(".em-status").textContent).toBe("Loading the pair…");
+  model.say({ kind: "status", ask: null, text: "loading the pixels" });
+  expect(one(".em-status").textContent).toBe("loading the pixels");
+  model.set("about", READY);
+  expect(one(".em-status").hidden).toBe(true);
+});
+
+test("the reply to what ended something stays", () => {
+  const model = open({ undo_label: "the question", about: { ...READY, busy: "ask" } });
+  named("Undo").click();
+  model.say({ kind: "status", ask: null, text: "Undone: the question." });
+  model.set("about", READY);
+  expect(one(".em-status").textContent).toBe("Undone: the question.");
+});
+
+test("a button that goes leaves the focus in the box", () => {
+  const model = open({ undo_label: "the question" });
+  for (const name of ["Segment the water.", "Send", "Undo"]) {
+    type("Is there water?");
+    named(name).focus();
+    model.set("undo_label", "");
+    model.set("about", { ...READY, busy: "ask" });
+    expect(document.activeElement).toBe(one(".em-box"));
+    model.set("about", READY);
+    model.set("undo_label", "the question");
+  }
+});
+
+test("a new turn leaves the focus where it is", () => {
+  const model = open({ turns: [turn()] });
+  const show = named("Show on map");
+  show.focus();
+  model.set("turns", [turn(), turn({ id: "ask-2", text: "And more." })]);
+  expect(document.activeElement).toBe(show);
 });
 
 test("labels for those who don't see it", () => {

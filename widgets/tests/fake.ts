@@ -2,6 +2,33 @@
 
 import type { Model } from "../src/model";
 
+type Slot = (sender: unknown, status: unknown) => void;
+
+/** A kernel as JupyterLab's widget manager shows it. */
+export class FakeKernel {
+  connectionStatus = "connected";
+  private readonly slots = { status: new Set<Slot>(), connection: new Set<Slot>() };
+  readonly statusChanged = signal(this.slots.status);
+  readonly connectionStatusChanged = signal(this.slots.connection);
+
+  becomes(status: string): void {
+    for (const slot of this.slots.status) slot(this, status);
+  }
+
+  connection(status: string): void {
+    this.connectionStatus = status;
+    for (const slot of this.slots.connection) slot(this, status);
+  }
+
+  get listeners(): number {
+    return this.slots.status.size + this.slots.connection.size;
+  }
+}
+
+function signal(slots: Set<Slot>) {
+  return { connect: (slot: Slot) => slots.add(slot), disconnect: (slot: Slot) => slots.delete(slot) };
+}
+
 type Handler = (...given: never[]) => void;
 
 export class FakeModel implements Model {
@@ -9,7 +36,10 @@ export class FakeModel implements Model {
   saved = 0;
   private readonly handlers = new Map<string, Set<Handler>>();
 
-  constructor(private readonly traits: Record<string, unknown>) {}
+  constructor(
+    private readonly traits: Record<string, unknown>,
+    readonly widget_manager: unknown = {},
+  ) {}
 
   get(name: string): unknown {
     return this.traits[name];
