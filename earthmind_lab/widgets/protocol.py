@@ -3,8 +3,9 @@
 `widgets/src/protocol.ts` is the other side. Both read the files of ``tests/golden/protocol``, one
 message each. Nothing in here needs a widget library.
 
-    kernel -> browser   started, tokens, status, ended, snapshot
-    browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, cancel (pairs)
+    kernel -> browser   started, tokens, status, ended, snapshot; progress (pairs)
+    browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, pick, looks, cancel
+                        (pairs, timeline)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -74,7 +75,15 @@ class Snapshot(TypedDict):
     seconds: float
 
 
-FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot
+class Progress(TypedDict):
+    """How far a search or a load is; `stall` is empty where every server answers."""
+
+    kind: Literal["progress"]
+    text: str
+    stall: str
+
+
+FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot | Progress
 FromBrowser: TypeAlias = dict[str, Any]
 """Checked by `from_browser`: ``kind`` and exactly the fields of `BROWSER`."""
 
@@ -120,6 +129,8 @@ _LONG: _Check = (_long_text, "a text")
 _COUNT: _Check = (_count, "a whole number")
 _NUMBER: _Check = (_number, "a number")
 _NUMBER_OR_NONE: _Check = (_or_none(_number), "a number or null")
+_PICK: _Check = (lambda value: value in ("pin", "exclude", "free"), "pin, exclude or free")
+_FLAG: _Check = (lambda value: isinstance(value, bool), "true or false")
 _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
@@ -131,6 +142,8 @@ KERNEL: Mapping[str, Mapping[str, _Check]] = {
         "ask": _TEXT_OR_NONE, "question": _LONG, "text": _LONG, "status": _LONG,
         "seconds": _NUMBER,
     },
+    # Pairs
+    "progress": {"text": _LONG, "stall": _LONG},
 }  # fmt: skip
 """Fields of each message to the browser."""
 BROWSER: Mapping[str, Mapping[str, _Check]] = {
@@ -139,8 +152,19 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "stop": {},
     "undo": {},
     "show": {"turn": _TEXT},
-    "search": {"dates": _TEXT_OR_NONE, "max_gap": _TEXT_OR_NONE, "max_cloud": _NUMBER_OR_NONE},
+    # Pairs and timeline
+    "search": {
+        "dates": _TEXT_OR_NONE,
+        "around": _TEXT_OR_NONE,
+        "max_gap": _TEXT_OR_NONE,
+        "max_cloud": _NUMBER_OR_NONE,
+        "purpose": _TEXT_OR_NONE,
+        "sensors": _TEXT_OR_NONE,
+        "catalog": _TEXT_OR_NONE,
+    },
     "choose": {"rank": _COUNT},
+    "pick": {"scene": _TEXT, "how": _PICK},
+    "looks": {"on": _FLAG},
     "cancel": {},
 }
 """Fields of each message to the kernel."""

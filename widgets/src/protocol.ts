@@ -16,7 +16,22 @@ export type FromKernel =
       text: string;
       status: string;
       seconds: number;
-    };
+    }
+  // Pairs; `stall` is empty where every server answers.
+  | { kind: "progress"; text: string; stall: string };
+
+/** What a search asks for; null = as the place, or the settings, have it. */
+export interface Terms {
+  dates: string | null;
+  around: string | null;
+  max_gap: string | null;
+  max_cloud: number | null;
+  purpose: string | null;
+  sensors: string | null;
+  catalog: string | null;
+}
+
+export type Pick = "pin" | "exclude" | "free";
 
 export type FromBrowser =
   | { kind: "hello" }
@@ -24,8 +39,11 @@ export type FromBrowser =
   | { kind: "stop" }
   | { kind: "undo" }
   | { kind: "show"; turn: string }
-  | { kind: "search"; dates: string | null; max_gap: string | null; max_cloud: number | null }
+  // Pairs and timeline
+  | ({ kind: "search" } & Terms)
   | { kind: "choose"; rank: number }
+  | { kind: "pick"; scene: string; how: Pick }
+  | { kind: "looks"; on: boolean }
   | { kind: "cancel" };
 
 type Holds = (value: unknown) => boolean;
@@ -40,6 +58,8 @@ const text: Holds = (value) =>
 const count: Holds = (value) => Number.isInteger(value) && (value as number) >= 0;
 const number: Holds = (value) => typeof value === "number" && Number.isFinite(value);
 const state: Holds = (value) => value === "done" || value === "stopped" || value === "failed";
+const pick: Holds = (value) => value === "pin" || value === "exclude" || value === "free";
+const flag: Holds = (value) => typeof value === "boolean";
 const orNull =
   (holds: Holds): Holds =>
   (value) =>
@@ -59,6 +79,8 @@ const KERNEL: ReadonlyMap<string, Fields> = new Map([
     "snapshot",
     fields({ ask: orNull(text), question: long, text: long, status: long, seconds: number }),
   ],
+  // Pairs
+  ["progress", fields({ text: long, stall: long })],
 ]);
 
 const BROWSER: ReadonlyMap<string, Fields> = new Map([
@@ -67,8 +89,17 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["stop", fields({})],
   ["undo", fields({})],
   ["show", fields({ turn: text })],
-  ["search", fields({ dates: orNull(text), max_gap: orNull(text), max_cloud: orNull(number) })],
+  // Pairs and timeline
+  [
+    "search",
+    fields({
+      dates: orNull(text), around: orNull(text), max_gap: orNull(text), max_cloud: orNull(number),
+      purpose: orNull(text), sensors: orNull(text), catalog: orNull(text),
+    }),
+  ],
   ["choose", fields({ rank: count })],
+  ["pick", fields({ scene: text, how: pick })],
+  ["looks", fields({ on: flag })],
   ["cancel", fields({})],
 ]);
 
