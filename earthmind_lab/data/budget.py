@@ -151,7 +151,7 @@ class Budget:
         if self._stop.is_set():
             raise Cancelled("The load was stopped.")
         if not self.left:
-            raise WebError("late", f"not ended after {self.seconds:g} seconds")
+            raise WebError("late", f"not ended after {round(self.seconds, 1):g} seconds")
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless that is longer than what is left.
@@ -161,7 +161,7 @@ class Budget:
             WebError: The time would be over.
         """
         if seconds >= self.left:
-            raise WebError("late", f"not ended after {self.seconds:g} seconds")
+            raise WebError("late", f"not ended after {round(self.seconds, 1):g} seconds")
         if self._stop.wait(seconds):
             raise Cancelled("The load was stopped.")
 

@@ -20,7 +20,7 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import Cancelled, EarthMindError, NoPairFound, SearchError
 from earthmind_lab.exchange import View
 from earthmind_lab.recording import plain
-from earthmind_lab.scene import Candidates, Scene, ScenePair
+from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
 from earthmind_lab.session.scene_facts import facts_of
 from earthmind_lab.session.subject import PairRow, SaidTurn, Subject
 from earthmind_lab.session.tasks import Task
@@ -98,9 +98,7 @@ class Shelf:
                 self._chips.popitem(last=False)
         return chip
 
-    def search(
-        self, subject: Subject, task: Task, deadline: float = DEADLINE
-    ) -> Sequence[ScenePair]:
+    def search(self, subject: Subject, budget: Budget) -> Sequence[ScenePair]:
         """The pairs of the subject's query, best first.
 
         Raises:
@@ -111,7 +109,6 @@ class Shelf:
 
         assert subject.aoi is not None
         assert subject.query is not None
-        budget = self.budget(task, deadline)
         found = search_candidates(subject.aoi, **subject.query, budget=budget)
         with self._lock:
             _keep(self._found, _search_key(subject), found, SEARCHES_KEPT)
@@ -148,8 +145,7 @@ class Shelf:
         if subject.aoi is None or subject.query is None:
             return None
         with self._lock:
-            missed = self._missed.get(_search_key(subject))
-            return missed.candidates if missed else self._found.get(_search_key(subject))
+            return self._found.get(_search_key(subject))
 
     def quicklook(self, subject: Subject, scene: str, budget: Budget) -> View:
         """A small picture of a scene of the search, from memory or read.
@@ -179,12 +175,14 @@ class Shelf:
         return view
 
     def scenes(self, subject: Subject) -> tuple[Scene, ...]:
-        """Every scene that the subject's search looked at, as far as they are in memory."""
-        found = self.candidates(subject)
-        if found is None:
-            return ()
-        seen = [*(pair.scenes for pair in found.pairs), *(each.scenes for each in found.rejected)]
-        return tuple({scene.id: scene for scenes in seen for scene in scenes}.values())
+        """Every scene that the subject's searches looked at, as far as they are in memory."""
+        missed = self.missed(subject)
+        looked = [self.candidates(subject), missed.candidates if missed else None]
+        held: dict[str, Scene] = {}
+        for found in filter(None, looked):
+            candidates: list[ScenePair | Rejected] = [*found.pairs, *found.rejected]
+            held |= {scene.id: scene for each in candidates for scene in each.scenes}
+        return tuple(held.values())
 
     def progress(self, name: str) -> Progress | None:
         """How far the last search or load of a subject is, or was."""
@@ -208,9 +206,8 @@ class Shelf:
         """The chosen pair as scenes; searched again after a restart."""
         row = subject.row
         assert row is not None
-        with self._lock:
-            found = self._found.get(_search_key(subject))
-        pairs = self.search(subject, task) if found is None else found.pairs
+        found = self.candidates(subject)
+        pairs = self.search(subject, self.budget(task)) if found is None else found.pairs
         for pair in pairs:
             if (pair.optical and pair.optical.id, pair.sar and pair.sar.id) == row.ids:
                 return pair
@@ -235,8 +232,8 @@ def listed(
         Cancelled: The task was stopped.
     """
     assert subject.aoi is not None
-    pairs = tuple(shelf.search(subject, task, deadline))
     budget, rows = shelf.budget(task, deadline), []
+    pairs = tuple(shelf.search(subject, budget))
     for number, pair in enumerate(pairs):
         task.check()
         budget.step("working out what a load costs", number, min(COSTS, len(pairs)))

@@ -151,7 +151,7 @@ def cost_words(cost: Mapping[str, Any]) -> str:
     if "error" in cost:
         return "can't be loaded"
     if not cost:
-        return "not worked out: not among the best"
+        return "worked out when it is loaded"
     return f"{cost['width']} × {cost['height']} px, reads up to {size_words(cost['bytes'])}"
 
 

@@ -70,7 +70,7 @@ class Timeline(SessionWidget):
 
     def _show(self, subject: Subject) -> None:
         missed = self.session.missed(subject.name)
-        found = self.session.candidates(subject.name)
+        found = missed.candidates if missed else self.session.candidates(subject.name)
         rows = subject.pairs or ()
         source = (found, subject.pairs)
         waits = subject.busy == "search" and subject.name == self._name

@@ -185,7 +185,10 @@ class Timeline {
 
   private readonly point = (event: Event): void => {
     const scene = this.sceneOf(event.target);
-    if (scene === null) return;
+    if (scene !== null) this.name(scene);
+  };
+
+  private name(scene: Scene): void {
     const mark = this.drawing?.marks.get(scene.number);
     const [stage, spot] = [this.picture.getBoundingClientRect(), mark?.getBoundingClientRect()];
     say(this.tip, label(scene, this.chosen));
@@ -194,11 +197,12 @@ class Timeline {
     const left = Math.max(0, Math.min(room, spot.left - stage.left - 60));
     this.tip.style.left = `${left}px`;
     this.tip.style.top = `${spot.bottom - stage.top + 6}px`;
-  };
+  }
 
   private unpoint(): void {
     const held = this.sceneOf(document.activeElement);
     if (held === null) say(this.tip, "");
+    else this.name(held);
   }
 
   /** Scenes of a lane by time. */
@@ -223,6 +227,7 @@ class Timeline {
       ["ArrowUp", () => (here.lane === 1 ? near() : undefined)],
       ["ArrowDown", () => (here.lane === 0 ? near() : undefined)],
     ]).get(event.key);
+    if (event.key === "Escape") say(this.tip, ""); // it may hide what lies under it
     const chosen = event.key === "Enter" || event.key === " ";
     if (goes === undefined && !chosen) return;
     event.preventDefault();
