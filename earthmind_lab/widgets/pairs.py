@@ -64,6 +64,7 @@ class PairTable(SessionWidget):
         self._doing = ""
         self._faults: dict[str, str] = {}
         self._shows: bool | None = None
+        self._looked: tuple[str, dict[str, Any]] = "", {}
         self._rows: tuple[object, list[dict[str, Any]]] = (None, [])
         self._quick = _quick_looks(self)
         self.offers = offers()
@@ -183,15 +184,18 @@ class PairTable(SessionWidget):
         """Have the quick-looks read, where they are wanted."""
         from earthmind_lab.data.preview import is_remote
 
+        name, said = self._looked
+        if subject.busy == "search" and name == subject.name:
+            return said  # the pairs before it stay in sight, too
         found = self.session.candidates(subject.name)
         pairs = found.pairs[:LOOKED_AT] if found else ()
         scenes = {scene.id: scene for pair in pairs for scene in pair.scenes}
         network = any(map(is_remote, scenes.values()))
         shows = not network if self._shows is None else self._shows
         self._quick.want(subject.name, tuple(scenes) if shows else ())
-        return {"looks": "on" if shows else "off", "network": network} if scenes else {
-            "looks": "none", "network": False,
-        }  # fmt: skip
+        state = ("on" if shows else "off") if scenes else "none"
+        self._looked = subject.name, {"looks": state, "network": network}
+        return self._looked[1]
 
 
 def _quick_looks(panel: PairTable) -> QuickLooks:

@@ -60,7 +60,9 @@ class Panel {
       this.link = link;
       this.update();
     });
-    fill(root, el("section", { class: "em-panel em-pairs", "aria-label": "Pairs", tabindex: "-1" },
+    // Letters typed in a list of choices are for it: to the notebook "a" is a new cell.
+    fill(root, el("section", { class: "em-panel em-pairs", "aria-label": "Pairs", tabindex: "-1",
+      "data-lm-suppress-shortcuts": "true" },
       el("header", { class: "em-head" }, this.title, this.looks), this.form.root, this.hint,
       this.fault, this.status, this.progress, this.stall, this.choices, this.table.root));
     model.on("msg:custom", this.hear);
@@ -146,7 +148,8 @@ class Panel {
   private drawForm(about: About, busy: boolean, lost: boolean): void {
     const offers = this.model.get("offers") as Offers | undefined;
     if (offers?.catalogs !== undefined) this.form.offer(offers);
-    this.form.take(about.name, about.terms);
+    // A search that is stopped leaves what was typed for it.
+    if (about.busy !== "search") this.form.take(about.name, about.terms);
     this.form.root.hidden = about.kind !== "aoi";
     this.find.disabled = lost;
     this.stop.disabled = lost;

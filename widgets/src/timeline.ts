@@ -53,7 +53,8 @@ class Timeline {
       this.link = link;
       this.update();
     });
-    fill(root, el("section", { class: "em-panel em-timeline", "aria-label": "Timeline" },
+    fill(root, el("section", { class: "em-panel em-timeline", "aria-label": "Timeline",
+      "data-lm-suppress-shortcuts": "true" },
       el("header", { class: "em-head" }, this.title), this.hint, this.missed, this.fault, this.count,
       el("div", { class: "em-stage" }, this.picture, this.tip), this.legend, this.detail,
       this.status, this.all));
@@ -172,8 +173,8 @@ class Timeline {
 
   /** Which data the picture shows. */
   private stamp(): string {
-    const { scenes, pairs, rejected } = this.found;
-    return `${scenes.map((scene) => scene.id).join(" ")} ${pairs.length} ${rejected.length}`;
+    const { first, last, scenes, pairs, rejected } = this.found;
+    return `${first} ${last} ${scenes.map((scene) => scene.id).join(" ")} ${pairs.length} ${rejected.length}`;
   }
 
   // --- where the pointer or the keyboard is ------------------------------------------------------
@@ -231,7 +232,6 @@ class Timeline {
     const chosen = event.key === "Enter" || event.key === " ";
     if (goes === undefined && !chosen) return;
     event.preventDefault();
-    event.stopPropagation(); // the notebook has these keys, too
     if (chosen) this.select(here);
     else this.go(goes?.() ?? here);
   }

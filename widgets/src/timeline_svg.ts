@@ -6,12 +6,13 @@ const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 138;
 const LANES = [34, 92] as const;
 const AXIS = 118;
-const [LEFT, RIGHT] = [62, 16];
+const [LEFT, RIGHT] = [62, 30];
 const SIZE = 6;
 const DAY = 86_400_000;
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
-/** Days between two ticks, whichever leaves them room. */
-const STEPS = [1, 2, 5, 10, 30, 91, 182, 365, 1826, 3652];
+/** Days or months between two ticks, whichever leaves them room. */
+const DAYS = [1, 2, 5, 10];
+const SPANS = [1, 3, 6, 12, 60, 120, 600];
 const ROOM = 58;
 /** Lines of pairs beyond these would be a blot. */
 const LINES = 100;
@@ -70,21 +71,35 @@ function ends(found: Candidates): readonly [number, number] {
 
 function ticks(found: Candidates, x: X): SVGElement[] {
   const [first, last] = ends(found);
-  const room = (x(first + DAY) - x(first));
-  const step = (STEPS.find((days) => days * room >= ROOM) ?? 3652) * DAY;
-  const made: SVGElement[] = [];
-  for (let time = Math.ceil(first / step) * step; time <= last; time += step) {
+  const room = x(first + DAY) - x(first);
+  const days = DAYS.find((each) => each * room >= ROOM);
+  const times = days === undefined ? months(first, last, room) : every(days * DAY, first, last);
+  return times.flatMap((time) => {
     const label = svg("text", { x: x(time), y: AXIS + 14, class: "em-tick" });
-    label.textContent = dayWords(time, step);
-    made.push(svg("line", { x1: x(time), x2: x(time), y1: 10, y2: AXIS, class: "em-grid" }), label);
-  }
-  return made;
+    const when = new Date(time);
+    const month = MONTHS[when.getUTCMonth()] ?? "";
+    label.textContent = days === undefined ? `${month} ${when.getUTCFullYear()}`
+      : `${when.getUTCDate()} ${month}`;
+    return [svg("line", { x1: x(time), x2: x(time), y1: 10, y2: AXIS, class: "em-grid" }), label];
+  });
 }
 
-function dayWords(time: number, step: number): string {
-  const when = new Date(time);
-  const month = MONTHS[when.getUTCMonth()] ?? "";
-  return step >= 30 * DAY ? `${month} ${when.getUTCFullYear()}` : `${when.getUTCDate()} ${month}`;
+function every(step: number, first: number, last: number): number[] {
+  const from = Math.ceil(first / step) * step;
+  return Array.from({ length: Math.max(0, Math.floor((last - from) / step) + 1) }, (_, n) => from + n * step);
+}
+
+/** First days of months. */
+function months(first: number, last: number, room: number): number[] {
+  const span = SPANS.find((each) => each * 30 * room >= ROOM) ?? 1200;
+  const begin = new Date(first);
+  const made: number[] = [];
+  for (let month = 0; ; month += 1) {
+    const time = Date.UTC(begin.getUTCFullYear(), begin.getUTCMonth() + month, 1);
+    if (time > last) return made;
+    const number = 12 * new Date(time).getUTCFullYear() + new Date(time).getUTCMonth();
+    if (time >= first && number % span === 0) made.push(time);
+  }
 }
 
 function lanes(width: number): SVGElement[] {

@@ -250,6 +250,18 @@ test("what the user types stays through a redraw; another area brings its own da
   expect(inputs().slice(0, 2).map((each) => each.value)).toEqual(["2021-02-01", "2021-02-09"]);
 });
 
+test("what was asked by a search that was stopped stays", () => {
+  const model = open();
+  days("2020-01-01", "2020-01-09");
+  find().click();
+  const terms = { dates: "2020-01-01/2020-01-09" };
+  model.set("about", { ...ABOUT, busy: "search", terms });
+  model.set("about", ABOUT);
+  expect(control("Dates in words").value).toBe("2020-01-01/2020-01-09");
+  model.set("about", { ...ABOUT, terms: { dates: "2020-01-02/2020-01-09" } });
+  expect(control("From").value).toBe("2020-01-02");
+});
+
 test("without pairs it says what to do, without a subject there is nothing to search", () => {
   const model = open({ about: { ...ABOUT, name: "", kind: "", hint: "Draw an area first." } });
   expect(root.querySelector(".em-hint")?.textContent).toBe("Draw an area first.");

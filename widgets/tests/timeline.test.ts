@@ -69,6 +69,17 @@ test("a mark per scene says what became of it: its pair, or the one reason", () 
   expect(root.textContent).toContain("4 scenes, 1 pair, 3 rejected");
 });
 
+test("ticks: days where there is room for them, else first days of months", () => {
+  const words = () => [...root.querySelectorAll(".em-tick")].map((each) => each.textContent);
+  const model = open();
+  expect(words()).toEqual(["2 Jun", "7 Jun", "12 Jun", "17 Jun"]);
+  model.set("shown", { ...SHOWN, last: "2021-05-31" });
+  expect(words()).toEqual(["Jul 2020", "Oct 2020", "Jan 2021", "Apr 2021"]);
+  model.set("shown", { ...SHOWN, first: "1990-01-01" });
+  expect(words()).toEqual([
+    "Jan 1990", "Jan 1995", "Jan 2000", "Jan 2005", "Jan 2010", "Jan 2015", "Jan 2020"]);
+});
+
 test("one stop for Tab; arrows go in time and between the lanes", () => {
   open();
   expect([...root.querySelectorAll("[data-scene][tabindex='0']")]).toEqual([mark(0)]);
