@@ -1,5 +1,6 @@
 // The panel of pairs: a search, its progress, the user's own choices, the table.
 
+import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { type Asked, Form, type Offers } from "./pair_form";
 import { type Choice, drawChoices, type Pair, Table } from "./pair_table";
@@ -60,9 +61,8 @@ class Panel {
       this.link = link;
       this.update();
     });
-    // Letters typed in a list of choices are for it: to the notebook "a" is a new cell.
-    fill(root, el("section", { class: "em-panel em-pairs", "aria-label": "Pairs", tabindex: "-1",
-      "data-lm-suppress-shortcuts": "true" },
+    keepKeys(root);
+    fill(root, el("section", { class: "em-panel em-pairs", "aria-label": "Pairs", tabindex: "-1" },
       el("header", { class: "em-head" }, this.title, this.looks), this.form.root, this.hint,
       this.fault, this.status, this.progress, this.stall, this.choices, this.table.root));
     model.on("msg:custom", this.hear);

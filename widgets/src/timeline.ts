@@ -1,6 +1,7 @@
 // The timeline of a search: all of its scenes, what became of each, and what can be done with it.
 
 import { type Candidates, middle, nearest, partner, read, type Scene } from "./candidates";
+import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { fromKernel, type Pick } from "./protocol";
 import { Words } from "./talk";
@@ -9,6 +10,7 @@ import { draw, type Drawing, label } from "./timeline_svg";
 
 const TRAITS = ["shown", "chosen", "about", "fault"] as const;
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
+const MISSED = "The last search found no pair. This is what it looked at:";
 const WIDTH = 640;
 /** Candidates of one scene that are listed under the picture. */
 const LISTED = 8;
@@ -30,7 +32,7 @@ class Timeline {
   private readonly title = el("h3", { class: "em-title" });
   private readonly count = el("p", { class: "em-hint" });
   private readonly hint = el("p", { class: "em-hint" });
-  private readonly missed = el("p", { class: "em-fault" });
+  private readonly missed = el("p", { class: "em-hint" });
   private readonly fault = el("p", { class: "em-fault", role: "alert" });
   private readonly status = el("p", { class: "em-status", role: "status" });
   private readonly picture = el("div", { class: "em-picture" });
@@ -53,8 +55,8 @@ class Timeline {
       this.link = link;
       this.update();
     });
-    fill(root, el("section", { class: "em-panel em-timeline", "aria-label": "Timeline",
-      "data-lm-suppress-shortcuts": "true" },
+    keepKeys(root);
+    fill(root, el("section", { class: "em-panel em-timeline", "aria-label": "Timeline" },
       el("header", { class: "em-head" }, this.title), this.hint, this.missed, this.fault, this.count,
       el("div", { class: "em-stage" }, this.picture, this.tip), this.legend, this.detail,
       this.status, this.all));
@@ -140,7 +142,8 @@ class Timeline {
     say(this.title, about.name === "" ? "Timeline" : `Timeline of ${about.name}`);
     say(this.hint, about.name === "" ? "Search first: its scenes come here."
       : scenes.length === 0 && about.busy === "" ? "Nothing was searched yet, or nothing is left of it." : about.hint);
-    say(this.missed, about.missed);
+    // Why, and what would help, is said where one searches.
+    say(this.missed, about.missed === "" ? "" : MISSED);
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     this.words.during(about.busy);
     say(this.status, this.link === "silent" ? SILENT : this.words.text);

@@ -250,6 +250,18 @@ test("what the user types stays through a redraw; another area brings its own da
   expect(inputs().slice(0, 2).map((each) => each.value)).toEqual(["2021-02-01", "2021-02-09"]);
 });
 
+test("plain keys are the panel's, those with Ctrl the notebook's", () => {
+  open();
+  const heard: string[] = [];
+  const hear = (event: KeyboardEvent) => heard.push(event.key);
+  document.addEventListener("keydown", hear);
+  for (const [key, ctrlKey] of [["a", false], ["s", true]] as const) {
+    control("Sensors").dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, bubbles: true }));
+  }
+  document.removeEventListener("keydown", hear);
+  expect(heard).toEqual(["s"]);
+});
+
 test("what was asked by a search that was stopped stays", () => {
   const model = open();
   days("2020-01-01", "2020-01-09");
