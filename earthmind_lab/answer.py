@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
 
+    from earthmind_lab.citing import Citation
+
 __all__ = [
     "COLUMNS",
     "RESOLVABLE_PX",
@@ -61,7 +63,8 @@ COORDINATE_DIGITS = 7
 """1e-7 degrees is about a centimetre, far below a pixel and above float noise."""
 _SHARES = (("share", "the AOI"), ("share_of_region", "the region"))
 COLUMNS = (
-    "label", "score", "area_m2", "source", "observed", "notice", "model", "licence", "attribution",
+    "label", "score", "probability", "area_m2", "source", "observed", "notice", "model", "licence",
+    "attribution",
 )  # fmt: skip
 """Properties of every exported feature."""
 
@@ -123,6 +126,8 @@ class Answer:
     """Grid of the masks in `reply`; None for a plain picture: objects stay in pixels."""
     record: Record
     """How it came about."""
+    cut: Callable[[float], Answer] | None = field(default=None, repr=False)
+    """What `at` calls."""
 
     @property
     def area_m2(self) -> float | None:
@@ -137,6 +142,26 @@ class Answer:
             label: _united([item for item in self.detections if item.label == label])
             for label in labels
         }
+
+    def at(self, threshold: float) -> Answer:
+        """The same words with masks that are cut at another probability.
+
+        Objects, areas and evidence are measured anew, and the record says the threshold; the model
+        is asked only where a claim needs a mask that nobody has drawn yet.
+
+        Args:
+            threshold: Probability above which a pixel belongs to an object, 0 to 1, both excluded.
+
+        Raises:
+            PromptError: No such probability.
+            EarthMindError: The answer doesn't come from a conversation.
+        """
+        if self.cut is None:
+            raise EarthMindError(
+                "This answer was put together by hand, so it can't be cut elsewhere.",
+                change="one of ask() or Conversation.ask()",
+            )
+        return self.cut(threshold)
 
     def masks(self) -> tuple[NDArray[np.bool_], ...]:
         """The masks of the reply, (H, W) each, in its order."""
@@ -172,7 +197,8 @@ class Answer:
         """Write the detections; the file appears complete or not at all.
 
         Args:
-            path: Ends in .geojson, .gpkg or .parquet.
+            path: Ends in .geojson, .gpkg or .parquet; or in .tif for a cloud-optimised GeoTIFF of
+                classes and objects (`cogs.mask_bands`).
 
         Raises:
             EarthMindError: Another ending, a plain picture, or the file can't be written.
@@ -183,7 +209,7 @@ class Answer:
             raise EarthMindError(
                 f"An answer can't be saved as {path.name!r}.",
                 found=path.suffix or "no file ending",
-                change="a name ending in .geojson, .gpkg or .parquet",
+                change="a name ending in .geojson, .gpkg, .parquet or .tif",
             )
         if self.grid is None:
             raise EarthMindError(
@@ -202,6 +228,12 @@ class Answer:
             with suppress(OSError):  # what hindered the draft may hinder this
                 draft.unlink(missing_ok=True)
         return path
+
+    def cite(self) -> Citation:
+        """A methods paragraph, references and acknowledgements, from the record alone."""
+        from earthmind_lab.citing import cite
+
+        return cite(self.record)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: the part of the command line's JSON that is the answer's own.
@@ -289,13 +321,18 @@ def _united(detections: Sequence[Detection]) -> float:
 def _properties(item: Detection, about: Mapping[str, str]) -> dict[str, Any]:
     own = {
         "label": item.label,
-        # JSON has no NaN.
-        "score": round(item.score, 4) if math.isfinite(item.score) else None,
+        "score": _number(item.score),
+        "probability": _number(item.probability),
         "area_m2": round(item.area_m2, 1),
         "source": item.source,
         "observed": item.observed,
     }
     return {**own, **about}
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def _rounded(geometry: BaseGeometry) -> dict[str, Any]:
@@ -339,4 +376,13 @@ def _write_parquet(answer: Answer, path: Path) -> None:
     answer.to_gdf().to_parquet(path)
 
 
-_WRITERS = {".geojson": _write_geojson, ".gpkg": _write_gpkg, ".parquet": _write_parquet}
+def _write_tif(answer: Answer, path: Path) -> None:
+    from earthmind_lab.cogs import write_mask
+
+    write_mask(answer, path)
+
+
+_WRITERS = {
+    ".geojson": _write_geojson, ".gpkg": _write_gpkg, ".parquet": _write_parquet,
+    ".tif": _write_tif,
+}  # fmt: skip

@@ -149,8 +149,8 @@ def _joined(words: Sequence[str]) -> list[str]:
     """``--aoi -0.7,…`` as one word: argparse takes a value with a minus for an option."""
     joined: list[str] = []
     for word in words:
-        if joined and joined[-1] == "--aoi" and _NEGATIVE.match(word):
-            joined[-1] = f"--aoi={word}"
+        if joined and joined[-1] in ("--aoi", "--region") and _NEGATIVE.match(word):
+            joined[-1] += f"={word}"
         else:
             joined.append(word)
     return joined

@@ -10,6 +10,8 @@ from earthmind_lab import cli_options as options
 from earthmind_lab.errors import PromptError, SearchError
 
 if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
     from earthmind_lab.aoi import AOI
     from earthmind_lab.chip import Chip
     from earthmind_lab.scene import ScenePair
@@ -25,6 +27,13 @@ def aoi_of(given: argparse.Namespace) -> AOI:
     if given.aoi is None:
         raise AOIError("No AOI was given.", change="--aoi W,S,E,N or --aoi FILE")
     return AOI.from_any(given.aoi)
+
+
+def regions_of(given: argparse.Namespace) -> list[BaseGeometry]:
+    """The places to ask about, in lon/lat."""
+    from earthmind_lab.aoi import AOI
+
+    return [AOI.from_any(text).geometry for text in given.region or ()]
 
 
 def limits_of(given: argparse.Namespace) -> dict[str, Any]:
@@ -72,29 +81,28 @@ def bundled_chips(path: str | None) -> tuple[Chip, ...]:
     return () if path is None else open_bundle(path).chips
 
 
-def subject_of(given: argparse.Namespace) -> tuple[Any, ScenePair | None, dict[str, Any] | None]:
-    """What is asked about, its pair, and how that was found."""
+def subject_of(given: argparse.Namespace) -> tuple[Any, ScenePair | None]:
+    """What is asked about, and its pair."""
     if given.image is not None:
         if given.aoi is not None or given.bundle is not None:
             raise PromptError("A picture has no AOI.", change="only --image, --aoi or --bundle")
         if given.optical is not None or given.sar is not None:
             change = "either --image or --optical and --sar"
             raise PromptError("A plain picture has no place beside other files.", change=change)
-        return given.image, None, None
+        return given.image, None
     if given.bundle is not None:
         if given.aoi is not None:
             raise PromptError("A bundle has its own AOI.", change="either --bundle or --aoi")
         chip = at_rank(bundled_chips(given.bundle), given.pair, "chip")
-        return chip, chip.pair, None
+        return chip, chip.pair
     from earthmind_lab.data.load import load_chip
 
     own = own_chip(given)
     if own is not None:
-        return own, own.pair, None
+        return own, own.pair
     aoi = aoi_of(given)
     pair = pair_of(given, aoi)
-    how = {**limits_of(given), "gsd": given.gsd, "rank": given.pair}
-    return load_chip(pair, aoi, gsd=given.gsd, deadline=given.deadline), pair, how
+    return load_chip(pair, aoi, gsd=given.gsd, deadline=given.deadline), pair
 
 
 def own_chip(given: argparse.Namespace) -> Chip | None:

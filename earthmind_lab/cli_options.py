@@ -199,6 +199,10 @@ def ask(parser: argparse.ArgumentParser) -> None:
         "a server (http://host:8000)",
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="for sampling")
+    parser.add_argument(
+        "--region", metavar="AREA", action="append",
+        help="a place to ask about, as --aoi takes it; in the question it is region1; repeatable",
+    )  # fmt: skip
     parser.add_argument("--image", metavar="F", help="a plain picture instead of a place")
     parser.add_argument("--bundle", metavar="FILE", help="the chips of a bundle instead of a place")
 

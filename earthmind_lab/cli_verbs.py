@@ -15,6 +15,7 @@ from earthmind_lab.cli_given import (
     own_chip,
     pair_of,
     pairs_of,
+    regions_of,
     subject_of,
 )
 from earthmind_lab.errors import EarthMindError, PromptError
@@ -131,9 +132,9 @@ def ask(given: argparse.Namespace) -> Outcome:
         check_folder(given.out, ANSWER_FILES)
     if not given.question.strip():
         raise PromptError("The question is empty.", change="ask something")
-    subject, pair, how = subject_of(given)
-    talk = Conversation(subject, load_engine(given.model), search=how)
-    answer = talk.ask(given.question, options=Options(seed=given.seed))
+    subject, pair = subject_of(given)
+    talk = Conversation(subject, load_engine(given.model))
+    answer = talk.ask(given.question, regions=regions_of(given), options=Options(seed=given.seed))
     model = {key: str(answer.record.model[key]) for key in ("name", "revision")}
     # Before any file: a model's numbers need not be finite, and JSON has no other.
     data = plain({**answer.to_dict(), "pair": pair.to_dict() if pair else None, "model": model})

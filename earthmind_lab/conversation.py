@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -114,7 +114,6 @@ class Conversation:
         engine: Who answers; default: the embedded model.
         turns: Earlier turns to go on from.
         evidence: Whether claims may cost follow-up questions.
-        search: How the pair was found (dates, limits), for the record.
         seat: Whose turn a question takes at an engine that others ask, too; default: a seat of
             its own.
 
@@ -129,7 +128,6 @@ class Conversation:
         *,
         turns: Sequence[Turn] = (),
         evidence: bool = True,
-        search: Mapping[str, Any] | None = None,
         seat: str = "",
     ) -> None:
         self.chip, self.views, self._picture = _seen(subject)
@@ -138,7 +136,7 @@ class Conversation:
             _check_size(self.chip, self.engine)
             self.views = render(self.chip, preferred=self.engine.capabilities.composites)
         self._turns = list(turns)
-        self._evidence, self._search = evidence, search
+        self._evidence = evidence
         self._seat = seat or uuid.uuid4().hex
         self._pending: PendingAnswer | None = None
 
@@ -166,6 +164,7 @@ class Conversation:
                 "This conversation is still waiting for an answer.",
                 change="pending.result() or pending.cancel() first, or another Conversation",
             )
+        Reply(text="").at(options.mask_threshold)  # refuses what is no probability
         marked = tuple(self._region(region, i) for i, region in enumerate(regions, start=1))
         prompt = Prompt(text=question, views=self.views, regions=marked, history=self.turns)
         options = options if options.seat else replace(options, seat=self._seat)
@@ -215,7 +214,29 @@ class Conversation:
     def _answer(
         self, prompt: Prompt, options: Options, reply: Reply, follow_up: FollowUp
     ) -> Answer:
-        """From the reply to the answer: map, check, record; then it is a turn."""
+        """From the reply to the answer, which is a turn then."""
+        answer = self._made(prompt, options, reply, _asked_once(follow_up))
+        self._turns.append(Turn(question=prompt.text, reply=reply.raw or reply.text))
+        return answer
+
+    def _made(self, prompt: Prompt, options: Options, drawn: Reply, follow_up: FollowUp) -> Answer:
+        """Cut the masks, map, check, record.
+
+        Args:
+            prompt: What was asked.
+            options: How; the threshold of the masks is among them.
+            drawn: What the engine gave.
+            follow_up: Asks it further.
+        """
+        threshold = options.mask_threshold
+        reply = drawn.at(threshold)
+
+        def further(question: str) -> Reply:
+            return follow_up(question).at(threshold)
+
+        def cut(other: float) -> Answer:
+            return self._made(prompt, replace(options, mask_threshold=other), drawn, follow_up)
+
         about = self.engine.capabilities
         seen = _seen_gsd(self.views, self.engine)
         mapped = Mapped()
@@ -223,17 +244,29 @@ class Conversation:
             mapped = map_reply(reply, self.chip, self.views, seen_gsd=seen)
         claims = check(
             reply, prompt.text, views=self.views, chip=self.chip, seen_gsd=seen,
-            regions=prompt.regions, mapped=mapped, follow_up=follow_up if self._evidence else None,
+            regions=prompt.regions, mapped=mapped, follow_up=further if self._evidence else None,
         )  # fmt: skip
         record = make_record(
             prompt=prompt, options=options, reply=reply, mapped=mapped, claims=claims,
-            capabilities=about, chip=self.chip, picture=self._picture, search=self._search,
+            capabilities=about, chip=self.chip, picture=self._picture,
         )  # fmt: skip
-        self._turns.append(Turn(question=prompt.text, reply=reply.raw or reply.text))
         return Answer(
             text=reply.text, notice=about.notice, detections=mapped.detections, evidence=claims,
             seen_gsd_m=seen, reply=reply, grid=self.chip.grid if self.chip else None, record=record,
+            cut=cut,
         )  # fmt: skip
+
+
+def _asked_once(follow_up: FollowUp) -> FollowUp:
+    """The same follow-up, which puts no question twice."""
+    known: dict[str, Reply] = {}
+
+    def further(question: str) -> Reply:
+        if question not in known:
+            known[question] = follow_up(question)
+        return known[question]
+
+    return further
 
 
 def ask(
@@ -243,7 +276,6 @@ def ask(
     engine: Engine | None = None,
     regions: Sequence[RegionLike] = (),
     options: Options = DEFAULT,
-    search: Mapping[str, Any] | None = None,
 ) -> Answer:
     """Ask one question and wait for the answer.
 
@@ -253,12 +285,11 @@ def ask(
         engine: Who answers; default: the embedded model.
         regions: Places to ask about: polygons in lon/lat, or masks on the views' grid.
         options: How to answer; the defaults answer the same way twice.
-        search: How the pair was found (dates, limits), for the record.
 
     Raises:
         EarthMindError: Why there is no answer.
     """
-    talk = Conversation(subject, engine, search=search)
+    talk = Conversation(subject, engine)
     return talk.ask(question, regions=regions, options=options)
 
 

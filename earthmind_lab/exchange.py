@@ -7,8 +7,9 @@ text, no torch; anything that can be sent over a wire without loss belongs in it
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -96,6 +97,8 @@ class Options:
     sensor_off: Modality | None = None
     """Switch this sensor off, to see what it contributed: under weighted fusion its weights are
     zero, otherwise its tokens are left out. It draws no masks either."""
+    mask_threshold: float = 0.5
+    """Probability above which a pixel belongs to an object, between 0 and 1; see `Reply.at`."""
     deadline: float | None = None
     """Seconds after which the ask fails instead of going on; None = no limit."""
     priority: int = 0
@@ -177,7 +180,7 @@ class Found:
     score: float
     """The model's own estimate of the mask's IoU, 0 to 1."""
     mask_logits: NDArray[np.float32] | None
-    """(H, W) on the grid of the view; above 0 = inside."""
+    """(H, W) on the grid of the view; above 0 = inside. `Reply.threshold` says what 0 is."""
     box: tuple[float, float, float, float] | None = None
     """(x0, y0, x1, y1) in pixels."""
     view: int = 0
@@ -235,11 +238,47 @@ class Reply:
     """What it cost."""
     adapter: Tuning | None = None
     """Which one answered; None = the model as it was loaded."""
+    threshold: float = 0.5
+    """The model's probability where the logits of its masks are 0."""
+
+    def at(self, threshold: float) -> Reply:
+        """The same words with masks that are cut at another probability; nothing is asked.
+
+        Raises:
+            PromptError: Not a probability between 0 and 1.
+        """
+        if not 0 < threshold < 1:
+            raise PromptError(
+                f"A mask can't be cut at the probability {threshold!r}.",
+                change="more than 0 and less than 1; the default is 0.5",
+            )
+        if threshold == self.threshold:
+            return self
+        shift = np.float32(_logit(threshold) - _logit(self.threshold))
+        objects = tuple(
+            each if each.mask_logits is None
+            else replace(each, mask_logits=each.mask_logits - shift)
+            for each in self.objects
+        )  # fmt: skip
+        return replace(self, objects=objects, threshold=threshold)
+
+    def probability(self, found: Found) -> NDArray[np.float32] | None:
+        """(H, W) the model's probability that a pixel belongs to an object of this reply."""
+        if found.mask_logits is None:
+            return None
+        shifted = found.mask_logits + np.float32(_logit(self.threshold))
+        # Far from 0 the exponential overflows to infinity, and the quotient to the right 0.
+        with np.errstate(over="ignore"):
+            return np.asarray(1 / (1 + np.exp(-shifted)), dtype=np.float32)
 
     @property
     def remark(self) -> str:
         """What to say beside the text where the model did not end it by itself."""
         return _REMARKS.get(self.ended, "")
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
 
 
 @dataclass(frozen=True, kw_only=True)

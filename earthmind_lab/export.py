@@ -13,22 +13,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from earthmind_lab.answer import Answer, format_area, observable
 from earthmind_lab.chip import Chip
+from earthmind_lab.cogs import write_cog
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import View
-
-if TYPE_CHECKING:
-    from odc.geo.geobox import GeoBox
-
 
 ANSWER_FILES = ("answer.geojson", "answer.png", "record.json")
 """What `save_answer` may write."""
@@ -152,7 +145,7 @@ def _captions(answer: Answer, views: Sequence[View]) -> list[str]:
 
 
 def save_chip(chip: Chip, folder: str | Path) -> dict[str, Path]:
-    """A chip as GeoTIFFs of physical quantities, and a quick look.
+    """A chip as cloud-optimised GeoTIFFs of physical quantities, and a quick look.
 
     Args:
         chip: What to write.
@@ -172,8 +165,8 @@ def save_chip(chip: Chip, folder: str | Path) -> dict[str, Path]:
             ("sar.tif", chip.sar, chip.polarisations, f"{chip.radiometry.quantity} dB"),
         ):
             if array is not None:
-                tags = {"unit": unit, "attribution": owners, "licence": licence}
-                _write_tiff(draft / name, array, chip.grid, bands, tags)
+                tags = {"attribution": owners, "licence": licence}
+                write_cog(draft / name, array, chip.grid, names=bands, unit=unit, tags=tags)
         below = _below(attribution=owners, licence=licence)
         save_figure(draft / "chip.png", render(chip), attribution=below)
         names = [file.name for file in sorted(draft.iterdir())]
@@ -183,21 +176,3 @@ def save_chip(chip: Chip, folder: str | Path) -> dict[str, Path]:
 def _below(notice: str = "", attribution: str = "", licence: str = "") -> str:
     """What stands under a figure: who spoke, whose pixels they are and their licence."""
     return " ".join(filter(None, (notice, attribution, f"Licence: {licence}." * bool(licence))))
-
-
-def _write_tiff(
-    path: Path, array: NDArray[np.float32], grid: GeoBox, bands: Sequence[str],
-    tags: Mapping[str, str],
-) -> None:  # fmt: skip
-    """(band, y, x) as a compressed GeoTIFF; NaN is nodata."""
-    import rasterio
-
-    count, height, width = array.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", dtype="float32", nodata=float("nan"), count=count,
-        height=height, width=width, crs=str(grid.crs), transform=grid.affine, compress="deflate",
-    ) as target:  # fmt: skip
-        target.write(array)
-        target.update_tags(**tags)
-        for number, name in enumerate(bands, start=1):
-            target.set_band_description(number, name)

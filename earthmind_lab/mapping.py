@@ -8,6 +8,7 @@ stay in the mask, so areas and shares measured on the whole mask (`evidence`) ke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -43,6 +44,10 @@ class Detection:
     """Sensor family whose picture drew it: ``optical`` or ``sar``."""
     observed: str | None
     """When that sensor saw it, ISO 8601 UTC, or start/end where the source lacks the time."""
+    probability: float = math.nan
+    """Mean over its pixels of the model's own probability, 0 to 1; uncalibrated."""
+    mark: int = 0
+    """Which of `Reply.objects` it is a part of."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,28 +103,28 @@ def map_reply(reply: Reply, chip: Chip, views: Sequence[View], *, seen_gsd: floa
     least = resolvable_pixels(chip.gsd, seen_gsd)
     detections: list[Detection] = []
     unresolved: dict[str, int] = {}
-    for found in reply.objects:
-        mask = mask_of(found)
-        if mask is None:
+    for mark, found in enumerate(reply.objects):
+        mask, probability = mask_of(found), reply.probability(found)
+        if mask is None or probability is None:
             continue
         modality = views[found.view].modality if found.view < len(views) else ""
-        parts, small = _split(mask & allowed, chip.grid, least)
+        parts, small = _split(mask & allowed, probability, chip.grid, least)
         if small:
             unresolved[found.label] = unresolved.get(found.label, 0) + small
         detections += [
             Detection(
                 label=found.label, score=float(found.score), geometry=geometry, area_m2=area,
-                source=modality, observed=_observed(chip, modality),
+                source=modality, observed=_observed(chip, modality), probability=sure, mark=mark,
             )
-            for geometry, area in parts
+            for geometry, area, sure in parts
         ]  # fmt: skip
     return Mapped(detections=tuple(detections), unresolved=unresolved)
 
 
 def _split(
-    mask: NDArray[np.bool_], grid: GeoBox, least: int
-) -> tuple[list[tuple[BaseGeometry, float]], int]:
-    """Components of at least `least` pixels as (outline, area), larger first; how many not."""
+    mask: NDArray[np.bool_], probability: NDArray[np.float32], grid: GeoBox, least: int
+) -> tuple[list[tuple[BaseGeometry, float, float]], int]:
+    """Components as (outline, area, mean probability), larger first; how many are too small."""
     from scipy import ndimage
 
     from earthmind_lab.grid import mask_to_polygons, pixel_areas
@@ -128,6 +133,7 @@ def _split(
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     weights = np.broadcast_to(_by_row(pixel_areas(grid)), mask.shape)
     areas = np.bincount(labels.ravel(), weights=weights.ravel(), minlength=count + 1)[1:]
+    sums = np.bincount(labels.ravel(), weights=probability.ravel(), minlength=count + 1)[1:]
     windows = ndimage.find_objects(labels)
     kept = [number for number in np.argsort(-sizes, kind="stable") if sizes[number] >= least]
     parts = []
@@ -135,7 +141,8 @@ def _split(
         rows, columns = windows[number]
         part = labels[rows, columns] == number + 1
         outlines = mask_to_polygons(part, _window(grid, rows, columns))
-        parts.append((_as_multi(outlines), float(areas[number])))
+        sure = float(sums[number] / sizes[number])
+        parts.append((_as_multi(outlines), float(areas[number]), sure))
     return parts, count - len(kept)
 
 

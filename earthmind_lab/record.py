@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from earthmind_lab.digests import KEY, broken_parts, find_break, part_words, seal
 from earthmind_lab.errors import EarthMindError
 
-FORMAT = 1
-"""Version of the file format."""
+FORMAT = 2
+"""Version of the file format; 1 had no digests."""
 _REMOTE = ("http", "https", "s3", "gs", "az")
 
 
@@ -29,7 +30,7 @@ class Record:
     aoi: Mapping[str, Any] | None = None
     """Name and GeoJSON geometry; None for a plain picture."""
     search: Mapping[str, Any] = field(default_factory=dict)
-    """Catalogs (a list of names), scene ids, dates, sensors, limits, user overrides."""
+    """Catalogs (a list of names), scene ids, the pair, `ScenePair.terms`, user overrides."""
     inputs: tuple[Mapping[str, Any], ...] = ()
     """Per scene: item ids, collection, updated, checksums, unsigned hrefs, platform, time,
     orbit, baseline, licence, attribution."""
@@ -48,9 +49,26 @@ class Record:
     """UTC."""
     format: int = FORMAT
 
+    @property
+    def sealed(self) -> bool:
+        """Whether it goes with digests of its parts; those of format 1 never had any."""
+        return self.format > 1
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
+        """Plain data, as JSON has it, with their digests."""
+        data = {**asdict(self), "inputs": list(self.inputs), "evidence": list(self.evidence)}
+        return seal(data) if self.sealed else data
+
+    def analysis(self) -> dict[str, Any]:
+        """What was asked of which pixels, and what came of it: equal for one analysis by any face.
+
+        All but the time of the asking and the name of the AOI, which a face may have made up.
+        """
+        data = self.to_dict()
+        data.pop(KEY, None)
+        del data["created"]
+        data["aoi"] = self.aoi and {"geometry": self.aoi["geometry"]}
+        return data
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON; the file appears complete or not at all.
@@ -78,15 +96,16 @@ class Record:
         """Read a record that `save` wrote.
 
         Raises:
-            EarthMindError: Not a record, or of a newer format.
+            EarthMindError: Not a record, of a newer format, or not as it was written; then the
+                message names the parts that differ.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            raw = Path(path).read_bytes()
         except (OSError, ValueError) as error:
             raise EarthMindError(
                 f"The record {str(path)!r} can't be read.", found=str(error)
             ) from error
-        return cls.from_dict(data, name=str(path))
+        return cls.from_dict(_parsed(raw, str(path)), name=str(path))
 
     @classmethod
     def from_dict(cls, data: Any, *, name: str = "record") -> Record:
@@ -97,13 +116,23 @@ class Record:
             name: Where it comes from, for messages.
 
         Raises:
-            EarthMindError: Not a record, or of a newer format.
+            EarthMindError: As `load`.
         """
         known = set(cls.__dataclass_fields__)
         needed = {"question", "text", "answer_hash", "format"}
+        if isinstance(data, dict) and KEY in data:
+            try:
+                broken = broken_parts(data)
+            except (RecursionError, TypeError, ValueError) as error:
+                raise EarthMindError(f"{name!r} is not a record of an answer.") from error
+            if broken:
+                raise _damaged(name, broken, "a digest that differs")
+            data = {key: value for key, value in data.items() if key != KEY}
+        elif isinstance(data, dict) and data.get("format") == FORMAT:
+            raise _damaged(name, [KEY], "none")
         if not isinstance(data, dict) or not needed <= set(data):
             raise EarthMindError(f"{name!r} is not a record of an answer.")
-        if data["format"] != FORMAT or set(data) - known:
+        if data["format"] not in range(1, FORMAT + 1) or set(data) - known:
             raise EarthMindError(
                 f"The record {name!r} was written by another version.",
                 found=f"format {data['format']}",
@@ -111,6 +140,39 @@ class Record:
             )
         listed = {key: tuple(data.get(key, ())) for key in ("inputs", "evidence")}
         return cls(**{**data, **listed})
+
+
+def _parsed(raw: bytes, name: str) -> Any:
+    """What the JSON of a record says.
+
+    Raises:
+        EarthMindError: It is no JSON; where it was one, the message names the part.
+    """
+    # A byte that is no UTF-8 becomes a character of its own, which a digest finds.
+    text = raw.decode("utf-8", errors="surrogateescape")
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+        sealed = isinstance(data, dict) and (KEY in data or data.get("format") == FORMAT)
+        if not sealed:
+            raw.decode("utf-8")
+    except (ValueError, RecursionError) as error:
+        end = error.start if isinstance(error, UnicodeDecodeError) else getattr(error, "pos", 0)
+        if broken := find_break(text, raw.count(b"\n", 0, end) + 1):
+            raise _damaged(name, broken, str(error)) from error
+        raise EarthMindError(f"The record {name!r} can't be read.", found=str(error)) from error
+    return data
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _damaged(name: str, parts: list[str], found: str) -> EarthMindError:
+    return EarthMindError(
+        f"The record {name!r} is not as it was written: {part_words(parts)}.",
+        found=found,
+        change="a copy of it as it was written",
+    )
 
 
 def unsigned(href: str) -> str:

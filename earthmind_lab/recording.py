@@ -44,7 +44,8 @@ PACKAGES = (
 ABOUT_ITEM = (
     "updated", "platform", "constellation", "license", "processing:level", "processing:version",
     "s2:processing_baseline", "processing:software", "sat:orbit_state", "sat:relative_orbit",
-    "attribution", "sci:citation", "card4l:measurement_type", "card4l:measurement_convention",
+    "attribution", "sci:citation", "sci:doi", "sci:publications", "card4l:measurement_type",
+    "card4l:measurement_convention",
 )  # fmt: skip
 """Properties of a STAC item that a methods section needs."""
 _WHO = ("seat", "adapter")
@@ -62,7 +63,6 @@ def make_record(
     capabilities: Capabilities,
     chip: Chip | None,
     picture: Mapping[str, Any] | None = None,
-    search: Mapping[str, Any] | None = None,
 ) -> Record:
     """The record of one answer.
 
@@ -75,7 +75,6 @@ def make_record(
         capabilities: Of the engine that answered.
         chip: Where the views come from; None for a plain picture.
         picture: Path and checksum of a plain picture.
-        search: How the pair was found: dates, limits, user overrides.
     """
     masks = [mask for mask in map(mask_of, reply.objects) if mask is not None]
     shapes = [item.geometry for item in mapped.detections]
@@ -87,14 +86,14 @@ def make_record(
         text=reply.text,
         answer_hash=answer_hash(reply.token_ids, masks, shapes),
         aoi=plain(chip.aoi.to_dict()) if chip else None,
-        search=plain({**_search(chip), **(search or {})}),
+        search=plain(_search(chip)),
         inputs=tuple(plain(inputs)),
         chip=plain(_chip(chip)) if chip else {},
         prompt=plain(_prompt(prompt)),
         options=plain({k: v for k, v in asdict(options).items() if k not in _WHO}),
         model=plain({**_model(capabilities, options, reply.adapter), **_reply(reply, masks)}),
         versions=versions(),
-        evidence=tuple(plain([claim.to_dict() for claim in claims])),
+        evidence=tuple(plain(list(map(_claim, claims)))),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
 
@@ -227,7 +226,21 @@ def _item(item: Mapping[str, Any]) -> dict[str, Any]:
         for name, asset in (item.get("assets") or {}).items()
         if isinstance(asset, Mapping) and "file:checksum" in asset
     }
-    return {**kept, "checksums": sums} if sums else kept
+    if sums:
+        kept["checksums"] = sums
+    links = item.get("links")
+    for link in links if isinstance(links, list) else ():
+        # A catalog of files says a relative one, which means nothing elsewhere.
+        if isinstance(link, Mapping) and link.get("rel") == "self" and "://" in str(link["href"]):
+            kept["self"] = unsigned(str(link["href"]))
+    return kept
+
+
+def _claim(claim: Claim) -> dict[str, Any]:
+    """Without what a follow-up question took: that is the machine's, and never twice the same."""
+    data = claim.to_dict()
+    measured = {name: value for name, value in data["measured"].items() if name != "usage"}
+    return {**data, "measured": measured}
 
 
 def _search(chip: Chip | None) -> dict[str, Any]:
@@ -235,6 +248,7 @@ def _search(chip: Chip | None) -> dict[str, Any]:
         return {}
     pair = chip.pair
     return {
+        **pair.terms,
         "catalog": catalog_names(pair.catalog),
         "ids": {scene.modality: scene.id for scene in pair.scenes},
         "pair": pair.to_dict(),

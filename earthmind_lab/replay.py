@@ -128,6 +128,8 @@ def _replay(record: Record, engine: Engine | None, chips: Sequence[Chip]) -> Rep
     if not same and not found:
         found.append("answer: the geometry of the features differs.")
     found += _version_differences(record)
+    if not record.sealed:
+        found.append("record: it has no digests (format 1), so what was changed in it is not seen.")
     return Replay(same=same, differences=tuple(found), answer=answer)
 
 

@@ -104,6 +104,9 @@ class ScenePair:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """What the user decided in place of the ranking, for the record: ids under ``pin`` and
     ``exclude``."""
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    """What the search asked for, under the names that `search_pairs` has for it, and ``rank``, the
+    place among its pairs from 1; empty where none was made."""
 
     def __post_init__(self) -> None:
         if self.optical is None and self.sar is None:

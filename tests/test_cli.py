@@ -181,8 +181,7 @@ def test_ask_writes_everything_and_replay_agrees(run, catalog, engine, tmp_path)
     with Image.open(out_folder / "answer.png") as picture:
         assert picture.size[0] > 500
     kept = json.loads((out_folder / "record.json").read_text())
-    assert kept["search"]["max_gap"] == "6 days"
-    assert kept["search"]["gsd"] is None
+    assert kept["search"]["max_gap"] == "144 hours"
     code, out, _ = run("replay", record, "--model", "stand-in", "--json")
     assert (code, json.loads(out)) == (0, {"same": True, "differences": []})
     # Into a folder that is there: the same names are replaced, others stay.

@@ -31,6 +31,7 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.data.bundle_zip import ITEMS, LEVEL, CheckedMembers, NewMembers
 from earthmind_lab.data.cache_key import as_plain
 from earthmind_lab.data.chip_files import read_chip, write_chip
+from earthmind_lab.digests import seal
 from earthmind_lab.errors import AssetUnavailable, EarthMindError, LoadError
 from earthmind_lab.record import Record, unsigned_deep
 from earthmind_lab.scene import Scene
@@ -139,7 +140,8 @@ def _fill(members: NewMembers, chips: Sequence[Chip], records: Sequence[Record])
         clean = replace(chip, provenance=unsigned_deep(_plain(chip.provenance)))
         write_chip(clean, members.folder(f"chips/{number}"))
     for number, record in enumerate(records, start=1):
-        members.json(f"records/{number}.json", unsigned_deep(_plain(record.to_dict())))
+        data = unsigned_deep(_plain(record.to_dict()))
+        members.json(f"records/{number}.json", seal(data) if record.sealed else data)
     members.json(ITEMS, _collection(chips))
     licences, owners = (
         sorted({str(each) for chip in chips for each in chip.provenance.get(name, ())})

@@ -75,6 +75,19 @@ class Limits:
         return " or ".join(words.get(kind) or SENSORS[kind].title for kind in self.kinds(modality))
 
     @property
+    def terms(self) -> dict[str, Any]:
+        """For records: one form, whatever words the user had; `search_pairs` takes them all."""
+        near = {} if self.around is None else {"around": self.around.text}
+        hours = f"{self.max_gap / timedelta(hours=1):.6f}".rstrip("0").rstrip(".")
+        return {
+            "dates": f"{self.first}/{self.last}",
+            **near,
+            "sensors": [each for modality in self.modalities for each in self.kinds(modality)],
+            "max_gap": f"{hours} hours",
+            "max_cloud": self.max_cloud,
+        }
+
+    @property
     def start(self) -> datetime:
         """First instant, UTC."""
         return datetime.combine(self.first, time.min, UTC)

@@ -234,9 +234,11 @@ def _search(
             if rejected:
                 error.rejected = candidates.rejected or _alone(found)
             raise error
-        if not sources.partial:
-            return candidates
-        pairs = [replace(p, reasons=(*p.reasons, *sources.partial)) for p in candidates.pairs]
+        told = limits.terms | terms.terms
+        pairs = [
+            replace(pair, terms={**told, "rank": rank}, reasons=(*pair.reasons, *sources.partial))
+            for rank, pair in enumerate(candidates.pairs, start=1)
+        ]
         return replace(candidates, pairs=tuple(pairs))
 
     return _first(catalog, budget, candidates)

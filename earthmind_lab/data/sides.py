@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from typing import Any
 
 import shapely
 from pyproj import Geod
@@ -62,6 +63,12 @@ class Terms:
     def overrides(self) -> Mapping[str, tuple[str, ...]]:
         """What the user decided, for records."""
         return self.choice.overrides
+
+    @cached_property
+    def terms(self) -> dict[str, Any]:
+        """What weighs the pairs, for records; in the form of `Limits.terms`."""
+        ids = {name: sorted(named) for name, named in self.overrides.items()}
+        return {"purpose": self.purpose, **ids}
 
     @cached_property
     def reasons(self) -> tuple[str, ...]:

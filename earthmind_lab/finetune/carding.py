@@ -113,13 +113,13 @@ def _both(run: Run, asked: Mapping[str, Examples]) -> dict[str, tuple[Any, Any]]
 
 def _licence(model: str) -> str:
     """Of the weights that the training began from."""
-    from earthmind_lab.model.config import EarthMindConfig
+    from earthmind_lab.model.convert import read_config
     from earthmind_lab.model.published import local_folder, row_of
 
     row = row_of(model)
     if row is not None:
         return str(row.licence or "")
-    return str(EarthMindConfig.from_pretrained(local_folder(model)).licence or "")
+    return str(read_config(local_folder(model)).licence or "")
 
 
 def _pictures(examples: Examples, index: int) -> list[str]:

@@ -111,10 +111,10 @@ def _own(recipe: Recipe) -> Examples:
 
 def _composites(recipe: Recipe) -> tuple[str, ...]:
     """The pictures that the model of a recipe wants to be shown."""
-    from earthmind_lab.model.config import EarthMindConfig
+    from earthmind_lab.model.convert import read_config
     from earthmind_lab.model.published import local_folder
 
-    return tuple(EarthMindConfig.from_pretrained(local_folder(recipe.model)).composites)
+    return tuple(read_config(local_folder(recipe.model)).composites)
 
 
 def _areas(source: Source, recipe: Recipe, *, whole: bool) -> AreaSets:

@@ -109,11 +109,3 @@ def check_rank(rank: int, subject: Subject) -> None:
             found=f"{len(subject.pairs)} pairs",
             change=f"0 to {len(subject.pairs) - 1}",
         )
-
-
-def how_found(subject: Subject) -> dict[str, Any] | None:
-    """How the pair was found, for the record; the catalog's name comes from the pair itself."""
-    if subject.query is None or subject.chosen is None:
-        return None
-    how = {key: value for key, value in subject.query.items() if key != "catalog"}
-    return {**how, "rank": subject.chosen + 1}

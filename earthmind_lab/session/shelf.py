@@ -259,13 +259,22 @@ def turn_of(ident: str, asked: Mapping[str, Any], answer: Answer) -> SaidTurn:
         text=answer.text,
         notice=answer.notice,
         message=answer.reply.remark,
-        features=plain(answer.to_geojson()),
+        features=plain(_marked(answer)),
+        spans=tuple(found.text_span for found in answer.reply.objects),
         evidence=tuple(
             plain({**claim.to_dict(), "sentence": claim.sentence()}) for claim in answer.evidence
         ),
         record=plain(answer.record.to_dict()),
         raw=answer.reply.raw or answer.reply.text,
     )
+
+
+def _marked(answer: Answer) -> dict[str, Any]:
+    """The features of an answer, each with the mark that it is a part of."""
+    found = answer.to_geojson()
+    for feature, detection in zip(found["features"], answer.detections, strict=True):
+        feature["properties"]["mark"] = detection.mark
+    return found
 
 
 def _cost(pair: ScenePair, subject: Subject, budget: Budget) -> Mapping[str, Any]:

@@ -16,7 +16,6 @@ from earthmind_lab.session import commands
 from earthmind_lab.session.base import SessionBase
 from earthmind_lab.session.commands import State
 from earthmind_lab.session.keeper import Change
-from earthmind_lab.session.queries import how_found
 from earthmind_lab.session.shelf import turn_of
 from earthmind_lab.session.subject import Note, Subject
 from earthmind_lab.session.tasks import Task
@@ -138,6 +137,7 @@ class TalkCommands(SessionBase):
         def work(task: Task, now: Subject) -> tuple[Any, Change]:
             answer = self._answer(task, now, question, regions, options)
             turn = turn_of(task.id, args, answer)
+            self._answers.keep(task.id, answer)
             return answer, lambda state: commands.said(state, now.name, turn)
 
         return self._keeper.start("ask", subject.name, begin, work)
@@ -159,9 +159,7 @@ class TalkCommands(SessionBase):
             for turn in subject.talk
             if turn.state == "done" and not turn.stale
         ]
-        talk = Conversation(
-            about, self.engine, turns=history, search=how_found(subject), seat=self._seat
-        )
+        talk = Conversation(about, self.engine, turns=history, seat=self._seat)
         pending = talk.submit(question, regions=regions, options=options)
         task.on_stop(pending.cancel)
         self._progress(task, "reading the question")

@@ -102,7 +102,10 @@ class EarthMap:
         ours = [each.layer for each in self.added]
         self.map.layers = tuple(layer for layer in self.map.layers if layer not in ours)
         self.added.clear()
-        self.panel.close()
+        # A column that is left and holds a closed part stops ipywidgets from telling a page that
+        # opens of any widget.
+        for each in (*self.panel.children, self.panel):
+            each.close()
 
     def _show(self, turn: SaidTurn) -> None:
         """The chat's "show on map"."""

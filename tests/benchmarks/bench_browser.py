@@ -19,7 +19,8 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from tests.browser.conftest import FLAGS, Server
-from tests.browser.lab_side import EXECUTE, Lab, Notebook
+from tests.browser.lab_server import Lab
+from tests.browser.lab_side import EXECUTE, Notebook
 
 BEAT_MS = 50
 SECONDS = 6

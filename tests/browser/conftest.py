@@ -3,9 +3,11 @@ that fail when anything leaves the machine.
 
     server = serve(command)             a process; server.url, server.wait_for("a line")
     visitor = visit(url)                a browser of its own: visitor.page, visitor.requests
+    visitor = stay(url)                 the same, for all tests of a file
+    notebook                            a map of its own in the page that the file's tests share
 
-Screenshots (`visitor.shot("name")`) go to the folder in EARTHMIND_SHOTS, by default to the test's
-temporary one.
+Screenshots (`visitor.shot("name")`, `notebook.shot("name")`) and a sheet of all of them go to the
+folder in EARTHMIND_SHOTS, by default to the run's temporary one.
 """
 
 from __future__ import annotations
@@ -19,16 +21,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from tests import apt
+from tests.browser.relay import Relay
+from tests.browser.shots import Shots
 from tests.conftest import is_local
+
+if TYPE_CHECKING:
+    from tests.browser.lab_server import Lab
+    from tests.browser.lab_side import Notebook
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
@@ -100,34 +109,46 @@ class Server:
 
 @dataclass
 class Visitor:
-    """One person's browser, with one page."""
+    """One person's browser, seen through one of its pages."""
 
     context: BrowserContext
     page: Page
-    shots: Path
+    shots: Shots
+    allowed: Sequence[str] = ()
+    """Patterns of console errors that are not ours (a host application's)."""
     requests: list[Request] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     """Requests that would leave the machine."""
     errors: list[str] = field(default_factory=list)
-    """Errors of the page's own code, and what it wrote to the console as an error."""
+    """Errors of the pages' own code, and what they wrote to the console as an error."""
+
+    def tab(self, url: str) -> Visitor:
+        """The same person at another page of the same browser."""
+        visitor = replace(self, page=self.context.new_page())
+        visitor.listen()
+        visitor.page.goto(url)
+        return visitor
 
     def shot(self, name: str) -> Path:
         """A picture of the whole page."""
-        path = self.shots / f"{name}.png"
-        self.page.screenshot(path=path, full_page=True)
-        return path
+        return self.shots.take(name, self.page, full_page=True)
 
-    def check(self, allowed: Sequence[str] = ()) -> None:
-        """Fail on anything that left the machine or went wrong.
+    def forgive(self, *patterns: str) -> None:
+        """Forget the console errors so far that a test has provoked."""
+        self.errors[:] = [e for e in self.errors if not any(re.search(p, e) for p in patterns)]
 
-        Args:
-            allowed: Patterns of console errors that are not ours (a host application's).
-        """
-        assert not self.outside, f"left the machine: {self.outside}"
-        errors = [e for e in self.errors if not any(re.search(known, e) for known in allowed)]
+    def check(self) -> None:
+        """Fail on anything that left the machine or went wrong since the last check."""
+        outside, errors = list(self.outside), list(self.errors)
+        self.outside.clear()
+        self.errors.clear()
+        assert not outside, f"left the machine: {outside}"
+        errors = [e for e in errors if not any(re.search(known, e) for known in self.allowed)]
         assert not errors, f"errors in the browser: {errors}"
 
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """Hear what the page asks for and complains about."""
+
         def asked(request: Request) -> None:
             self.requests.append(request)
             address = urlsplit(request.url)
@@ -138,12 +159,12 @@ class Visitor:
             if message.type == "error":
                 self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
-        self.context.on("request", asked)
-        # Web sockets are no requests to the context.
+        self.page.on("request", asked)
+        # Web sockets are no requests.
         self.page.on("websocket", lambda ws: None if is_local(urlsplit(ws.url).hostname)
                      else self.outside.append(ws.url))  # fmt: skip
         self.page.on("console", said)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("pageerror", lambda error: self.errors.append(error.stack or str(error)))
 
 
 def free_port() -> int:
@@ -182,17 +203,19 @@ def browser(chromium: str) -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture
-def visit(
-    browser: Browser, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Visitor]]:
-    """`visit(url)`: a person with a browser of their own; checked when the test ends.
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shots]:
+    """Where pictures go; the sheet of all is made when the process has run its tests."""
+    folder = os.environ.get("EARTHMIND_SHOTS") or tmp_path_factory.getbasetemp() / "shots"
+    shots = Shots(Path(folder))
+    yield shots
+    shots.sheet()
 
-    ``allowed=`` takes patterns of console errors that belong to a host application.
-    """
-    shots = Path(os.environ.get("EARTHMIND_SHOTS") or tmp_path)
-    shots.mkdir(parents=True, exist_ok=True)
-    came: list[tuple[Visitor, Sequence[str]]] = []
+
+@contextmanager
+def visits(browser: Browser, shots: Shots) -> Iterator[Callable[..., Visitor]]:
+    """Browsers that are closed, and checked, in the end."""
+    came: list[Visitor] = []
 
     def visit(
         url: str, *, allowed: Sequence[str] = (), width: int = 1360, height: int = 1000
@@ -201,17 +224,50 @@ def visit(
             viewport={"width": width, "height": height}, accept_downloads=True
         )
         context.set_default_timeout(1000 * PAGE_SECONDS)
-        visitor = Visitor(context=context, page=context.new_page(), shots=shots)
-        visitor._listen()
-        came.append((visitor, allowed))
+        visitor = Visitor(context=context, page=context.new_page(), shots=shots, allowed=allowed)
+        visitor.listen()
+        came.append(visitor)
         visitor.page.goto(url)
         return visitor
 
     yield visit
-    for visitor, _ in came:
+    for visitor in came:
         visitor.context.close()
-    for visitor, allowed in came:
-        visitor.check(allowed)
+    for visitor in came:
+        visitor.check()
+
+
+@pytest.fixture
+def visit(browser: Browser, shots: Shots) -> Iterator[Callable[..., Visitor]]:
+    """`visit(url)`: a person with a browser of their own; checked when the test ends.
+
+    ``allowed=`` takes patterns of console errors that belong to a host application.
+    """
+    with visits(browser, shots) as visit:
+        yield visit
+
+
+@pytest.fixture(scope="module")
+def stay(browser: Browser, shots: Shots) -> Iterator[Callable[..., Visitor]]:
+    """`visit`, for a page that all tests of a module use."""
+    with visits(browser, shots) as visit:
+        yield visit
+
+
+@pytest.fixture(scope="module")
+def opened(lab: Lab, stay: Callable[..., Visitor]) -> Notebook:
+    """The notebook of the module's `lab`, in one browser for all of its tests."""
+    from tests.browser.lab_side import Notebook
+
+    return Notebook.open(lab, stay)
+
+
+@pytest.fixture
+def notebook(opened: Notebook) -> Iterator[Notebook]:
+    """A new map with an empty session of its own, in the page that is open."""
+    opened.fresh()
+    yield opened
+    opened.visitor.check()
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +286,20 @@ def serve() -> Iterator[Callable[..., Server]]:
     yield serve
     for server in running:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[Callable[[str], Relay]]:
+    """`relay(url)`: a wire to a server that can be cut."""
+    laid: list[Relay] = []
+
+    def relay(url: str) -> Relay:
+        laid.append(Relay(url))
+        return laid[-1]
+
+    yield relay
+    for each in laid:
+        each.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the browser tests use inside the kernel: an engine with a pace, and the state as data."""
+"""What the browser tests use inside the kernel: new maps, an engine with a pace, state as data."""
 
 from __future__ import annotations
 
@@ -66,6 +66,43 @@ class _Handle:
     def cancel(self) -> None:
         self._stopped.set()
         self._handle.cancel()
+
+
+def fresh(*, m: Any = None, kept: str | None = None, **_: Any) -> Any:
+    """A map over a new session.
+
+    Args:
+        m: The map before it, which ends with its session and its widgets: the page stays as light
+            as a new one.
+        kept: Name of the session, where a file keeps it.
+    """
+    from IPython.display import clear_output
+
+    from earthmind_lab.session import Session
+    from earthmind_lab.widgets import EarthMap
+
+    if m is not None:
+        clear_output()  # the page lets go of the old widgets before they end
+        m.close()
+        m.session.close()
+        for widget in widgets() - _LIBRARIES:
+            widget.close()
+    elif not _LIBRARIES:
+        import leafmap  # noqa: F401  makes some of its own
+
+        _LIBRARIES.update(widgets())
+    return EarthMap(Session() if kept is None else Session.open(kept))
+
+
+_LIBRARIES: set[Any] = set()
+"""Widgets that belong to no map."""
+
+
+def widgets() -> set[Any]:
+    """All that are open."""
+    from ipywidgets.widgets.widget import _instances
+
+    return set(_instances.values())
 
 
 def pace(session: Any, seconds: float) -> None:

@@ -1,10 +1,11 @@
-"""JupyterLab for browser tests: the server that `earthmind lab` starts, and one open notebook.
+"""The map notebook in a page, in JupyterLab or Notebook 7.
 
-    lab = Lab(serve, folder, kernel="7.4.0")     its own files, state and kernel
-    notebook = Notebook(lab, visit(lab.url))
+    notebook = Notebook.open(lab, visit)         `lab` is a `lab_server.Lab`
+    notebook.fresh()                             a map over a new session, in the page as it is
     notebook.run(1); notebook.state()            a cell; the session as plain data
+    notebook.second_tab(); notebook.kill(); notebook.offline(); notebook.theme("dark")
 
-The page hands out JupyterLab's own application object (a switch of JupyterLab), by which a test
+The page hands out the application's own object (a switch of both applications), by which a test
 selects cells and reads Python state through the notebook's own kernel.
 """
 
@@ -12,18 +13,16 @@ from __future__ import annotations
 
 import ast
 import json
-import re
-import shutil
-import sys
+import os
+import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Locator, expect
 
-from earthmind_lab.lab import NOTEBOOK, lab_command
-from scripts.apart import folder_of, install
-from tests.browser.conftest import PAGE_SECONDS, ROOT, START_SECONDS, Server, Visitor, free_port
+from tests.browser.conftest import PAGE_SECONDS, START_SECONDS, Visitor
+from tests.browser.lab_server import Lab
+from tests.browser.shots import whole
 
 STATE = "__import__('tests.browser.lab_kernel', fromlist=['state']).state(m.session)"
 ENDS = """async (work, session, seconds) => {
@@ -41,6 +40,7 @@ ENDS = """async (work, session, seconds) => {
 """Wait for work of the kernel, within a limit. Until our widgets remind it
 (`earthmind_lab.kernel`), a kernel of ipykernel 7.3 may overlook a request; a further connection
 lets it look again."""
+KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
 EXECUTE = f"""async ([code, expression, seconds]) => {{
   const session = window.jupyterapp.shell.currentWidget.sessionContext.session;
   const wanted = expression === null ? {{}} : {{it: expression}};
@@ -57,60 +57,26 @@ ACTIVATE = """(index) => {
   notebook.activeCellIndex = index;
   return notebook.scrollToItem(index, 'start');
 }"""
+WINDOWING = """(windowingMode) => {
+  const notebook = window.jupyterapp.shell.currentWidget.content;
+  notebook.notebookConfig = {...notebook.notebookConfig, windowingMode};
+}"""
 OWN_ERRORS = (
-    # JupyterLab asks for files that a notebook need not have.
+    # The applications ask for files that a notebook need not have.
     r"status of 404 .*(/api/|/lab/)",
     # A kernel that talks on while a page opens talks of widgets the page has yet to fetch.
-    r"^Comm not found for comm id .*/lab/jlab_core",
+    r"^Comm not found for comm id .*/(lab/jlab_core|static/notebook/)",
+    # Notebook 7.6 looks for the settings of a part of JupyterLab that it leaves out.
+    r"^TypeError: Cannot read properties of undefined \(reading 'schema'\)\n.*/static/notebook/",
+    # jupyter-leaflet: a map that is closed while it flies.
+    r"^TypeError: Cannot convert undefined or null to object\n(?s:.*)\.update_bounds ",
+    # And it puts a control's widget into the page by itself, and lets go of it first.
+    r"^Error: Widget is not attached\.(?s:.*) AnyView\.remove ",
 )
-"""Console errors of JupyterLab itself."""
-
-
-class Lab:
-    """A server with a folder, a state and a kernel of its own.
-
-    Args:
-        serve: The fixture of this name.
-        folder: For all of its files.
-        kernel: Version of ipykernel.
-        cells: Code cells to append to the notebook's copy.
-    """
-
-    def __init__(
-        self, serve: Callable[..., Server], folder: Path, *, kernel: str,
-        cells: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
-        install("ipykernel", kernel)
-        self.folder, self.kernel = folder, kernel
-        notebook = folder / "root" / NOTEBOOK
-        notebook.parent.mkdir(parents=True)
-        shutil.copyfile(ROOT / "notebooks" / NOTEBOOK, notebook)
-        self.own_cells = _append(notebook, cells)
-        _kernelspec(folder / "jupyter" / "kernels" / "python3", kernel)
-        command = lab_command(notebook, root=notebook.parent, port=free_port(), browser=False)
-        env = {
-            "EARTHMIND_HOME": str(folder / "home"),
-            "JUPYTER_PATH": str(folder / "jupyter"),
-            **{f"JUPYTER_{name}_DIR": str(folder / name.lower())
-               for name in ("CONFIG", "DATA", "RUNTIME")},
-            "IPYTHONDIR": str(folder / "ipython"),
-        }  # fmt: skip
-        self.server = serve(
-            [*command, "--expose-app-in-browser"], env=env,
-            ready=r"(http://127\.0\.0\.1:\d+/lab\S*token=\S+)",
-        )  # fmt: skip
-        self.url = self.server.url  # as printed: what a user opens
-        assert f"/lab/tree/{NOTEBOOK}?" in self.url
-
-    def let_go(self) -> None:
-        """End the cell that `lab_kernel.stay_busy` holds."""
-        (self.folder / "home" / "let-go").touch()
-
-    def saved(self, name: str = "map") -> dict[str, Any]:
-        """The session's file."""
-        text = (self.folder / "home" / "sessions" / f"{name}.json").read_text(encoding="utf-8")
-        data: dict[str, Any] = json.loads(text)
-        return data
+"""Console errors of JupyterLab and Notebook themselves."""
+WIDTH, HEIGHT = 1400, 900
+"""Of a page, in px: a laptop's."""
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
 
 class Notebook:
@@ -118,11 +84,41 @@ class Notebook:
 
     def __init__(self, lab: Lab, visitor: Visitor) -> None:
         self.lab, self.visitor, self.page = lab, visitor, visitor.page
-        self.page.wait_for_function(
-            "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
-            "?.connectionStatus === 'connected'"
-            " && window.jupyterapp.shell.currentWidget.sessionContext.isReady"
-        )
+        self._theme = "light"
+        self.connected()
+
+    @classmethod
+    def open(cls, lab: Lab, visit: Callable[..., Visitor]) -> Notebook:
+        """It, in a browser of its own."""
+        return cls(lab, visit(lab.url, allowed=OWN_ERRORS, width=WIDTH, height=HEIGHT))
+
+    def second_tab(self) -> Notebook:
+        """The same notebook and kernel in another tab, on the newest map; to be closed."""
+        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        tab = Notebook(self.lab, self.visitor.tab(self.lab.url))
+        tab.show(self.lab.fresh_cell)  # what is far from sight is not drawn
+        expect(tab.map).to_be_visible()
+        return tab
+
+    def fresh(self, pace: float = 0.0, *, kept: str | None = None) -> None:
+        """A map over a new session in memory; page, network and theme as in the beginning.
+
+        Args:
+            pace: Seconds between two tokens of the model.
+            kept: Name of a session that a file keeps: then it goes on where it was.
+        """
+        self.online()
+        self.theme("light")
+        self.size()
+        self.windowing("contentVisibility")
+        self.execute(f"kept = {kept!r}")
+        self.run(self.lab.fresh_cell)
+        expect(self.map).to_be_visible()
+        self.pace(pace)
+
+    def pace(self, seconds: float) -> None:
+        """How long the model takes from token to token."""
+        self.execute(f"from tests.browser.lab_kernel import pace; pace(m.session, {seconds})")
 
     # --- cells -----------------------------------------------------------------------------------
 
@@ -153,11 +149,87 @@ class Notebook:
         assert found["status"] == "ok", found
         return json.loads(ast.literal_eval(found["data"]["text/plain"]))
 
+    def busy(self) -> None:
+        """Wait until the kernel runs a cell."""
+        self.page.wait_for_function(f"{KERNEL}.status === 'busy'")
+
+    def connected(self) -> None:
+        """Wait until the page and its kernel hear each other."""
+        self.page.wait_for_function(
+            f"{KERNEL}?.connectionStatus === 'connected'"
+            " && window.jupyterapp.shell.currentWidget.sessionContext.isReady"
+        )
+
+    # --- what goes wrong, and how it looks -------------------------------------------------------
+
     def restart(self) -> None:
-        """A new kernel process, as after a crash."""
+        """A new kernel process, as by the menu."""
         self.page.evaluate(
             "() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()"
         )
+
+    def kill(self) -> None:
+        """End the kernel's process as the system does where memory runs out; it comes again."""
+        pid = self.value("__import__('os').getpid()")
+        os.kill(pid, signal.SIGKILL)
+        expect(self.page.get_by_role("dialog")).to_contain_text("appears to have died")
+        self.dismiss()
+        self.connected()
+
+    def windowing(self, mode: str) -> None:
+        """Which cells the page holds: "full" = those in sight only, "defer", "none", ..."""
+        self.page.evaluate(WINDOWING, mode)
+
+    def dismiss(self) -> None:
+        """What the application tells in a dialog, read and closed."""
+        dialog = self.page.get_by_role("dialog")
+        while dialog.count():
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_timeout(100)
+
+    def offline(self) -> None:
+        """Take the network from the browser."""
+        self.visitor.context.set_offline(True)
+        self.cut()
+
+    def online(self) -> None:
+        """Give it back, and the wire to the server, too."""
+        self.visitor.context.set_offline(False)
+        if self.lab.relay is not None:
+            self.lab.relay.mend()
+        self.connected()
+        self.dismiss()
+
+    def cut(self) -> None:
+        """Take the server from a browser that is still on the net: a hub or a tunnel that ended."""
+        assert self.lab.relay is not None, "Lab(..., relay=relay)"
+        self.lab.relay.cut()
+
+    def theme(self, name: str) -> None:
+        """The application's "light" or "dark" one."""
+        if name == self._theme:
+            return
+        self.page.evaluate(
+            "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
+            THEMES[name],
+        )
+        light = str(name == "light").lower()
+        expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+        self._theme = name
+
+    def size(self, width: int = WIDTH, height: int = HEIGHT) -> None:
+        """Of the page, in px; JupyterLab's list of files makes room where it is narrow."""
+        if self.page.viewport_size != {"width": width, "height": height}:
+            self.page.set_viewport_size({"width": width, "height": height})
+        files = self.page.locator("#jp-left-stack")
+        if self.lab.app == "lab" and files.is_visible() != (width >= WIDTH):
+            self.page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+
+    def shot(self, name: str) -> None:
+        """A picture of the map and its panels as a whole."""
+        output = self.page.locator(".jp-OutputArea-output:has(.leaflet-container)").last
+        with whole(self.page, output):
+            self.visitor.shots.take(name, output)
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -226,36 +298,3 @@ def shown(pictures: Locator) -> None:
     for picture in pictures.all():
         expect(picture).to_be_visible()
         assert picture.evaluate("each => each.decode().then(() => each.naturalWidth)") > 0
-
-
-def _append(notebook: Path, cells: tuple[str, ...]) -> list[int]:
-    """Add code cells; where they are."""
-    data = json.loads(notebook.read_text(encoding="utf-8"))
-    before = len(data["cells"])
-    for number, source in enumerate(cells):
-        data["cells"].append(
-            {"cell_type": "code", "id": f"own-{number}", "metadata": {}, "outputs": [],
-             "execution_count": None, "source": source}
-        )  # fmt: skip
-    notebook.write_text(json.dumps(data), encoding="utf-8")
-    return list(range(before, len(data["cells"])))
-
-
-def _kernelspec(folder: Path, kernel: str) -> None:
-    """The environment's Python with one version of ipykernel, and the tests' own modules."""
-    folder.mkdir(parents=True)
-    first = folder_of("ipykernel", kernel)
-    path = [str(each) for each in (first, ROOT) if each is not None]
-    spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": f"ipykernel {kernel}",
-        "language": "python",
-        "env": {"PYTHONPATH": ":".join(path)},
-        "metadata": {"debugger": False},
-    }
-    (folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-
-
-def text_of(visitor: Visitor) -> str:
-    """All visible words of the page."""
-    return re.sub(r"\s+", " ", visitor.page.locator("body").inner_text())

@@ -4,10 +4,13 @@ import json
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from shapely.geometry import box, mapping
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.data.catalogs import open_catalog
+from earthmind_lab.data.limits import limits_of
 from earthmind_lab.data.samples import place as place_named
 from earthmind_lab.data.samples import places
 from earthmind_lab.data.search import (
@@ -566,3 +569,34 @@ def test_latitude_before_longitude_is_seen():
     with pytest.raises(NoScenesFound) as elsewhere:
         search_pairs((10, 50, 10.01, 50.01), "2019-09-15/2019-09-20", catalog="sample")
     assert "latitude" not in str(elsewhere.value)
+
+
+@given(
+    st.integers(0, 10**9), st.floats(0, 100),
+    st.sampled_from(["sar", "optical,sar", "hls-l30,sar"]),
+    st.dates(date(1990, 1, 1), date(2030, 1, 1)), st.sampled_from([None, "2019-09-15T06:00+02:00"]),
+)  # fmt: skip
+def test_recorded_terms_are_what_was_asked(seconds, cloud, sensors, day, around):
+    """One form, in which the same search is asked again."""
+    found = limits_of((day, day), sensors, timedelta(seconds=seconds), cloud, around=around)
+    again = limits_of(**found.terms)
+    assert again.terms == found.terms
+    assert abs(again.max_gap - found.max_gap) < timedelta(seconds=0.01)
+    assert (again.first, again.last, again.max_cloud) == (day, day, cloud)
+    assert (again.modalities, again.sensors) == (found.modalities, found.sensors)
+    assert again.around == found.around
+
+
+def test_every_pair_carries_the_terms_of_its_search_and_its_rank(catalog):
+    path = catalog(
+        s2("o1", "2020-06-01T10:00:00Z"), s2("o2", "2020-06-02T10:00:00Z"),
+        s1("s1", "2020-06-01T18:00:00Z"), s1("s2", "2020-06-04T18:00:00Z"),
+    )  # fmt: skip
+    wishes = {"catalog": str(path), "exclude": ["s2", "o2"], "max_gap": "1 day"}
+    (pair,) = search_pairs(HERE, "2020-06-01/2020-06-05", **wishes)
+    assert pair.terms == {
+        "dates": "2020-06-01/2020-06-05", "sensors": ["optical", "sar"], "max_gap": "24 hours",
+        "max_cloud": 20.0, "purpose": "default", "exclude": ["o2", "s2"], "rank": 1,
+    }  # fmt: skip
+    found = search_candidates(HERE, "2020-06-01/2020-06-05", catalog=str(path))
+    assert [each.terms["rank"] for each in found.pairs] == [1, 2, 3, 4]

@@ -13,11 +13,13 @@ from safetensors.torch import load_file
 from earthmind_lab.engine.loading import load_engine
 from earthmind_lab.errors import EngineError
 from earthmind_lab.exchange import Options, Prompt
+from earthmind_lab.finetune import carding, sets
 from earthmind_lab.finetune.batches import Collator
 from earthmind_lab.finetune.building import build
 from earthmind_lab.finetune.export import adapter_hash, merge
 from earthmind_lab.finetune.run import finetune
 from earthmind_lab.model import EarthMindForConditionalGeneration, convert_checkpoint
+from earthmind_lab.model.config import AS_PUBLISHED, EarthMindConfig
 from tests.finetune import toys
 from tests.model.test_convert import upstream_folder
 
@@ -29,6 +31,15 @@ def published(tmp_path_factory):
     source = upstream_folder(folder / "source")
     recipe = toys.recipe(source, "lora", "steps=2")
     return source, finetune(recipe, out=folder / "run", train=toys.mixed(4))
+
+
+def test_pictures_and_licence_follow_the_config_in_either_layout(published, capfd):
+    """Read as a config of ours, the published one would give its defaults and a warning."""
+    source, run = published
+    assert sets._composites(run.recipe) == AS_PUBLISHED
+    assert EarthMindConfig().composites != AS_PUBLISHED
+    assert carding._licence(str(source)) == ""
+    assert "You are using a model of type" not in capfd.readouterr().err
 
 
 def state(folder) -> dict[str, torch.Tensor]:

@@ -96,6 +96,7 @@ def test_errors_stand_where_they_occur(form, key, typed, place, said):
     bad = {where: each.value for where, each in form.errors.items() if each.value}
     assert list(bad) == ([place] if said else [])
     assert said in bad.get(place, "")
+    assert "<" not in bad.get(place, "")  # the colour is the widget's, the text is text
     assert form.save_button.disabled == form.start_button.disabled == bool(said)
     if said:
         with pytest.raises(EarthMindError):

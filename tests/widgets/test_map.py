@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -187,6 +188,29 @@ def test_closing_leaves_the_map_and_the_session(asked):
     assert len(m.map.controls) == len(controls) - 4
     assert not m.session.closed
     assert m.session.undo() is not None  # nobody is left who would choke on the note
+
+
+def told(widgets):
+    """Those whose state ipywidgets can tell a page that opens."""
+    found = set()
+    for widget in widgets:
+        with contextlib.suppress(AttributeError):  # it holds one that was closed
+            widget.get_state()
+            found.add(widget)
+    return found
+
+
+def test_closing_leaves_no_widget_that_holds_a_closed_one(asked):
+    # One of them, and the page is told of no widget at all.
+    from ipywidgets.widgets.widget import _instances
+
+    m = settled(asked)
+    before = told(_instances.values())
+    assert m.chat in before
+    m.close()
+    left = before & set(_instances.values())
+    assert m.chat not in left
+    assert told(left) == left
 
 
 def test_what_a_notebook_shows_is_one_panel(open_map):

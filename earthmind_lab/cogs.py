@@ -1,0 +1,122 @@
+"""Rasters as cloud-optimised GeoTIFFs: the mask of an answer, the bands of a chip.
+
+    write_mask(answer, "water.tif")      # band 1: class, band 2: number of the object
+    write_cog("chip.tif", chip.optical, chip.grid, names=chip.bands, unit="reflectance")
+
+GDAL's COG driver writes them: tiles, overviews in front, one range request for a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthmind_lab.errors import EarthMindError
+from earthmind_lab.grid import inside_mask, polygons_to_mask
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
+
+    from earthmind_lab.answer import Answer
+
+OUTSIDE = 65535
+"""In a mask: outside the AOI, where nothing was asked. 0 = inside, and nothing is marked there, be
+it that no sensor saw it."""
+MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
+
+
+def mask_bands(answer: Answer) -> tuple[NDArray[np.uint16], tuple[str, ...]]:
+    """Which class and which object each pixel is of.
+
+    Args:
+        answer: About a chip.
+
+    Returns:
+        (2, y, x): class from 1, in the order of the labels, and object from 1, in the order of the
+        detections; where objects overlap, the smaller lies on top. And the labels.
+
+    Raises:
+        EarthMindError: A plain picture has no place, or there are more objects than numbers.
+    """
+    if answer.grid is None or answer.record.aoi is None:
+        raise EarthMindError("A plain picture has no place on the Earth, so it gives no raster.")
+    if len(answer.detections) >= OUTSIDE:
+        raise EarthMindError(
+            "There are more objects than a mask has numbers.",
+            found=f"{len(answer.detections)}",
+            change=f"answer.save('answer.gpkg'), or fewer than {OUTSIDE}",
+        )
+    from shapely.geometry import shape
+
+    labels = tuple(dict.fromkeys(item.label for item in answer.detections))
+    size = (int(answer.grid.shape[0]), int(answer.grid.shape[1]))
+    bands = np.zeros((2, *size), np.uint16)
+    numbered = sorted(enumerate(answer.detections, start=1), key=lambda each: -each[1].area_m2)
+    for number, item in numbered:
+        here = polygons_to_mask(item.geometry, answer.grid)
+        bands[:, here] = np.array([[labels.index(item.label) + 1], [number]], np.uint16)
+    bands[:, ~inside_mask(answer.grid, shape(answer.record.aoi["geometry"]))] = OUTSIDE
+    return bands, labels
+
+
+def write_mask(answer: Answer, path: str | Path) -> Path:
+    """Write the classes and objects of an answer; their names and scores are in the tags.
+
+    Raises:
+        EarthMindError: As `mask_bands`.
+        OSError: The file can't be written.
+    """
+    bands, labels = mask_bands(answer)
+    assert answer.grid is not None
+    tags = {f"class_{number}": label for number, label in enumerate(labels, start=1)}
+    tags |= {name: text for name, text in answer.about().items() if text}
+    tags |= {"answer_hash": answer.record.answer_hash, "question": answer.record.question}
+    return write_cog(
+        path, bands, answer.grid, names=("class", "object"), unit="1", nodata=OUTSIDE, tags=tags,
+        overviews="mode",
+    )  # fmt: skip
+
+
+def write_cog(
+    path: str | Path, array: NDArray[Any], grid: GeoBox, *, names: Sequence[str], unit: str,
+    nodata: float = float("nan"), tags: Mapping[str, str] | None = None,
+    overviews: str = "average",
+) -> Path:  # fmt: skip
+    """Write bands as a cloud-optimised GeoTIFF.
+
+    Args:
+        path: The file; its folder must exist.
+        array: (band, y, x).
+        grid: Of the pixels.
+        names: One a band, as its description.
+        unit: Of the numbers, which are stored as they are: scale 1, offset 0.
+        nodata: The value of pixels without one.
+        tags: Further facts.
+        overviews: How coarser levels are made; classes can't be averaged.
+
+    Raises:
+        OSError: The file can't be written.
+    """
+    import rasterio
+    from rasterio.errors import RasterioError
+
+    path, (count, height, width) = Path(path), array.shape
+    try:
+        with rasterio.open(
+            path, "w", driver="COG", dtype=array.dtype.name, nodata=nodata, count=count,
+            height=height, width=width, crs=str(grid.crs), transform=grid.affine,
+            compress="deflate", predictor="yes", blocksize=256, overview_resampling=overviews,
+        ) as target:  # fmt: skip
+            target.write(array)
+            target.update_tags(unit=unit, scale="1", offset="0", **(tags or {}))
+            target.units, target.scales = (unit,) * count, (1.0,) * count
+            target.offsets = (0.0,) * count
+            for number, name in enumerate(names, start=1):
+                target.set_band_description(number, name)
+    except RasterioError as error:
+        raise OSError(str(error)) from error
+    return path
