@@ -43,7 +43,7 @@ class Timeline {
     "Disc: optical, fuller is clearer. Square: SAR. Grey with a cross: rejected. " +
     "Arrow keys go from scene to scene, Enter shows one.");
   private readonly summary = el("summary", {});
-  private readonly list = el("div", { class: "em-scroll", tabindex: "0", role: "group",
+  private readonly list = el("div", { class: "em-list", tabindex: "0", role: "group",
     "aria-label": "All candidates" });
   private readonly all = el("details", { class: "em-all" }, this.summary, this.list);
 
