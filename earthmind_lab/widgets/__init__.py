@@ -1,7 +1,7 @@
 """Map and panels for notebooks: the only part that knows ipyleaflet, leafmap and anywidget.
 
 Each part works alone, on any ipyleaflet or leafmap map, over one session. Names load on first use:
-`protocol` and `rows` need none of the map libraries.
+`protocol`, `words`, `rows` and `pair_rows` need none of the map libraries.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from earthmind_lab.widgets.layers import ChipLayer
     from earthmind_lab.widgets.map import EarthMap
     from earthmind_lab.widgets.pairs import PairTable
+    from earthmind_lab.widgets.timeline import Timeline
 
 _HOMES = {
     "AreaPanel": "area_panel",
@@ -27,6 +28,7 @@ _HOMES = {
     "ChipLayer": "layers",
     "EarthMap": "map",
     "PairTable": "pairs",
+    "Timeline": "timeline",
     "make_map": "basemap",
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "ChipLayer",
     "EarthMap",
     "PairTable",
+    "Timeline",
     "make_map",
 ]
 

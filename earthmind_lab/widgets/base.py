@@ -139,10 +139,10 @@ class SessionWidget(anywidget.AnyWidget):
         self.fault = clean(text)
         self._say("")
 
-    def _soon(self) -> None:
-        """Have `_flush` called within `BATCH_SECONDS`."""
-        if self._due is None:
-            self._due = time.monotonic() + BATCH_SECONDS
+    def _soon(self, seconds: float = BATCH_SECONDS) -> None:
+        """Have `_flush` called within some seconds."""
+        due = time.monotonic() + seconds
+        self._due = due if self._due is None else min(due, self._due)
 
     def _tick(self) -> None:
         if self._due is not None and time.monotonic() >= self._due:

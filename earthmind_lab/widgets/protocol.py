@@ -3,11 +3,11 @@
 `widgets/src/protocol.ts` is the other side. Both read the files of ``tests/golden/protocol``, one
 message each. Nothing in here needs a widget library.
 
-    kernel -> browser   started, tokens, status, ended, snapshot
+    kernel -> browser   started, tokens, status, ended, snapshot; progress (pairs)
                         received, settled (areas)
-    browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, cancel (pairs)
-                        select, delete, rename, restore, place, box, square, view, paste, mode,
-                        unmark, upload, piece, drop, layer, take (areas)
+    browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, pick, looks, cancel
+                        (pairs, timeline); select, delete, rename, restore, place, box, square,
+                        view, paste, mode, unmark, upload, piece, drop, layer, take (areas)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -95,7 +95,18 @@ class Settled(TypedDict):
     upload: str
 
 
-FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot | Received | Settled
+# pairs
+
+
+class Progress(TypedDict):
+    """How far a search or a load is; `stall` is empty where every server answers."""
+
+    kind: Literal["progress"]
+    text: str
+    stall: str
+
+
+FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot | Received | Settled | Progress
 FromBrowser: TypeAlias = dict[str, Any]
 """Checked by `from_browser`: ``kind`` and exactly the fields of `BROWSER`."""
 
@@ -147,6 +158,7 @@ _COUNTS: _Check = (
     "a list of at most 1000 whole numbers",
 )
 _MODE: _Check = (lambda value: value in ("area", "region"), "area or region")
+_PICK: _Check = (lambda value: value in ("pin", "exclude", "free"), "pin, exclude or free")
 _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
@@ -161,6 +173,8 @@ KERNEL: Mapping[str, Mapping[str, _Check]] = {
     # areas
     "received": {"upload": _TEXT, "size": _COUNT},
     "settled": {"upload": _TEXT},
+    # Pairs
+    "progress": {"text": _LONG, "stall": _LONG},
 }  # fmt: skip
 """Fields of each message to the browser."""
 BROWSER: Mapping[str, Mapping[str, _Check]] = {
@@ -169,8 +183,19 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "stop": {},
     "undo": {},
     "show": {"turn": _TEXT},
-    "search": {"dates": _TEXT_OR_NONE, "max_gap": _TEXT_OR_NONE, "max_cloud": _NUMBER_OR_NONE},
+    # Pairs and timeline
+    "search": {
+        "dates": _TEXT_OR_NONE,
+        "around": _TEXT_OR_NONE,
+        "max_gap": _TEXT_OR_NONE,
+        "max_cloud": _NUMBER_OR_NONE,
+        "purpose": _TEXT_OR_NONE,
+        "sensors": _TEXT_OR_NONE,
+        "catalog": _TEXT_OR_NONE,
+    },
     "choose": {"rank": _COUNT},
+    "pick": {"scene": _TEXT, "how": _PICK},
+    "looks": {"on": _BOOL},
     "cancel": {},
     # areas
     "select": {"name": _TEXT},

@@ -19,7 +19,22 @@ export type FromKernel =
     }
   // areas
   | { kind: "received"; upload: string; size: number }
-  | { kind: "settled"; upload: string };
+  | { kind: "settled"; upload: string }
+  // Pairs; `stall` is empty where every server answers.
+  | { kind: "progress"; text: string; stall: string };
+
+/** What a search asks for; null = as the place, or the settings, have it. */
+export interface Terms {
+  dates: string | null;
+  around: string | null;
+  max_gap: string | null;
+  max_cloud: number | null;
+  purpose: string | null;
+  sensors: string | null;
+  catalog: string | null;
+}
+
+export type Pick = "pin" | "exclude" | "free";
 
 export type FromBrowser =
   | { kind: "hello" }
@@ -27,8 +42,11 @@ export type FromBrowser =
   | { kind: "stop" }
   | { kind: "undo" }
   | { kind: "show"; turn: string }
-  | { kind: "search"; dates: string | null; max_gap: string | null; max_cloud: number | null }
+  // Pairs and timeline
+  | ({ kind: "search" } & Terms)
   | { kind: "choose"; rank: number }
+  | { kind: "pick"; scene: string; how: Pick }
+  | { kind: "looks"; on: boolean }
   | { kind: "cancel" }
   // areas
   | { kind: "select"; name: string }
@@ -67,6 +85,7 @@ const flag: Holds = (value) => typeof value === "boolean";
 const counts: Holds = (value) =>
   Array.isArray(value) && value.length <= 1000 && value.every(count);
 const mode: Holds = (value) => value === "area" || value === "region";
+const pick: Holds = (value) => value === "pin" || value === "exclude" || value === "free";
 const orNull =
   (holds: Holds): Holds =>
   (value) =>
@@ -89,6 +108,8 @@ const KERNEL: ReadonlyMap<string, Fields> = new Map([
   // areas
   ["received", fields({ upload: text, size: count })],
   ["settled", fields({ upload: text })],
+  // Pairs
+  ["progress", fields({ text: long, stall: long })],
 ]);
 
 const BROWSER: ReadonlyMap<string, Fields> = new Map([
@@ -97,8 +118,17 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["stop", fields({})],
   ["undo", fields({})],
   ["show", fields({ turn: text })],
-  ["search", fields({ dates: orNull(text), max_gap: orNull(text), max_cloud: orNull(number) })],
+  // Pairs and timeline
+  [
+    "search",
+    fields({
+      dates: orNull(text), around: orNull(text), max_gap: orNull(text), max_cloud: orNull(number),
+      purpose: orNull(text), sensors: orNull(text), catalog: orNull(text),
+    }),
+  ],
   ["choose", fields({ rank: count })],
+  ["pick", fields({ scene: text, how: pick })],
+  ["looks", fields({ on: flag })],
   ["cancel", fields({})],
   // areas
   ["select", fields({ name: text })],
