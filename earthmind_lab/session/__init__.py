@@ -11,7 +11,8 @@ subject   what it holds, as values: subjects, pair rows, turns, marked regions, 
 commands  what changes it: plain data, each with what takes it back
 tasks     work under way: searching, loading, asking
 keeper    state, running tasks and file behind one lock
-shelf     chips and candidates in memory, answers as turns
+shelf     chips, candidates and quick-looks in memory, answers as turns
+scene_facts   what a table of pairs says of a scene
 answers   answers in memory, with their probabilities
 pictures  plain pictures, by path or content
 queries   search arguments as plain data
