@@ -97,3 +97,5 @@ bench: .venv
 	$(BIN)/python -m tests.benchmarks.bench_loading
 	$(BIN)/python -m tests.benchmarks.bench_model
 	$(BIN)/python -m tests.benchmarks.bench_finetune
+	$(BIN)/python -m tests.benchmarks.bench_overlay
+	$(BIN)/python -m tests.benchmarks.bench_browser
