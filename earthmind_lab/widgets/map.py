@@ -9,19 +9,16 @@ Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker`, `Pai
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from earthmind_lab.errors import EarthMindError, PromptError
 from earthmind_lab.session import Session
-from earthmind_lab.session.shelf import turn_of
 from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.areas import AreaPicker
 from earthmind_lab.widgets.basemap import fly_to, make_map
 from earthmind_lab.widgets.chat import ChatPanel
-from earthmind_lab.widgets.features import TurnLayer
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
 
@@ -67,11 +64,9 @@ class EarthMap:
         self.chat = ChatPanel(self.session, on_show=self._show)
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
-        self.added: list[TurnLayer] = []
-        self._added_rows = ipywidgets.VBox()
         self.panel = _beside(
             [self.areas.top, self.map, self.areas.rest],
-            [self.chat, self.pairs, self.layers.panel, self._added_rows],
+            [self.chat, self.pairs, self.layers.panel],
         )
 
     def add(self, answer: Answer) -> None:
@@ -85,11 +80,7 @@ class EarthMap:
                 "An answer about a plain picture has no place on the map.",
                 change="answer.masks(), or a chip from load_chip()",
             )
-        turn = turn_of(uuid.uuid4().hex, {"question": answer.record.question}, answer)
-        layer = TurnLayer(turn, len(self.added), self.layers.say)
-        self.added.append(layer)
-        self.map.add(layer.layer)
-        self._added_rows.children = (*self._added_rows.children, layer.row)
+        layer = self.layers.add(answer)
         if layer.bounds is not None:
             fly_to(self.map, layer.bounds)
 
@@ -97,9 +88,6 @@ class EarthMap:
         """Take everything off the screen; the session stays open."""
         for part in (self.areas, self.layers, self.pairs, self.chat):
             part.close()
-        ours = [each.layer for each in self.added]
-        self.map.layers = tuple(layer for layer in self.map.layers if layer not in ours)
-        self.added.clear()
         # A column that is left and holds a closed part stops ipywidgets from telling a page that
         # opens of any widget.
         for each in (*self.panel.children, self.panel):

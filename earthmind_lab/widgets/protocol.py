@@ -5,6 +5,8 @@ message each. Nothing in here needs a widget library.
 
     kernel -> browser   started, tokens, status, ended, snapshot
     browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, cancel (pairs)
+                        raster, compare, switch, object, cut, fit, remove,
+                        reload, squares (layers)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -121,6 +123,9 @@ _COUNT: _Check = (_count, "a whole number")
 _NUMBER: _Check = (_number, "a number")
 _NUMBER_OR_NONE: _Check = (_or_none(_number), "a number or null")
 _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
+_BOOL: _Check = (lambda value: isinstance(value, bool), "true or false")
+_SENSOR: _Check = (lambda value: value in ("optical", "sar"), "optical or sar")
+_HOW: _Check = (lambda value: value in ("", "swipe", "blink"), "swipe, blink or nothing")
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
     "started": {"ask": _TEXT, "question": _LONG},
@@ -142,6 +147,16 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "search": {"dates": _TEXT_OR_NONE, "max_gap": _TEXT_OR_NONE, "max_cloud": _NUMBER_OR_NONE},
     "choose": {"rank": _COUNT},
     "cancel": {},
+    # layers
+    "raster": {"sensor": _SENSOR, "visible": _BOOL, "opacity": _NUMBER, "composite": _TEXT_OR_NONE},
+    "compare": {"how": _HOW},
+    "switch": {"turn": _TEXT, "visible": _BOOL, "probability": _BOOL, "weights": _BOOL},
+    "object": {"turn": _TEXT_OR_NONE, "number": _COUNT},
+    "cut": {"turn": _TEXT, "probability": _NUMBER},
+    "fit": {},
+    "remove": {"turn": _TEXT},
+    "reload": {},
+    "squares": {},
 }
 """Fields of each message to the kernel."""
 

@@ -26,7 +26,17 @@ export type FromBrowser =
   | { kind: "show"; turn: string }
   | { kind: "search"; dates: string | null; max_gap: string | null; max_cloud: number | null }
   | { kind: "choose"; rank: number }
-  | { kind: "cancel" };
+  | { kind: "cancel" }
+  // layers
+  | { kind: "raster"; sensor: string; visible: boolean; opacity: number; composite: string | null }
+  | { kind: "compare"; how: "" | "swipe" | "blink" }
+  | { kind: "switch"; turn: string; visible: boolean; probability: boolean; weights: boolean }
+  | { kind: "object"; turn: string | null; number: number }
+  | { kind: "cut"; turn: string; probability: number }
+  | { kind: "fit" }
+  | { kind: "remove"; turn: string }
+  | { kind: "reload" }
+  | { kind: "squares" };
 
 type Holds = (value: unknown) => boolean;
 type Fields = ReadonlyMap<string, Holds>;
@@ -40,6 +50,11 @@ const text: Holds = (value) =>
 const count: Holds = (value) => Number.isInteger(value) && (value as number) >= 0;
 const number: Holds = (value) => typeof value === "number" && Number.isFinite(value);
 const state: Holds = (value) => value === "done" || value === "stopped" || value === "failed";
+const bool: Holds = (value) => typeof value === "boolean";
+const oneOf =
+  (...known: string[]): Holds =>
+  (value) =>
+    known.includes(value as string);
 const orNull =
   (holds: Holds): Holds =>
   (value) =>
@@ -70,6 +85,20 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["search", fields({ dates: orNull(text), max_gap: orNull(text), max_cloud: orNull(number) })],
   ["choose", fields({ rank: count })],
   ["cancel", fields({})],
+  // layers
+  [
+    "raster",
+    fields({ sensor: oneOf("optical", "sar"), visible: bool, opacity: number,
+      composite: orNull(text) }),
+  ],
+  ["compare", fields({ how: oneOf("", "swipe", "blink") })],
+  ["switch", fields({ turn: text, visible: bool, probability: bool, weights: bool })],
+  ["object", fields({ turn: orNull(text), number: count })],
+  ["cut", fields({ turn: text, probability: number })],
+  ["fit", fields({})],
+  ["remove", fields({ turn: text })],
+  ["reload", fields({})],
+  ["squares", fields({})],
 ]);
 
 /** A message from the kernel with its known fields only; null where it is none. */
