@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from earthmind_lab.widgets.layers import ChipLayer
     from earthmind_lab.widgets.map import EarthMap
     from earthmind_lab.widgets.pairs import PairTable
+    from earthmind_lab.widgets.probe import ProbePanel
 
 _HOMES = {
     "AreaPicker": "areas",
@@ -25,13 +26,22 @@ _HOMES = {
     "ChipLayer": "layers",
     "EarthMap": "map",
     "PairTable": "pairs",
+    "ProbePanel": "probe",
     "make_map": "basemap",
 }
 
 _LIBRARIES = ("anywidget", "ipyleaflet", "ipywidgets", "traitlets")
 """What every part needs of the extra `lab`."""
 
-__all__ = ["AreaPicker", "ChatPanel", "ChipLayer", "EarthMap", "PairTable", "make_map"]
+__all__ = [
+    "AreaPicker",
+    "ChatPanel",
+    "ChipLayer",
+    "EarthMap",
+    "PairTable",
+    "ProbePanel",
+    "make_map",
+]
 
 
 def __getattr__(name: str) -> Any:

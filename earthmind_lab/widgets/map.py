@@ -4,7 +4,7 @@
     m                       # as the last line of a cell
 
 Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker`, `PairTable`,
-`ChipLayer`, `ChatPanel`. All of them are skins over one `Session`.
+`ChipLayer`, `ProbePanel`, `ChatPanel`. All of them are skins over one `Session`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from earthmind_lab.widgets.basemap import fly_to, make_map
 from earthmind_lab.widgets.chat import ChatPanel
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
+from earthmind_lab.widgets.probe import ProbePanel
 
 if TYPE_CHECKING:
     import ipyleaflet
@@ -60,13 +61,14 @@ class EarthMap:
         self.map = make_map(host="leafmap", height=_HEIGHT) if map is None else map
         self.areas = AreaPicker(self.session, self.map)
         self.layers = ChipLayer(self.session, self.map)
+        self.probe = ProbePanel(self.session, self.map)
         self.pairs = PairTable(self.session)
         self.chat = ChatPanel(self.session, on_show=self._show)
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
         self.panel = _beside(
             [self.areas.top, self.map, self.areas.rest],
-            [self.chat, self.pairs, self.layers.panel],
+            [self.chat, self.pairs, self.layers.panel, self.probe],
         )
 
     def add(self, answer: Answer) -> None:
@@ -86,7 +88,7 @@ class EarthMap:
 
     def close(self) -> None:
         """Take everything off the screen; the session stays open."""
-        for part in (self.areas, self.layers, self.pairs, self.chat):
+        for part in (self.areas, self.layers, self.probe, self.pairs, self.chat):
             part.close()
         # A column that is left and holds a closed part stops ipywidgets from telling a page that
         # opens of any widget.

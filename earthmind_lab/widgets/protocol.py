@@ -6,7 +6,7 @@ message each. Nothing in here needs a widget library.
     kernel -> browser   started, tokens, status, ended, snapshot
     browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, cancel (pairs)
                         raster, compare, switch, object, cut, fit, remove,
-                        reload, squares (layers)
+                        reload, squares (layers); probe, locate, along, clear (values)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -126,6 +126,7 @@ _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
 _BOOL: _Check = (lambda value: isinstance(value, bool), "true or false")
 _SENSOR: _Check = (lambda value: value in ("optical", "sar"), "optical or sar")
 _HOW: _Check = (lambda value: value in ("", "swipe", "blink"), "swipe, blink or nothing")
+_MOUSE: _Check = (lambda value: value in ("", "values", "line"), "values, line or nothing")
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
     "started": {"ask": _TEXT, "question": _LONG},
@@ -157,6 +158,11 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "remove": {"turn": _TEXT},
     "reload": {},
     "squares": {},
+    # values
+    "probe": {"mode": _MOUSE},
+    "locate": {"text": _TEXT},
+    "along": {"text": _TEXT},
+    "clear": {},
 }
 """Fields of each message to the kernel."""
 

@@ -3,6 +3,7 @@
 import type { Line } from "./model";
 import { rampList, type Ramp } from "./ramp";
 import { button, el, fill, say } from "./text";
+import { Wanted } from "./wanted";
 
 export interface Answer {
   id: string;
@@ -36,6 +37,7 @@ export interface Range {
   step: number;
 }
 
+const KINDS = ["probability", "weights"] as const;
 const COLOUR = /^#[0-9a-f]{6}$/;
 
 export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
@@ -57,12 +59,16 @@ export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
   const objects = el("ul", { class: "em-objects" });
   const switches = new Map<string, HTMLInputElement>();
 
+  const wanted = new Wanted(() => {
+    if (now !== null) update(now, visible.disabled);
+  });
   const tell = (): void => {
     if (now === null) return;
-    const on = (kind: string): boolean => switches.get(kind)?.checked === true;
+    const [probability, weights] = KINDS.map((kind) => switches.get(kind)?.checked === true);
+    wanted.want(visible.checked, probability, weights);
     send({
-      kind: "switch", turn: now.id, visible: visible.checked, probability: on("probability"),
-      weights: on("weights"),
+      kind: "switch", turn: now.id, visible: visible.checked, probability: probability === true,
+      weights: weights === true,
     });
   };
   visible.addEventListener("change", tell);
@@ -129,7 +135,10 @@ export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
     title.textContent = answer.stale ? `${answer.title} (about another pair)` : answer.title;
     if (COLOUR.test(answer.colour)) swatch.style.background = answer.colour;
     say(question, answer.question);
-    visible.checked = answer.visible;
+    const on = KINDS.map((kind) =>
+      answer.overlays.find((each) => each.kind === kind)?.visible === true);
+    const agreed = wanted.agrees(answer.visible, ...on);
+    if (agreed) visible.checked = answer.visible;
     visible.disabled = lost;
     remove.hidden = !answer.added;
     remove.disabled = lost;
@@ -138,9 +147,16 @@ export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
     say(reason, answer.reason);
     write();
     const parts = {
-      overlays: JSON.stringify(answer.overlays), objects: JSON.stringify(answer.objects),
+      overlays: agreed ? JSON.stringify(answer.overlays) : held.overlays,
+      objects: JSON.stringify(answer.objects),
     };
     if (parts.overlays !== held.overlays) again(overlays, () => drawOverlays(answer));
+    if (agreed) {
+      for (const { kind, visible: on } of answer.overlays) {
+        const box = switches.get(kind);
+        if (box !== undefined) box.checked = on;
+      }
+    }
     if (parts.objects !== held.objects) again(objects, () => drawObjects(answer));
     held = parts;
     for (const control of node.querySelectorAll<HTMLInputElement | HTMLButtonElement>(

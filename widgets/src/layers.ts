@@ -6,6 +6,7 @@ import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { fromKernel } from "./protocol";
 import { type Ramp, rampList } from "./ramp";
 import { arrange, button, el, fill, rows, say } from "./text";
+import { Wanted } from "./wanted";
 
 interface Raster {
   sensor: string;
@@ -212,10 +213,15 @@ function rasterRow(send: Send): Row<Raster> {
   const legend = el("div", { class: "em-legend", role: "group" });
   let drawn = "";
   let listed = "";
+  const wanted = new Wanted(() => {
+    if (now !== null) update(now, visible.disabled);
+  });
   const tell = (): void => {
     if (now === null) return;
+    const [shown, share] = [visible.checked, Number(opacity.value)];
+    wanted.want(shown, share, composite.value);
     send({
-      kind: "raster", sensor: now.sensor, visible: visible.checked, opacity: Number(opacity.value),
+      kind: "raster", sensor: now.sensor, visible: shown, opacity: share,
       composite: composite.value === "" ? null : composite.value,
     });
   };
@@ -239,10 +245,11 @@ function rasterRow(send: Send): Row<Raster> {
       listed = list;
       fill(composite, ...raster.composites.map((one) => el("option", { value: one.name }, one.title)));
     }
-    // What is being moved or chosen right now is the user's.
-    if (document.activeElement !== composite) composite.value = raster.composite;
-    if (document.activeElement !== opacity) opacity.value = String(raster.opacity);
-    visible.checked = raster.visible;
+    if (wanted.agrees(raster.visible, raster.opacity, raster.composite)) {
+      composite.value = raster.composite;
+      opacity.value = String(raster.opacity);
+      visible.checked = raster.visible;
+    }
     const key = JSON.stringify([raster.ramps, raster.words]);
     if (key !== drawn) {
       drawn = key;

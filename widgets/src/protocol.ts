@@ -36,7 +36,12 @@ export type FromBrowser =
   | { kind: "fit" }
   | { kind: "remove"; turn: string }
   | { kind: "reload" }
-  | { kind: "squares" };
+  | { kind: "squares" }
+  // values
+  | { kind: "probe"; mode: "" | "values" | "line" }
+  | { kind: "locate"; text: string }
+  | { kind: "along"; text: string }
+  | { kind: "clear" };
 
 type Holds = (value: unknown) => boolean;
 type Fields = ReadonlyMap<string, Holds>;
@@ -99,6 +104,11 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["remove", fields({ turn: text })],
   ["reload", fields({})],
   ["squares", fields({})],
+  // values
+  ["probe", fields({ mode: oneOf("", "values", "line") })],
+  ["locate", fields({ text })],
+  ["along", fields({ text })],
+  ["clear", fields({})],
 ]);
 
 /** A message from the kernel with its known fields only; null where it is none. */

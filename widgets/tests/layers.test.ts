@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { REST_MS } from "../src/answers";
 import layers from "../src/layers";
 import { fromBrowser } from "../src/protocol";
+import { WANTED_MS } from "../src/wanted";
 import { FakeModel } from "./fake";
 
 const HOSTILE = "<img src=x onerror=alert(1)>";
@@ -90,6 +91,27 @@ test("every control has a name, and says what is wanted of its picture", () => {
     { kind: "raster", sensor: "sar", visible: true, opacity: 0.4, composite: "vv" },
     { kind: "raster", sensor: "optical", visible: true, opacity: 1, composite: "vh" },
   ]);
+});
+
+test("what is set stays set while the kernel speaks of what was before", () => {
+  const model = open({ answers: [answer(1)] });
+  const box = control("SAR");
+  box.checked = false;
+  box.dispatchEvent(new Event("change"));
+  model.set("rasters", [raster("optical"), raster("sar", { opacity: 0.5 })]); // from before
+  expect(box.checked).toBe(false);
+  model.set("rasters", [raster("optical"), raster("sar", { visible: false })]);
+  model.set("rasters", [raster("optical"), raster("sar")]); // set again elsewhere
+  expect(box.checked).toBe(true);
+  // What the kernel never takes over goes back.
+  const layer = control("Probability");
+  layer.checked = true;
+  layer.dispatchEvent(new Event("change"));
+  model.set("answers", [answer(1, { area: "1 ha" })]);
+  expect(control("Probability").checked).toBe(true);
+  vi.advanceTimersByTime(WANTED_MS);
+  model.set("answers", [answer(1, { area: "2 ha" })]);
+  expect(control("Probability").checked).toBe(false);
 });
 
 test("the legend shows colours, values and unit, and follows the picture", () => {
