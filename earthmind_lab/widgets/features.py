@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import ipyleaflet
@@ -10,6 +11,7 @@ import ipyleaflet
 from earthmind_lab.figures import TINTS
 from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.legend import feature_words
+from earthmind_lab.widgets.rows import mapped_area
 
 CHOSEN = {"weight": 5, "fillOpacity": 0.5, "dashArray": ""}
 """How the selected object differs from the others of its answer."""
@@ -26,6 +28,7 @@ class TurnLayer:
         tint: Which of `figures.TINTS` it has, counted in a circle.
         say: Gets the words about the object under the mouse, as plain text.
         choose: Gets the number of the object that was clicked.
+        visible: Whether the objects are on the map from the beginning.
     """
 
     def __init__(
@@ -36,18 +39,15 @@ class TurnLayer:
         *,
         say: Callable[[str], None],
         choose: Callable[[int], None],
+        visible: bool = True,
     ) -> None:
         self.turn, self.title = turn, title
         self.chosen: int | None = None
         """Which of the objects is drawn as selected."""
         self.colour = "#{:02x}{:02x}{:02x}".format(*TINTS[tint % len(TINTS)])
-        self._say, self._choose = say, choose
+        self._say, self._choose, self._visible = say, choose, visible
         # No popup: ipyleaflet throws when a layer goes whose popup is closed.
-        self.layer = ipyleaflet.GeoJSON(
-            data={"type": "FeatureCollection", "features": list(map(self._feature, self.numbers))},
-            hover_style={"weight": 4},
-            name=self.title,
-        )
+        self.layer = ipyleaflet.GeoJSON(data=self._data(), hover_style={"weight": 4}, name=title)
         self.layer.on_hover(self._on_hover)
         self.layer.on_click(self._on_click)
 
@@ -59,11 +59,13 @@ class TurnLayer:
     @property
     def visible(self) -> bool:
         """Whether the objects are on the map."""
-        return bool(self.layer.visible)
+        return self._visible
 
     @visible.setter
     def visible(self, visible: bool) -> None:
-        self.layer.visible = visible
+        if visible != self._visible:
+            self._visible = visible
+            self._redraw()
 
     @property
     def bounds(self) -> Bounds | None:
@@ -78,6 +80,11 @@ class TurnLayer:
         """Whether this layer shows a turn as it is now."""
         return self.turn.features == turn.features and self.turn.stale == turn.stale
 
+    @cached_property
+    def area_m2(self) -> float:
+        """Mapped area of all objects, overlaps counted once."""
+        return mapped_area(self.turn.features["features"])
+
     def words(self, number: int) -> str:
         """What an object is: name, area, score, probability, source, day."""
         feature = self.turn.features["features"][number]
@@ -87,12 +94,19 @@ class TurnLayer:
         """Draw one object as the selected one; None = none."""
         if number != self.chosen:
             self.chosen = number
-            features = list(map(self._feature, self.numbers))
-            self.layer.data = {"type": "FeatureCollection", "features": features}
+            self._redraw()
 
     def close(self) -> None:
         """End the layer's widget."""
         self.layer.close()
+
+    def _redraw(self) -> None:
+        self.layer.data = self._data()
+
+    def _data(self) -> dict[str, Any]:
+        """What the layer draws: ipyleaflet's own `visible` is forgotten with the next change."""
+        shown = self.numbers if self._visible else ()
+        return {"type": "FeatureCollection", "features": list(map(self._feature, shown))}
 
     def _feature(self, number: int) -> dict[str, Any]:
         """A feature with our style and nothing of a style that came with it."""

@@ -18,7 +18,6 @@ from earthmind_lab.widgets.origin import origin_of
 from earthmind_lab.widgets.overlays import KINDS, LEAST, MOST, RAMPS, STEP, area_curve
 from earthmind_lab.widgets.protocol import FromBrowser, clean
 from earthmind_lab.widgets.raster import WORD, Raster
-from earthmind_lab.widgets.rows import mapped_area
 from earthmind_lab.widgets.squares import squares_of
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 DRAWN = "drawn"
 """`Note.what` of a note that is the map's own: it has drawn."""
 FORGOTTEN = "The probabilities are no longer in memory: ask again to change them."
+MOST_LISTED = 200
+"""Objects of an answer in the list; the others are on the map only."""
 FROM_PYTHON = "It comes from Python: add answer.at(0.6) to see it cut there."
 
 
@@ -152,7 +153,6 @@ class LayerPanel(SessionWidget):
     def _answer_row(self, shown: TurnLayer) -> dict[str, Any]:
         turn, added = shown.turn, shown.turn.id in self._layers.added
         answer = self._layers.answer(turn.id)
-        features = turn.features["features"]
         return {
             "id": clean(turn.id),
             "title": shown.title.capitalize(),
@@ -160,7 +160,7 @@ class LayerPanel(SessionWidget):
             "question": clean(turn.question),
             "visible": shown.visible,
             "stale": turn.stale,
-            "area": format_area(mapped_area(features)),
+            "area": format_area(shown.area_m2),
             "threshold": _threshold(turn, answer),
             "added": added,
             "reason": FROM_PYTHON if added else FORGOTTEN if answer is None else "",
@@ -168,8 +168,9 @@ class LayerPanel(SessionWidget):
             "overlays": self._overlay_rows(turn.id, answer),
             "objects": [
                 {"words": clean(shown.words(n)), "selected": n == shown.chosen}
-                for n in shown.numbers
+                for n in shown.numbers[:MOST_LISTED]
             ],
+            "more": max(0, len(shown.numbers) - MOST_LISTED),
         }
 
     def _curve(self, ident: str, answer: Answer | None) -> list[str]:

@@ -316,11 +316,10 @@ class ChipLayer:
         old = self.turns.get(turn.id)
         if old is not None and old.title == title and old.shows(turn):
             return old
-        layer = TurnLayer(
-            turn, title, tint, say=self.say, choose=lambda which: self.choose(turn.id, which)
-        )
-        layer.visible = old is None or old.visible
-        return layer
+        return TurnLayer(
+            turn, title, tint, say=self.say, choose=lambda which: self.choose(turn.id, which),
+            visible=old is None or old.visible,
+        )  # fmt: skip
 
     def _draw_overlays(self) -> None:
         """Layers of answers in memory, as far as they are wanted."""

@@ -44,7 +44,12 @@ class Raster:
         """Show it or not, and how far what is below shines through."""
         self.visible, self.opacity = visible, min(1.0, max(0.0, opacity))
         if self.layer is not None:
-            self.layer.opacity, self.layer.visible = self.opacity, self.visible
+            self.layer.opacity = self._shown_opacity
+
+    @property
+    def _shown_opacity(self) -> float:
+        """The layer's own `visible` means nothing to a layer that is new."""
+        return self.opacity if self.visible else 0.0
 
     def clear(self) -> None:
         """Show nothing."""
@@ -72,8 +77,7 @@ class Raster:
             name=WORD[self.modality],
             pane=PANE[self.modality],
             attribution=escape(attribution_of(chip, self.modality)),
-            opacity=self.opacity,
-            visible=self.visible,
+            opacity=self._shown_opacity,
         )
         self.shown, self.title = (chip, name), picture_title(view, chip)
         self.words = stretch_words(view, chip.radiometry.level)

@@ -54,8 +54,13 @@ def test_pictures_by_name_with_their_legend(notebook, panel):
     panel.get_by_label("Opacity of SAR").fill("0.4")
     expect(page.locator(f"{SAR} img")).to_have_css("opacity", "0.4")
     panel.get_by_label("SAR", exact=True).uncheck()
-    expect(page.locator(f"{SAR} img")).not_to_be_visible()
-    assert notebook.value("m.layers.rasters['sar'].visible") is False
+    expect(page.locator(f"{SAR} img")).to_have_css("opacity", "0")
+    # A picture that comes while its sensor is switched off stays out of sight, too.
+    panel.get_by_label("Composite of SAR").select_option(label="VV")
+    expect(legend).to_contain_text("VV−250dB σ⁰")
+    expect(page.locator(f"{SAR} img")).to_have_css("opacity", "0")
+    panel.get_by_label("SAR", exact=True).check()
+    expect(page.locator(f"{SAR} img")).to_have_css("opacity", "0.4")
 
 
 def test_blink_by_keyboard_until_escape(notebook, panel):

@@ -107,7 +107,7 @@ def test_show_on_map_flies_to_the_objects_of_that_turn(asked):
     m.chat._show_turn(turn.id)
     west, south, east, north = layer.bounds
     assert m.map.center == pytest.approx([(south + north) / 2, (west + east) / 2], abs=1e-4)
-    assert layer.layer.visible
+    assert layer.visible
 
 
 def test_a_turn_that_is_gone_moves_nothing(asked):

@@ -19,6 +19,8 @@ export interface Answer {
   areas: string[];
   overlays: { kind: string; title: string; visible: boolean; ramp: Ramp }[];
   objects: { words: string; selected: boolean }[];
+  /** Objects that are on the map only. */
+  more: number;
 }
 
 /** A part of a list: made once, then only told what is new. */
@@ -57,6 +59,7 @@ export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
   const reason = el("p", { class: "em-hint" });
   const overlays = el("div", { class: "em-overlays" });
   const objects = el("ul", { class: "em-objects" });
+  const more = el("p", { class: "em-hint" });
   const switches = new Map<string, HTMLInputElement>();
 
   const wanted = new Wanted(() => {
@@ -100,7 +103,7 @@ export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
     if (now !== null) send({ kind: "remove", turn: now.id });
   }, { class: "em-button em-quiet" });
   const node = el("div", { class: "em-answer", role: "group" },
-    el("div", { class: "em-head" }, label, remove), question, masks, reason, overlays, objects);
+    el("div", { class: "em-head" }, label, remove), question, masks, reason, overlays, objects, more);
 
   const drawOverlays = (answer: Answer): void => {
     switches.clear();
@@ -145,6 +148,7 @@ export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
     cut.disabled = lost || answer.reason !== "";
     if (!moved) cut.value = String(answer.threshold);
     say(reason, answer.reason);
+    say(more, answer.more === 0 ? "" : `And ${answer.more} more on the map.`);
     write();
     const parts = {
       overlays: agreed ? JSON.stringify(answer.overlays) : held.overlays,

@@ -24,7 +24,7 @@ const answer = (number: number, more: object = {}) => ({
   areas: Array.from({ length: 91 }, (_, at) => `${91 - at} ha`),
   overlays: [{ kind: "probability", title: "Probability", visible: false, ramp: ramp("sure") }],
   objects: [{ words: "water, 20 ha mapped", selected: false }, { words: "water, 10 ha", selected: false }],
-  ...more,
+  more: 0, ...more,
 });
 const about = (more: object = {}) => ({
   name: "spain", how: "", comparable: true, waits: false, busy: "", attribution: "by A.",
