@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import traitlets
@@ -13,7 +12,7 @@ import traitlets
 from earthmind_lab.answer import Answer, format_area
 from earthmind_lab.session.subject import Note, SaidTurn
 from earthmind_lab.widgets.base import SessionWidget
-from earthmind_lab.widgets.legend import attribution_of, share_ramp
+from earthmind_lab.widgets.legend import attribution_of, composite_title, share_ramp
 from earthmind_lab.widgets.origin import origin_of
 from earthmind_lab.widgets.overlays import KINDS, LEAST, MOST, RAMPS, STEP, area_curve
 from earthmind_lab.widgets.protocol import FromBrowser, clean
@@ -161,7 +160,7 @@ class LayerPanel(SessionWidget):
             "visible": shown.visible,
             "stale": turn.stale,
             "area": format_area(shown.area_m2),
-            "threshold": _threshold(turn, answer),
+            "threshold": _threshold(turn, answer if added else None),
             "added": added,
             "reason": FROM_PYTHON if added else FORGOTTEN if answer is None else "",
             "areas": self._curve(turn.id, answer),
@@ -198,11 +197,11 @@ class LayerPanel(SessionWidget):
         ]
 
 
-def _threshold(turn: SaidTurn, answer: Answer | None) -> float:
-    if answer is not None:
-        return round(answer.reply.threshold, 2)
-    kept: Mapping[str, Any] = turn.options
-    return round(float(kept.get("mask_threshold", 0.5)), 2)
+def _threshold(turn: SaidTurn, added: Answer | None) -> float:
+    """Where the masks that are shown are cut; the answer in memory may be ahead of an undo."""
+    if added is not None:
+        return round(added.reply.threshold, 2)
+    return round(float(turn.options.get("mask_threshold", 0.5)), 2)
 
 
 def _raster_row(raster: Raster) -> dict[str, Any]:
@@ -217,16 +216,3 @@ def _raster_row(raster: Raster) -> dict[str, Any]:
         "words": clean(raster.words),
         "ramps": raster.ramps,
     }
-
-
-def composite_title(name: str) -> str:
-    """How a composite is called on the screen.
-
-    >>> composite_title("true_colour"), composite_title("vv_vh_ratio"), composite_title("vv")
-    ('True colour', 'VV, VH and their ratio', 'VV')
-    """
-    held = {"vv_vh_ratio": "VV, VH and their ratio", "hh_hv_ratio": "HH, HV and their ratio",
-            "swir_nir_red": "SWIR, NIR, red", "nir": "NIR"}  # fmt: skip
-    if name in held:
-        return held[name]
-    return name.upper() if len(name) == 2 else name.replace("_", " ").capitalize()

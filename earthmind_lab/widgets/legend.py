@@ -30,6 +30,19 @@ def picture_title(view: View, chip: Chip) -> str:
     return f"{name}, {when or 'day unknown'}"
 
 
+def composite_title(name: str) -> str:
+    """How a composite is called on the screen.
+
+    >>> composite_title("true_colour"), composite_title("vv_vh_ratio"), composite_title("vv")
+    ('True colour', 'VV, VH and their ratio', 'VV')
+    """
+    held = {"vv_vh_ratio": "VV, VH and their ratio", "hh_hv_ratio": "HH, HV and their ratio",
+            "swir_nir_red": "SWIR, NIR, red", "nir": "NIR"}  # fmt: skip
+    if name in held:
+        return held[name]
+    return name.upper() if len(name) == 2 else name.replace("_", " ").capitalize()
+
+
 def scene_of(chip: Chip, modality: str) -> Scene | None:
     """The scene of a chip that a sensor family took."""
     return chip.pair.sar if modality == "sar" else chip.pair.optical

@@ -12,7 +12,7 @@ from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import View
 from earthmind_lab.quicklook import data_url
 from earthmind_lab.render import render
-from earthmind_lab.widgets.legend import picture_title, stretch_words
+from earthmind_lab.widgets.legend import composite_title, picture_title, stretch_words
 from earthmind_lab.widgets.protocol import clean
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def squares_of(chip: Chip, engine: Engine) -> list[dict[str, Any]]:
         seen = engine.seen_gsd(view)
         rows.append(
             {
-                "title": clean(f"{picture_title(view, chip)}: {view.name}"),
+                "title": clean(f"{picture_title(view, chip)}: {composite_title(view.name)}"),
                 "words": clean(stretch_words(view, chip.radiometry.level)),
                 "seen": "" if seen is None else f"seen at {seen:.3g} m per pixel",
                 "squares": [

@@ -34,6 +34,13 @@ def lab(serve, tmp_path_factory):
     return Lab(serve, tmp_path_factory.mktemp("lab"), kernel="7.3.0")
 
 
+def middle_of(notebook):
+    """(x, y) of the map's middle on the page, with the map in sight."""
+    notebook.map.scroll_into_view_if_needed()
+    box = notebook.map.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
 @pytest.fixture
 def panel(notebook):
     """The panel of layers beside the map."""
@@ -113,6 +120,7 @@ def test_an_object_from_the_list_and_from_the_map(notebook, panel):
     first.press("Enter")
     expect(chosen).to_have_count(0)
     # A click on the map selects in the list.
+    notebook.map.scroll_into_view_if_needed()
     objects = page.locator(f"{SHAPES}[stroke='#00aeff']")
     where = objects.first.evaluate("""(path) => {
       const box = path.getBoundingClientRect();
@@ -178,13 +186,11 @@ def test_values_under_the_mouse_at_a_place_and_along_a_line(notebook):
     values = page.get_by_role("region", name="Values", exact=True)
     row = values.get_by_role("row").filter(has_text="VV")
     expect(row).to_contain_text("dB σ⁰")
-    box = notebook.map.bounding_box()
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(*middle)
     follow = values.get_by_role("button", name="Read under the mouse")
     follow.press("Enter")
     expect(follow).to_have_attribute("aria-pressed", "true")
-    page.mouse.move(middle[0] + 3, middle[1], steps=3)
+    middle = middle_of(notebook)
+    page.mouse.move(*middle, steps=3)
     expect(row.get_by_role("cell").nth(0)).to_have_text(NUMBER)
     page.mouse.click(*middle)
     expect(row.get_by_role("cell").nth(1)).to_have_text(NUMBER)
@@ -198,7 +204,8 @@ def test_values_under_the_mouse_at_a_place_and_along_a_line(notebook):
     vv = [each["band"] for each in notebook.value("m.probe.columns")].index("vv")
     expect(row.get_by_role("cell").nth(1)).to_have_text(own["values"][vv])
     # A line by the mouse.
-    values.get_by_role("button", name="Draw a line").click()
+    values.get_by_role("button", name="Draw a line").press("Enter")
+    middle = middle_of(notebook)
     for x in (-60, 60):
         page.mouse.click(middle[0] + x, middle[1])
         page.wait_for_timeout(400)  # two clicks, not a double one
@@ -225,10 +232,9 @@ def test_after_a_busy_cell_only_the_newest_place_is_answered(notebook):
     page.evaluate("""() => void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel
       .requestExecute({code: 'import time; time.sleep(4)', store_history: false})""")
     notebook.busy()
-    box = notebook.map.bounding_box()
-    left, top = box["x"] + box["width"] / 2 - 40, box["y"] + box["height"] / 2
-    page.mouse.move(left, top)
-    page.mouse.move(left + 80, top, steps=200)
+    x, y = middle_of(notebook)
+    page.mouse.move(x - 40, y)
+    page.mouse.move(x + 40, y, steps=200)
     expect(values.locator(".em-values tbody tr").first).to_contain_text("row")
     heard, read = notebook.until(lambda n: n[0] > 150, "[len(heard), len(read)]")
     assert read < heard / 3, (heard, read)

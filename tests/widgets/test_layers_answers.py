@@ -125,6 +125,7 @@ def test_the_threshold_cuts_anew_and_undo_takes_it_back(asked):
     assert [command.kind for command in asked.session.log][-1] == "threshold"
     asked.session.undo()
     asked.browser.wait(lambda: row(asked)["area"] == before["area"])
+    assert row(asked)["threshold"] == 0.5
 
 
 @pytest.mark.parametrize("probability", [0, 1, -3, 7])
@@ -200,7 +201,7 @@ def test_squares_of_a_long_view_are_numbered_row_by_row():
     chip = make_chip()
     smooth = np.linspace(0, 0.3, 40, dtype=np.float32)
     chip = replace(chip, optical=np.broadcast_to(smooth, (4, 40, 40)).copy())
-    view = next(v for v in squares_of(chip, Cutting()) if "true" in v["title"])
+    view = next(v for v in squares_of(chip, Cutting()) if "True colour" in v["title"])
     assert [square["place"] for square in view["squares"]] == [
         "row 1 of 2, column 1 of 2", "row 1 of 2, column 2 of 2",
         "row 2 of 2, column 1 of 2", "row 2 of 2, column 2 of 2", "the whole view, smaller",
