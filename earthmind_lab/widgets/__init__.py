@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from earthmind_lab.widgets.layers import ChipLayer
     from earthmind_lab.widgets.map import EarthMap
     from earthmind_lab.widgets.pairs import PairTable
+    from earthmind_lab.widgets.probe import ProbePanel
     from earthmind_lab.widgets.timeline import Timeline
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "ChipLayer": "layers",
     "EarthMap": "map",
     "PairTable": "pairs",
+    "ProbePanel": "probe",
     "Timeline": "timeline",
     "make_map": "basemap",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "ChipLayer",
     "EarthMap",
     "PairTable",
+    "ProbePanel",
     "Timeline",
     "make_map",
 ]

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 LAND = "land"
 OPTICAL_PANE, SAR_PANE, LAND_PANE = "earthmind-optical", "earthmind-sar", "earthmind-land"
+ANSWER_PANE = "earthmind-answer"
 PANES: dict[str, dict[str, Any]] = {
     # Leaflet: tiles 200, vectors (drawn areas, features of answers) 400. A picture must not take
     # the mouse away from the map, or nobody could draw on it.
     LAND_PANE: {"zIndex": 250, "pointerEvents": "none"},
     OPTICAL_PANE: {"zIndex": 310, "pointerEvents": "none"},
     SAR_PANE: {"zIndex": 320, "pointerEvents": "none"},
+    ANSWER_PANE: {"zIndex": 330, "pointerEvents": "none"},
 }
 """One pane per raster: layers in one pane cannot be swiped against each other."""
 TILE_PX = 256

@@ -3,76 +3,147 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from html import escape
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import ipyleaflet
-import ipywidgets
 
 from earthmind_lab.figures import TINTS
 from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.legend import feature_words
+from earthmind_lab.widgets.rows import mapped_area
 
-MAX_QUESTION = 60
-"""Characters of a question beside its switch."""
+CHOSEN = {"weight": 5, "fillOpacity": 0.5, "dashArray": ""}
+"""How the selected object differs from the others of its answer."""
+Bounds: TypeAlias = tuple[float, float, float, float]
+"""(west, south, east, north) in degrees."""
 
 
 class TurnLayer:
-    """A layer of features, with a switch; hovering or clicking says what an object is.
+    """A layer of features; hovering or clicking says what an object is, clicking selects it.
 
     Args:
         turn: What was said, with its features in EPSG:4326.
-        number: Place of the turn in the talk: each has a colour of its own.
+        title: How the layer is called: "answer 1".
+        tint: Which of `figures.TINTS` it has, counted in a circle.
         say: Gets the words about the object under the mouse, as plain text.
+        choose: Gets the number of the object that was clicked.
+        visible: Whether the objects are on the map from the beginning.
     """
 
-    def __init__(self, turn: SaidTurn, number: int, say: Callable[[str], None]) -> None:
-        self._say, self._record = say, turn.record
-        features = [_clean(feature) for feature in turn.features["features"]]
-        red, green, blue = TINTS[number % len(TINTS)]
-        colour = f"#{red:02x}{green:02x}{blue:02x}"
+    def __init__(
+        self,
+        turn: SaidTurn,
+        title: str,
+        tint: int,
+        *,
+        say: Callable[[str], None],
+        choose: Callable[[int], None],
+        visible: bool = True,
+    ) -> None:
+        self.turn, self.title = turn, title
+        self.chosen: int | None = None
+        """Which of the objects is drawn as selected."""
+        self.colour = "#{:02x}{:02x}{:02x}".format(*TINTS[tint % len(TINTS)])
+        self._say, self._choose, self._visible = say, choose, visible
         # No popup: ipyleaflet throws when a layer goes whose popup is closed.
-        self.layer = ipyleaflet.GeoJSON(
-            data={"type": "FeatureCollection", "features": features},
-            style={"color": colour, "weight": 2, "fillOpacity": 0.25,
-                   "dashArray": "6" if turn.stale else ""},
-            hover_style={"weight": 4},
-            name=f"answer {number + 1}",
-        )  # fmt: skip
-        self.layer.on_hover(self._on_mouse)
-        self.layer.on_click(self._on_mouse)
-        self.visible = ipywidgets.Checkbox(
-            value=True, description=f"Answer {number + 1}", indent=False,
-            layout=ipywidgets.Layout(width="110px"),
-        )  # fmt: skip
-        self.visible.observe(lambda change: self._show(bool(change["new"])), "value")
-        asked = turn.question if len(turn.question) <= MAX_QUESTION else turn.question[:57] + "..."
-        title = ipywidgets.HTML(f'<span style="color:{colour}">■</span> {escape(asked)}')
-        self.row = ipywidgets.HBox([self.visible, title])
+        self.layer = ipyleaflet.GeoJSON(data=self._data(), hover_style={"weight": 4}, name=title)
+        self.layer.on_hover(self._on_hover)
+        self.layer.on_click(self._on_click)
 
     @property
-    def bounds(self) -> tuple[float, float, float, float] | None:
-        """(west, south, east, north) of all features in degrees; None where none has a place."""
-        from shapely import total_bounds
-        from shapely.geometry import shape
+    def numbers(self) -> range:
+        """Of its objects."""
+        return range(len(self.turn.features["features"]))
 
-        shapes = [shape(f["geometry"]) for f in self.layer.data["features"] if f["geometry"]]
-        if not shapes:
-            return None
-        west, south, east, north = (float(edge) for edge in total_bounds(shapes))
-        return west, south, east, north
+    @property
+    def visible(self) -> bool:
+        """Whether the objects are on the map."""
+        return self._visible
 
-    def _words(self, properties: Mapping[str, Any]) -> str:
-        return feature_words(properties, self._record)
+    @visible.setter
+    def visible(self, visible: bool) -> None:
+        if visible != self._visible:
+            self._visible = visible
+            self._redraw()
 
-    def _show(self, visible: bool) -> None:
-        self.layer.visible = visible
+    @property
+    def bounds(self) -> Bounds | None:
+        """Of all features; None where none has a place."""
+        return bounds_of(self.turn.features["features"])
 
-    def _on_mouse(self, *, properties: Mapping[str, Any] | None = None, **_: Any) -> None:
-        self._say(self._words(properties or {}))
+    def bounds_of(self, number: int) -> Bounds | None:
+        """Of one of its objects."""
+        return bounds_of([self.turn.features["features"][number]])
+
+    def shows(self, turn: SaidTurn) -> bool:
+        """Whether this layer shows a turn as it is now."""
+        return self.turn.features == turn.features and self.turn.stale == turn.stale
+
+    @cached_property
+    def area_m2(self) -> float:
+        """Mapped area of all objects, overlaps counted once."""
+        return mapped_area(self.turn.features["features"])
+
+    def words(self, number: int) -> str:
+        """What an object is: name, area, score, probability, source, day."""
+        feature = self.turn.features["features"][number]
+        return feature_words(feature.get("properties") or {}, self.turn.record)
+
+    def mark(self, number: int | None) -> None:
+        """Draw one object as the selected one; None = none."""
+        if number != self.chosen:
+            self.chosen = number
+            self._redraw()
+
+    def close(self) -> None:
+        """End the layer's widget."""
+        self.layer.close()
+
+    def _redraw(self) -> None:
+        self.layer.data = self._data()
+
+    def _data(self) -> dict[str, Any]:
+        """What the layer draws: ipyleaflet's own `visible` is forgotten with the next change."""
+        shown = self.numbers if self._visible else ()
+        return {"type": "FeatureCollection", "features": list(map(self._feature, shown))}
+
+    def _feature(self, number: int) -> dict[str, Any]:
+        """A feature with our style and nothing of a style that came with it."""
+        feature = self.turn.features["features"][number]
+        style = {
+            "color": self.colour, "weight": 2, "fillOpacity": 0.25,
+            "dashArray": "6" if self.turn.stale else "",
+        }  # fmt: skip
+        style |= CHOSEN if number == self.chosen else {}
+        properties = {"number": number, "style": style}
+        return {"type": "Feature", "geometry": feature.get("geometry"), "properties": properties}
+
+    def _number(self, properties: Mapping[str, Any] | None) -> int | None:
+        """What the browser says was touched; it may speak of an older state."""
+        number = (properties or {}).get("number")
+        known = isinstance(number, int) and not isinstance(number, bool) and number in self.numbers
+        return number if known else None
+
+    def _on_hover(self, *, properties: Mapping[str, Any] | None = None, **_: Any) -> None:
+        number = self._number(properties)
+        if number is not None:
+            self._say(self.words(number))
+
+    def _on_click(self, *, properties: Mapping[str, Any] | None = None, **given: Any) -> None:
+        self._on_hover(properties=properties, **given)
+        number = self._number(properties)
+        if number is not None:
+            self._choose(number)
 
 
-def _clean(feature: Mapping[str, Any]) -> dict[str, Any]:
-    """A feature without anything that Leaflet would read as style."""
-    properties = {k: v for k, v in (feature.get("properties") or {}).items() if k != "style"}
-    return {"type": "Feature", "geometry": feature.get("geometry"), "properties": properties}
+def bounds_of(features: list[Mapping[str, Any]]) -> Bounds | None:
+    """Of features; None where none has a place."""
+    from shapely import total_bounds
+    from shapely.geometry import shape
+
+    shapes = [shape(each["geometry"]) for each in features if each.get("geometry")]
+    if not shapes:
+        return None
+    west, south, east, north = (float(edge) for edge in total_bounds(shapes))
+    return west, south, east, north

@@ -1,12 +1,14 @@
 """ChipLayer: what a session sees of the active area, on any ipyleaflet map.
 
 Both sensors' pictures lie in panes of their own, so they can be swiped; the objects of each answer
-are a layer of features. Everything shown is drawn from the session's state, on one thread.
+are a layer of features. Everything shown is drawn from the session's state, on one thread. The
+switches are a panel of their own: `layer_panel.LayerPanel`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -14,42 +16,42 @@ from typing import Any
 import ipyleaflet
 import ipywidgets
 
+from earthmind_lab.answer import Answer
 from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Modality
-from earthmind_lab.render import PREFERRED, fillable, render
 from earthmind_lab.session import Session
-from earthmind_lab.session.subject import Note, Subject
-from earthmind_lab.widgets.basemap import OPTICAL_PANE, SAR_PANE, ensure_panes, fly_to
+from earthmind_lab.session.objects import Selected
+from earthmind_lab.session.shelf import turn_of
+from earthmind_lab.session.subject import Note, SaidTurn, Subject
+from earthmind_lab.widgets.basemap import (
+    ANSWER_PANE,
+    OPTICAL_PANE,
+    SAR_PANE,
+    ensure_panes,
+    fly_to,
+)
 from earthmind_lab.widgets.features import TurnLayer
 from earthmind_lab.widgets.later import Later
-from earthmind_lab.widgets.legend import attribution_of, picture_words
-from earthmind_lab.widgets.swipe import Swipe
-from earthmind_lab.widgets.web_mercator import reproject, shown_url
+from earthmind_lab.widgets.layer_panel import LayerPanel
+from earthmind_lab.widgets.overlays import KINDS, Kind, picture
+from earthmind_lab.widgets.raster import Raster, image
+from earthmind_lab.widgets.swipe import How, Swipe
 
 MODALITIES: tuple[Modality, ...] = ("optical", "sar")
-PANE: dict[Modality, str] = {"optical": OPTICAL_PANE, "sar": SAR_PANE}
+OVERLAY_OPACITY = 0.75
+"""The picture below stays to be seen."""
 _LINE = '<div style="font-size:11px;line-height:1.4;white-space:normal">'
-WORD: dict[Modality, str] = {"optical": "Optical", "sar": "SAR"}
 _PATIENCE = 5.0
 """Seconds for a drawing under way to end; then whatever is there counts."""
 
 
 @dataclass(kw_only=True, eq=False)
-class _Raster:
-    """One sensor's picture and its switches."""
+class _Overlay:
+    """A layer drawn from an answer in memory."""
 
-    modality: Modality
-    composite: ipywidgets.Dropdown
-    visible: ipywidgets.Checkbox
-    opacity: ipywidgets.FloatSlider
-    wanted: str | None = None
-    """The composite that the user chose; kept from chip to chip."""
-    layer: ipyleaflet.ImageOverlay | None = None
-    shown: tuple[Chip, str] | None = None
-    """What `layer` shows."""
-    words: str = ""
-    """Its line of the legend."""
+    layer: ipyleaflet.ImageOverlay
+    answer: Answer
 
 
 class ChipLayer:
@@ -64,76 +66,140 @@ class ChipLayer:
     def __init__(self, session: Session, map: ipyleaflet.Map) -> None:  # noqa: A002
         self.session, self.map = session, map
         ensure_panes(map)
-        self.rasters = {modality: self._raster(modality) for modality in MODALITIES}
-        self._turns: dict[str, TurnLayer] = {}
+        self.rasters = {modality: Raster(modality=modality) for modality in MODALITIES}
+        self.turns: dict[str, TurnLayer] = {}
+        self.subject: Subject | None = None
+        self.chip: Chip | None = None
+        self.added: dict[str, tuple[SaidTurn, Answer]] = {}
+        self.faults: list[str] = []
+        self._overlays: dict[tuple[str, Kind], _Overlay] = {}
+        self._wanted: set[tuple[str, Kind]] = set()
         self._placed: list[ipyleaflet.Layer] = []
-        self._later = Later(self._draw, name="chip layer")
-        self._build()
-        self._unwatch = session.watch(self._on_note)
-        self._later.ask()
-
-    def _raster(self, modality: Modality) -> _Raster:
-        raster = _Raster(
-            modality=modality,
-            composite=ipywidgets.Dropdown(options=[], layout=ipywidgets.Layout(width="150px")),
-            visible=ipywidgets.Checkbox(
-                value=True, description=WORD[modality], indent=False,
-                layout=ipywidgets.Layout(width="80px"),
-            ),
-            opacity=ipywidgets.FloatSlider(
-                value=1.0, min=0.0, max=1.0, step=0.05, readout=False,
-                layout=ipywidgets.Layout(width="130px"),
-            ),
-        )  # fmt: skip
-
-        def choose(change: Mapping[str, Any]) -> None:
-            # None comes while the choices change, not from a user.
-            if change["new"] is not None and raster.wanted != change["new"]:
-                raster.wanted = change["new"]
-                self._later.ask()
-
-        raster.composite.observe(choose, "value")
-        for switch in (raster.visible, raster.opacity):
-            switch.observe(lambda _: self._set_visible(raster), "value")
-        return raster
-
-    def _build(self) -> None:
+        self._flown: Selected | None = session.selected
         self.swipe = Swipe(left_pane=OPTICAL_PANE, right_pane=SAR_PANE)
-        self.swipe_button = ipywidgets.ToggleButton(
-            description="Swipe", tooltip="Optical left of the line, SAR right of it", disabled=True
-        )
-        self.swipe_button.observe(lambda _: self._set_swipe(), "value")
-        self.fit = ipywidgets.Button(description="Fit to objects", disabled=True)
-        self.fit.on_click(lambda _: self.fit_features())
-        self.load = ipywidgets.Button(
-            description="Show the pictures", tooltip="Load the chosen pair again"
-        )
-        self.load.layout.display = "none"
-        self.load.on_click(lambda _: self._load_again())
         # HTML with escaped text, never a Label: that would typeset $...$, links and all.
-        self.legend, self.source = ipywidgets.HTML(), ipywidgets.HTML()
-        self.about, self.message = ipywidgets.HTML(), ipywidgets.HTML()
-        self.turns = ipywidgets.VBox()
-        rows = [
-            ipywidgets.HBox([raster.visible, raster.composite, raster.opacity])
-            for raster in self.rasters.values()
-        ]
-        buttons = ipywidgets.HBox([self.swipe_button, self.fit, self.load])
-        self.panel = ipywidgets.VBox([*rows, buttons, self.turns, self.source, self.message])
+        self.about = ipywidgets.HTML()
         # A widget control: the swipe finds the map that it lies in, in each view of its own.
         self.controls = (
             ipyleaflet.WidgetControl(widget=self.swipe, position="topright", transparent_bg=True),
-            ipyleaflet.WidgetControl(widget=self.legend, position="bottomleft", max_width=640),
             ipyleaflet.WidgetControl(widget=self.about, position="topright", max_width=320),
         )
         self.say("")
         self.map.controls = (*self.map.controls, *self.controls)
+        self._later = Later(self._draw, name="chip layer")
+        self.panel = LayerPanel(self)
+        self.swipe.observe(lambda _: self.panel.refresh(), "how")
+        self._unwatch = session.watch(self._on_note)
+        self._later.ask()
+
+    subject: Subject | None
+    """Whom the map shows."""
+    chip: Chip | None
+    """Whose pictures the map shows."""
+    turns: dict[str, TurnLayer]
+    """Layers of the answers that marked something, by the turn's id, oldest first."""
+    added: dict[str, tuple[SaidTurn, Answer]]
+    """Answers that were put on the map from Python, by the id of a turn made of each."""
+    faults: list[str]
+    """What could not be drawn, and why."""
 
     # --- what a user does; any thread ------------------------------------------------------------
 
+    def set_raster(
+        self, modality: Modality, *, visible: bool, opacity: float, composite: str | None = None
+    ) -> None:
+        """Switch one sensor's picture.
+
+        Args:
+            modality: Whose.
+            visible: Whether it is on the map.
+            opacity: 0 to 1.
+            composite: Name of one of its composites; another name changes nothing.
+        """
+        raster = self.rasters[modality]
+        raster.switch(visible=visible, opacity=opacity)
+        if composite in raster.names and composite != raster.wanted:
+            raster.wanted = composite
+            self._later.ask()
+        self.panel.refresh()
+
+    def compare(self, how: How) -> None:
+        """Swipe the two pictures against each other, let them blink, or end that ("")."""
+        self.swipe.how = how if self.comparable else ""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether both sensors have a picture."""
+        return all(raster.layer is not None for raster in self.rasters.values())
+
+    def set_turn(self, ident: str, *, visible: bool, overlays: Iterable[Kind] = ()) -> None:
+        """Switch what an answer shows.
+
+        Args:
+            ident: Id of its turn.
+            visible: Whether its objects are on the map.
+            overlays: Which of `overlays.KINDS` are on the map, as far as it has them.
+        """
+        if ident in self.turns:
+            self.turns[ident].visible = visible
+        wanted = set(overlays)
+        for kind in KINDS:
+            (self._wanted.add if kind in wanted else self._wanted.discard)((ident, kind))
+        self._later.ask()
+
+    def shows(self, ident: str, kind: Kind) -> bool:
+        """Whether a layer of an answer is on the map."""
+        return (ident, kind) in self._overlays
+
+    def add(self, answer: Answer) -> TurnLayer:
+        """Put an answer made in Python on the map, whatever area is active, until `remove`.
+
+        Args:
+            answer: One with a place on the Earth.
+        """
+        turn = turn_of(f"added-{uuid.uuid4().hex}", {"question": answer.record.question}, answer)
+        self.added[turn.id] = (turn, answer)
+        self.settle(_PATIENCE)
+        return self.turns[turn.id]
+
+    def remove(self, ident: str) -> None:
+        """Take an answer away that `add` brought."""
+        self.added.pop(ident, None)
+        self._later.ask()
+
+    def answer(self, ident: str) -> Answer | None:
+        """The answer of a turn on the map, where it is in memory."""
+        held = self.added.get(ident)
+        return self.session.answer(ident) if held is None else held[1]
+
+    def fit_object(self, ident: str, number: int) -> None:
+        """Fly to one object and say what it is."""
+        turn = self.turns.get(ident)
+        if turn is not None and number in turn.numbers:
+            turn.visible = True
+            bounds = turn.bounds_of(number)
+            if bounds is not None:
+                fly_to(self.map, bounds)
+            self.say(turn.words(number))
+
+    def choose(self, ident: str, number: int) -> None:
+        """Select an object from the map, which need not fly to it.
+
+        Raises:
+            PromptError: It is no longer there.
+        """
+        if ident in self.added:  # the session doesn't know it
+            return
+        before, self._flown = self._flown, Selected(turn=ident, number=number)
+        try:
+            self.session.select_object(ident, number)
+        except EarthMindError:
+            self._flown = before
+            raise
+
     def fit_features(self) -> None:
         """Fly to the objects that are shown."""
-        shown = [turn.bounds for turn in self._turns.values() if turn.visible.value]
+        shown = [turn.bounds for turn in self.turns.values() if turn.visible]
         boxes = [box for box in shown if box is not None]
         if boxes:
             west, south, east, north = zip(*boxes, strict=True)
@@ -146,10 +212,21 @@ class ChipLayer:
             ident: Id of the turn. One that marked nothing, or is no longer there, moves nothing.
         """
         self.settle(_PATIENCE)  # the answer may be newer than what is drawn
-        turn = self._turns.get(ident)
+        turn = self.turns.get(ident)
         if turn is not None and turn.bounds is not None:
-            turn.visible.value = True
+            turn.visible = True
+            self.panel.refresh()
             fly_to(self.map, turn.bounds)
+
+    def load_again(self) -> None:
+        """Load the chosen pair, whose pixels a restart lost.
+
+        Raises:
+            EarthMindError: It can't be loaded.
+        """
+        chosen = self.session.subject().chosen
+        if chosen is not None:
+            self.session.choose(chosen)
 
     def say(self, words: str) -> None:
         """Write a line on the map, such as the object under the mouse; "" takes it away."""
@@ -166,29 +243,13 @@ class ChipLayer:
         """Take everything of ours off the map."""
         self._unwatch()
         self._later.close()
-        self.rasters, self._turns = {}, {}
+        self.panel.close()
+        self.rasters, self.turns, self._overlays = {}, {}, {}
         self._place()
         self.map.controls = tuple(c for c in self.map.controls if c not in self.controls)
-        self.panel.close()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return self.panel._repr_mimebundle_(**options)
-
-    def _set_visible(self, raster: _Raster) -> None:
-        if raster.layer is not None:
-            raster.layer.opacity = raster.opacity.value
-            raster.layer.visible = raster.visible.value
-
-    def _set_swipe(self) -> None:
-        self.swipe.on = bool(self.swipe_button.value) and not self.swipe_button.disabled
-
-    def _load_again(self) -> None:
-        try:
-            chosen = self.session.subject().chosen
-            if chosen is not None:
-                self.session.choose(chosen)
-        except EarthMindError as error:
-            self.message.value = escape(str(error))
 
     # --- what is shown; only on the thread of `Later` --------------------------------------------
 
@@ -197,18 +258,19 @@ class ChipLayer:
             self._later.ask()
 
     def _draw(self) -> None:
-        subject, chip = self._seen()
-        try:
-            for raster in self.rasters.values():
-                self._draw_raster(raster, chip)
-        except EarthMindError as error:
-            self.message.value = escape(str(error))
-        self._draw_turns(subject)
-        both = all(raster.layer is not None for raster in self.rasters.values())
-        self.swipe_button.disabled = not both
-        self._set_swipe()
-        self._write(subject, chip)
+        self.subject, self.chip = self._seen()
+        self.faults = []
+        for raster in self.rasters.values():
+            try:
+                raster.draw(self.chip)
+            except EarthMindError as error:
+                self.faults.append(str(error))
+        self._draw_turns(self.subject)
+        self._draw_overlays()
+        self._draw_swipe()
         self._place()
+        self._draw_selected()
+        self.panel.refresh()
 
     def _place(self) -> None:
         """Put our layers on the map, above those of others, and take away what is no more."""
@@ -232,66 +294,62 @@ class ChipLayer:
     def _ours(self) -> list[Any]:
         """Our layers that belong on the map, lowest first."""
         rasters = [raster.layer for raster in self.rasters.values() if raster.layer is not None]
-        return [*rasters, *(turn.layer for turn in self._turns.values())]
-
-    def _draw_raster(self, raster: _Raster, chip: Chip | None) -> None:
-        names = [] if chip is None else composites_of(chip, raster.modality)
-        if list(raster.composite.options) != names:
-            raster.composite.options = names
-        for switch in (raster.composite, raster.visible, raster.opacity):
-            switch.disabled = not names
-        if chip is None or not names:
-            raster.layer, raster.shown, raster.words = None, None, ""
-            return
-        name = raster.wanted if raster.wanted in names else names[0]
-        raster.composite.value = name
-        if raster.shown is not None and raster.shown[0] is chip and raster.shown[1] == name:
-            return
-        (view,) = render(chip, [name])
-        known = chip.valid_sar if raster.modality == "sar" else chip.valid_optical
-        shown = reproject(view.image, chip.grid, known=known)
-        # A new layer each time: Leaflet reads the attribution of a layer only when it comes.
-        raster.layer = ipyleaflet.ImageOverlay(
-            url=shown_url(shown),
-            bounds=[list(corner) for corner in shown.bounds],
-            name=WORD[raster.modality],
-            pane=PANE[raster.modality],
-            attribution=escape(attribution_of(chip, raster.modality)),
-            opacity=raster.opacity.value,
-            visible=raster.visible.value,
-        )
-        raster.shown, raster.words = (chip, name), picture_words(view, chip)
+        overlays = [each.layer for each in self._overlays.values()]
+        return [*rasters, *overlays, *(turn.layer for turn in self.turns.values())]
 
     def _draw_turns(self, subject: Subject | None) -> None:
         """One layer of features per turn that marked something."""
         said = () if subject is None else subject.talk
-        turns = [turn for turn in said if turn.features.get("features")]
-        self._turns = {
-            turn.id: self._turns.get(turn.id) or TurnLayer(turn, number, self.say)
-            for number, turn in enumerate(turns)
-        }
-        rows = tuple(turn.row for turn in self._turns.values())
-        if tuple(self.turns.children) != rows:
-            self.turns.children = rows
+        marked = [turn for turn in said if turn.features.get("features")]
+        given = [turn for turn, _ in list(self.added.values())]
+        named = [*((f"answer {n}", n - 1, turn) for n, turn in enumerate(marked, 1)),
+                 *((f"added {n}", -n, turn) for n, turn in enumerate(given, 1))]  # fmt: skip
+        before, self.turns = (
+            self.turns,
+            {turn.id: self._turn_layer(turn, title, tint) for title, tint, turn in named},
+        )
+        if [each.title for each in before.values()] != [t.title for t in self.turns.values()]:
             self.say("")
-        self.fit.disabled = not rows
 
-    def _write(self, subject: Subject | None, chip: Chip | None) -> None:
-        """Legend, source of the data, and whether the chosen pair waits to be loaded."""
-        lines = [raster.words for raster in self.rasters.values() if raster.words]
-        self.legend.value = "".join(f"{_LINE}{escape(line)}</div>" for line in lines)
-        self.controls[1].widget.layout.display = None if lines else "none"
-        owners = "" if chip is None else attribution_of(chip)
-        self.source.value = f"<small>{escape(owners)}</small>" if owners else ""
-        waits = subject is not None and subject.chosen is not None and chip is None
-        self.load.layout.display = None if waits and subject and not subject.busy else "none"
+    def _turn_layer(self, turn: SaidTurn, title: str, tint: int) -> TurnLayer:
+        """The layer that shows it already, or a new one with the switches of the one before."""
+        old = self.turns.get(turn.id)
+        if old is not None and old.title == title and old.shows(turn):
+            return old
+        return TurnLayer(
+            turn, title, tint, say=self.say, choose=lambda which: self.choose(turn.id, which),
+            visible=old is None or old.visible,
+        )  # fmt: skip
 
+    def _draw_overlays(self) -> None:
+        """Layers of answers in memory, as far as they are wanted."""
+        before, self._overlays = self._overlays, {}
+        for ident, kind in sorted(self._wanted):
+            answer = self.answer(ident) if ident in self.turns else None
+            if answer is None:
+                continue
+            old = before.get((ident, kind))
+            if old is not None and old.answer is answer:
+                self._overlays[ident, kind] = old
+            elif (shown := picture(kind, answer)) is not None:
+                layer = image(shown, name=kind, pane=ANSWER_PANE, opacity=OVERLAY_OPACITY)
+                self._overlays[ident, kind] = _Overlay(layer=layer, answer=answer)
 
-def composites_of(chip: Chip, modality: Modality) -> list[str]:
-    """Names of the composites that a chip has the bands for, the preferred ones first.
+    def _draw_swipe(self) -> None:
+        if not self.comparable:
+            self.swipe.how = ""
+            return
+        self.swipe.left_title, self.swipe.right_title = (
+            self.rasters[modality].title for modality in MODALITIES
+        )
 
-    True colour leads for optical: on a map, people look for what they know.
-    """
-    first = ("true_colour", *PREFERRED)
-    names = fillable(chip, modality)
-    return sorted(names, key=lambda n: first.index(n) if n in first else len(first))
+    def _draw_selected(self) -> None:
+        """Draw the selected object as such, and fly to it where it was selected elsewhere."""
+        selected = self.session.selected
+        for ident, turn in self.turns.items():
+            number = selected.number if selected and selected.turn == ident else None
+            turn.mark(number if number in turn.numbers else None)
+        if selected != self._flown:
+            self._flown = selected
+            if selected is not None:
+                self.fit_object(selected.turn, selected.number)

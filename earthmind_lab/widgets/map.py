@@ -4,26 +4,25 @@
     m                       # as the last line of a cell
 
 Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker` with its `AreaPanel`,
-`PairTable`, `ChipLayer`, `ChatPanel`. All of them are skins over one `Session`.
+`PairTable`, `Timeline`, `ChipLayer`, `ProbePanel`, `ChatPanel`. All of them are skins over one
+`Session`.
 """
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from earthmind_lab.errors import EarthMindError, PromptError
 from earthmind_lab.session import Session
-from earthmind_lab.session.shelf import turn_of
 from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.areas import AreaPicker
 from earthmind_lab.widgets.basemap import fly_to, make_map
 from earthmind_lab.widgets.chat import ChatPanel
-from earthmind_lab.widgets.features import TurnLayer
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
+from earthmind_lab.widgets.probe import ProbePanel
 from earthmind_lab.widgets.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -64,16 +63,15 @@ class EarthMap:
         self.map = make_map(host="leafmap", height=_HEIGHT) if map is None else map
         self.areas = AreaPicker(self.session, self.map)
         self.layers = ChipLayer(self.session, self.map)
+        self.probe = ProbePanel(self.session, self.map)
         self.pairs = PairTable(self.session)
         self.timeline = Timeline(self.session)
         self.chat = ChatPanel(self.session, on_show=self._show)
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
-        self.added: list[TurnLayer] = []
-        self._added_rows = ipywidgets.VBox()
         self.panel = _beside(
             [self.map, self.areas.panel, self.timeline],
-            [self.chat, self.pairs, self.layers.panel, self._added_rows],
+            [self.chat, self.pairs, self.layers.panel, self.probe],
         )
 
     def add(self, answer: Answer) -> None:
@@ -87,21 +85,15 @@ class EarthMap:
                 "An answer about a plain picture has no place on the map.",
                 change="answer.masks(), or a chip from load_chip()",
             )
-        turn = turn_of(uuid.uuid4().hex, {"question": answer.record.question}, answer)
-        layer = TurnLayer(turn, len(self.added), self.layers.say)
-        self.added.append(layer)
-        self.map.add(layer.layer)
-        self._added_rows.children = (*self._added_rows.children, layer.row)
+        layer = self.layers.add(answer)
         if layer.bounds is not None:
             fly_to(self.map, layer.bounds)
 
     def close(self) -> None:
         """Take everything off the screen; the session stays open."""
-        for part in (self.areas, self.layers, self.pairs, self.timeline, self.chat):
+        parts = (self.areas, self.layers, self.probe, self.pairs, self.timeline, self.chat)
+        for part in parts:
             part.close()
-        ours = [each.layer for each in self.added]
-        self.map.layers = tuple(layer for layer in self.map.layers if layer not in ours)
-        self.added.clear()
         # A column that is left and holds a closed part stops ipywidgets from telling a page that
         # opens of any widget.
         for each in (*self.panel.children, self.panel):

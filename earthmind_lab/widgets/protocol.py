@@ -7,7 +7,9 @@ message each. Nothing in here needs a widget library.
                         received, settled (areas)
     browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, pick, looks, cancel
                         (pairs, timeline); select, delete, rename, restore, place, box, square,
-                        view, paste, mode, unmark, upload, piece, drop, layer, take (areas)
+                        view, paste, mode, unmark, upload, piece, drop, layer, take (areas);
+                        raster, compare, switch, object, cut, fit, remove, reload, squares
+                        (layers); probe, locate, along, clear (values)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -160,6 +162,9 @@ _COUNTS: _Check = (
 _MODE: _Check = (lambda value: value in ("area", "region"), "area or region")
 _PICK: _Check = (lambda value: value in ("pin", "exclude", "free"), "pin, exclude or free")
 _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
+_SENSOR: _Check = (lambda value: value in ("optical", "sar"), "optical or sar")
+_HOW: _Check = (lambda value: value in ("", "swipe", "blink"), "swipe, blink or nothing")
+_MOUSE: _Check = (lambda value: value in ("", "values", "line"), "values, line or nothing")
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
     "started": {"ask": _TEXT, "question": _LONG},
@@ -216,6 +221,21 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "drop": {"upload": _TEXT},
     "layer": {"upload": _TEXT, "layer": _TEXT},
     "take": {"upload": _TEXT, "features": _COUNTS},
+    # layers
+    "raster": {"sensor": _SENSOR, "visible": _BOOL, "opacity": _NUMBER, "composite": _TEXT_OR_NONE},
+    "compare": {"how": _HOW},
+    "switch": {"turn": _TEXT, "visible": _BOOL, "probability": _BOOL, "weights": _BOOL},
+    "object": {"turn": _TEXT_OR_NONE, "number": _COUNT},
+    "cut": {"turn": _TEXT, "probability": _NUMBER},
+    "fit": {},
+    "remove": {"turn": _TEXT},
+    "reload": {},
+    "squares": {},
+    # values
+    "probe": {"mode": _MOUSE},
+    "locate": {"text": _TEXT},
+    "along": {"text": _TEXT},
+    "clear": {},
 }  # fmt: skip
 """Fields of each message to the kernel."""
 

@@ -75,7 +75,9 @@ def from_place_to_undo(notebook: Notebook) -> None:
     panes = [page.locator(f".leaflet-earthmind-{name}-pane") for name in ("optical", "sar")]
     swipe = page.get_by_role("button", name="Swipe")
     swipe.click()
-    expect(page.get_by_label("Swipe between optical and SAR")).to_have_count(1)
+    expect(page.get_by_label("Swipe between Sentinel-2, 18 Sep 2019 and Sentinel-1")).to_have_count(
+        1
+    )
     notebook.drag((0.5, 0.5), (0.25, 0.5))
     page.wait_for_function(
         "[...document.querySelectorAll('.leaflet-sbs-range')].some((each) => each.value < 0.4)"
@@ -84,7 +86,9 @@ def from_place_to_undo(notebook: Notebook) -> None:
     notebook.until(lambda position: position < 0.4, "m.layers.swipe.position")
     assert all(pane.evaluate("each => each.style.clip").startswith("rect(") for pane in panes)
     swipe.click()
-    expect(page.get_by_label("Swipe between optical and SAR")).to_have_count(0)
+    expect(page.get_by_label("Swipe between Sentinel-2, 18 Sep 2019 and Sentinel-1")).to_have_count(
+        0
+    )
     assert not any(pane.evaluate("each => each.style.clip") for pane in panes)
 
     # A question: the text grows, then its objects are on the map.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,11 +12,13 @@ import ipyleaflet
 import numpy as np
 import pytest
 
-from earthmind_lab.session import Session
+from earthmind_lab.errors import PromptError
+from earthmind_lab.session import Selected, Session
 from earthmind_lab.session.subject import Note, SaidTurn, Subject
 from earthmind_lab.widgets.basemap import PANES, make_map
-from earthmind_lab.widgets.layers import ChipLayer, composites_of
+from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.legend import attribution_of, feature_words
+from earthmind_lab.widgets.raster import composites_of
 from tests.stand_in_engine import StandInEngine, make_chip, square
 
 HOSTILE = "<img src=x onerror=alert(1)></script>"
@@ -26,7 +29,7 @@ class FakeSession:
 
     def __init__(self):
         self.active, self.subjects, self.chips, self.chosen = None, {}, {}, []
-        self.listeners = []
+        self.listeners, self.answers, self.selected, self.engine = [], {}, None, None
 
     def subject(self, name=None):
         from earthmind_lab.errors import AOIError
@@ -41,9 +44,17 @@ class FakeSession:
     def choose(self, rank, name=None):
         self.chosen.append(rank)
 
+    def answer(self, turn):
+        return self.answers.get(turn)
+
+    def select_object(self, turn, number=0):
+        self.selected = None if turn is None else Selected(turn=turn, number=number)
+        for listener in self.listeners:
+            listener(Note(kind="changed", subject=self.active, what="selected"))
+
     def watch(self, listener):
         self.listeners.append(listener)
-        return lambda: self.listeners.remove(listener)
+        return lambda: listener in self.listeners and self.listeners.remove(listener)
 
     def show(self, subject, chip=None):
         self.active = subject.name
@@ -54,8 +65,9 @@ class FakeSession:
 
 def turn(number=1, west=-0.77, label="water", **changes):
     ring = [[west, 38.1], [west + 0.01, 38.1], [west + 0.01, 38.11], [west, 38.11], [west, 38.1]]
-    about = {"label": label, "score": 0.9, "area_m2": 301_000.0, "source": "sar",
-             "observed": "2019-09-17T00:00:00Z", "style": {"color": "url(x)"}}  # fmt: skip
+    about = {"label": label, "score": 0.9, "probability": 0.97, "area_m2": 301_000.0,
+             "source": "sar", "observed": "2019-09-17T00:00:00Z",
+             "style": {"color": "url(x)"}}  # fmt: skip
     shape = {"type": "Polygon", "coordinates": [ring]}
     features = [{"type": "Feature", "geometry": shape, "properties": about}]
     fields = {
@@ -73,11 +85,15 @@ def area(*turns, **changes):
 
 
 @pytest.fixture
-def shown():
+def shown(browser):
     """A layer on a map that has something of its own."""
     session, m = FakeSession(), make_map()
     layer = ChipLayer(session, m)
-    yield SimpleNamespace(session=session, map=m, layer=layer)
+    browser.follow(layer.panel)
+    yield SimpleNamespace(
+        session=session, map=m, layer=layer, panel=layer.panel, browser=browser,
+        tell=lambda **message: browser.tell(layer.panel, message),
+    )  # fmt: skip
     layer.close()
 
 
@@ -85,21 +101,47 @@ def names(m):
     return [each.name for each in m.layers]
 
 
-def text_of(chips):
-    return chips.layer.legend.value
+def row(shown, sensor):
+    return next(each for each in shown.panel.rasters if each["sensor"] == sensor)
+
+
+def shows(shown, subject, chip=None):
+    """Show it, and wait for the map and its panel."""
+    shown.session.show(subject, chip)
+    assert shown.layer.settle(10)
+    settled(shown)
+
+
+def settled(shown):
+    """Wait until the panel has said all that it was told."""
+    asked(shown)
+    while shown.panel._due is not None:
+        time.sleep(0.01)
+    asked(shown)  # what was due then is done
+    assert shown.panel.fault == ""
+
+
+def asked(shown):
+    """Wait until the panel has taken all that was put to it."""
+    count = len(shown.browser.messages)
+    shown.tell(kind="hello")
+    shown.browser.wait(lambda: len(shown.browser.messages) > count)
 
 
 def test_nothing_to_show(shown):
     assert shown.layer.settle(10)
+    settled(shown)
     assert names(shown.map) == ["land"]
-    assert shown.layer.swipe_button.disabled
-    assert shown.layer.fit.disabled
-    assert shown.layer.load.layout.display == "none"
+    assert [each["composites"] for each in shown.panel.rasters] == [[], []]
+    assert shown.panel.answers == shown.panel.origin == []
+    about = shown.panel.about
+    assert not about["comparable"]
+    assert not about["waits"]
+    assert about["attribution"] == ""
 
 
 def test_both_pictures_in_panes_of_their_own(shown):
-    shown.session.show(area(), make_chip())
-    assert shown.layer.settle(10)
+    shows(shown, area(), make_chip())
     assert names(shown.map) == ["land", "Optical", "SAR"]
     optical, sar = shown.map.layers[1:]
     assert optical.pane != sar.pane
@@ -108,120 +150,234 @@ def test_both_pictures_in_panes_of_their_own(shown):
     assert optical.bounds == sar.bounds
     (south, west), (north, east) = optical.bounds
     assert (west, south, east, north) == pytest.approx(make_chip().aoi.bounds, abs=2e-4)
-    assert "VV −25…0 dB, G VH −32…−7 dB, B VV−VH 0…15 dB" in text_of(shown)
-    assert "R red 0…0.3 reflectance" in text_of(shown)
     assert sar.attribution == "contains sar data. Licence: CC-BY-4.0."
-    assert "contains optical data; contains sar data" in shown.layer.source.value
+    assert "contains optical data; contains sar data" in shown.panel.about["attribution"]
+
+
+def test_the_legend_has_units_and_stretch_of_every_channel(shown):
+    shows(shown, area(), make_chip())
+    sar, optical = row(shown, "sar"), row(shown, "optical")
+    assert sar["title"] == "Sentinel-1, 2 Jun 2020"
+    assert [(each["name"], each["low"], each["high"]) for each in sar["ramps"]] == [
+        ("R VV", "−25", "0"), ("G VH", "−32", "−7"), ("B VV−VH", "0", "15"),
+    ]  # fmt: skip
+    assert {each["unit"] for each in sar["ramps"]} == {"dB γ⁰ (terrain-flattened)"}
+    assert sar["ramps"][1]["stops"] == ["#000000", "#00ff00"]
+    assert optical["ramps"][0]["name"] == "R red"
+    assert {each["unit"] for each in optical["ramps"]} == {"surface reflectance"}
+    assert "VV −25…0 dB, G VH −32…−7 dB" in sar["words"]
+    shown.tell(kind="raster", sensor="sar", visible=True, opacity=1, composite="vh")
+    shown.browser.wait(lambda: len(row(shown, "sar")["ramps"]) == 1)
+    (ramp,) = row(shown, "sar")["ramps"]
+    assert (ramp["name"], ramp["stops"]) == ("VH", ["#000000", "#ffffff"])
 
 
 def test_another_composite_is_drawn_and_kept(shown):
-    chip = make_chip()
-    shown.session.show(area(), chip)
-    assert shown.layer.settle(10)
+    shows(shown, area(), make_chip())
     before = shown.map.layers[2]
-    raster = shown.layer.rasters["sar"]
-    assert list(raster.composite.options) == ["vv_vh_ratio", "vv", "vh"]
-    raster.composite.value = "vv"
+    listed = [each["name"] for each in row(shown, "sar")["composites"]]
+    assert listed == ["vv_vh_ratio", "vv", "vh"]
+    shown.tell(kind="raster", sensor="sar", visible=True, opacity=1, composite="vv")
+    shown.browser.wait(lambda: row(shown, "sar")["composite"] == "vv")
     assert shown.layer.settle(10)
     assert shown.map.layers[2] is not before
     assert names(shown.map) == ["land", "Optical", "SAR"]
-    assert "Sentinel" in text_of(shown) or "SAR" in text_of(shown)
-    assert "VV −25…0 dB</div>" in text_of(shown)
-    shown.session.show(area(), None)
-    assert shown.layer.settle(10)
+    shows(shown, area())
     assert names(shown.map) == ["land"]
-    assert list(raster.composite.options) == []
-    shown.session.show(area(), make_chip())
+    assert row(shown, "sar")["composites"] == []
+    shows(shown, area(), make_chip())
+    assert row(shown, "sar")["composite"] == "vv"
+    shown.layer.set_raster("sar", visible=True, opacity=1, composite="no such")
     assert shown.layer.settle(10)
-    assert raster.composite.value == "vv"
-    assert "VV −25…0 dB</div>" in text_of(shown)
+    assert shown.layer.rasters["sar"].wanted == "vv"
 
 
 def test_the_same_chip_is_not_encoded_again(shown):
     chip = make_chip()
-    shown.session.show(area(), chip)
-    assert shown.layer.settle(10)
+    shows(shown, area(), chip)
     before = shown.map.layers
-    shown.session.show(area(busy="ask"), chip)
-    assert shown.layer.settle(10)
+    shows(shown, area(busy="ask"), chip)
     assert shown.map.layers == before
 
 
 def test_opacity_and_visibility_go_to_the_layer(shown):
-    shown.session.show(area(), make_chip())
-    assert shown.layer.settle(10)
+    shows(shown, area(), make_chip())
+    shown.tell(kind="raster", sensor="sar", visible=False, opacity=0.4, composite=None)
+    shown.browser.wait(lambda: not row(shown, "sar")["visible"])
     raster = shown.layer.rasters["sar"]
-    raster.opacity.value, raster.visible.value = 0.4, False
-    assert (raster.layer.opacity, raster.layer.visible) == (0.4, False)
-    raster.composite.value = "vh"  # a new picture keeps the switches
+    assert raster.layer.opacity == 0
+    before = raster.layer
+    shown.layer.set_raster("sar", visible=False, opacity=0.4, composite="vh")
     assert shown.layer.settle(10)
-    assert (raster.layer.opacity, raster.layer.visible) == (0.4, False)
+    assert raster.layer is not before  # a new picture keeps the switches
+    assert raster.layer.opacity == 0
+    shown.layer.set_raster("sar", visible=True, opacity=0.4)
+    assert raster.layer.opacity == 0.4
+    shown.layer.set_raster("sar", visible=True, opacity=7)
+    assert raster.layer.opacity == 1
 
 
-def test_swipe_needs_both_sensors(shown):
-    shown.session.show(area(), make_chip(sar=False))
-    assert shown.layer.settle(10)
+@pytest.mark.parametrize("how", ["swipe", "blink"])
+def test_comparing_needs_both_sensors(shown, how):
+    shows(shown, area(), make_chip(sar=False))
     assert names(shown.map) == ["land", "Optical"]
-    assert shown.layer.swipe_button.disabled
-    shown.session.show(area(), make_chip())
-    assert shown.layer.settle(10)
-    shown.layer.swipe_button.value = True
-    assert shown.layer.swipe.on
+    assert not shown.panel.about["comparable"]
+    shown.layer.compare(how)
+    assert shown.layer.swipe.how == ""
+    shows(shown, area(), make_chip())
+    shown.tell(kind="compare", how=how)
+    shown.browser.wait(lambda: shown.panel.about["how"] == how)
+    swipe = shown.layer.swipe
     panes = {raster.layer.pane for raster in shown.layer.rasters.values()}
-    assert {shown.layer.swipe.left_pane, shown.layer.swipe.right_pane} == panes
-    shown.session.show(area(), None)
-    assert shown.layer.settle(10)
-    assert not shown.layer.swipe.on
+    assert {swipe.left_pane, swipe.right_pane} == panes
+    titles = ("Sentinel-2, 1 Jun 2020", "Sentinel-1, 2 Jun 2020")
+    assert (swipe.left_title, swipe.right_title) == titles
+    swipe.how = ""  # as the browser does on Escape
+    shown.browser.wait(lambda: shown.panel.about["how"] == "")
+    swipe.how = how
+    shows(shown, area())
+    assert swipe.how == ""
 
 
-def test_objects_of_turns_are_layers_with_sensor_and_day(shown):
-    shown.session.show(area(turn(1), turn(2, west=-0.75), turn(3, features={"features": []})))
-    assert shown.layer.settle(10)
+def test_an_error_of_one_picture_leaves_the_other_and_goes_with_its_cause(shown, monkeypatch):
+    from earthmind_lab.widgets import raster as layers
+
+    def fails(chip, names):
+        if names[0].startswith("vv"):
+            raise PromptError("No such picture.")
+        return render(chip, names)
+
+    render = layers.render
+    monkeypatch.setattr(layers, "render", fails)
+    shows(shown, area(), make_chip())
+    assert names(shown.map) == ["land", "Optical"]
+    assert "No such picture." in shown.panel.about["message"]
+    assert row(shown, "sar")["ramps"] == []
+    monkeypatch.setattr(layers, "render", render)
+    shows(shown, area(), make_chip())
+    assert names(shown.map) == ["land", "Optical", "SAR"]
+    assert shown.panel.about["message"] == ""
+
+
+def touch(layer, event, number=0):
+    feature = layer.data["features"][number]
+    layer._handle_mouse_events(
+        None, {"event": event, "feature": feature, "properties": feature["properties"]}, None
+    )
+
+
+WORDS = "water, 30.1 ha mapped, score 0.90, probability 0.97, from Sentinel-1, 17 Sep 2019"
+
+
+def test_objects_say_what_they_are_and_where_from(shown):
+    shows(shown, area(turn(1), turn(2, west=-0.75), turn(3, features={"features": []})))
     assert names(shown.map) == ["land", "answer 1", "answer 2"]
     first, second = shown.map.layers[1:]
-    assert first.style["color"] != second.style["color"]
-    words = "water, 30.1 ha mapped, from Sentinel-1, 17 Sep 2019"
+    colours = [each.data["features"][0]["properties"]["style"]["color"] for each in (first, second)]
+    assert colours[0] != colours[1]
     assert shown.layer.about.layout.display == "none"
-    feature = first.data["features"][0]
     assert "url(x)" not in str(first.data)  # the style of a feature is ours
-    first._handle_mouse_events(None, {"event": "mouseover", "feature": feature,
-                                      "properties": feature["properties"]}, None)  # fmt: skip
-    assert words in shown.layer.about.value
+    touch(first, "mouseover")
+    assert WORDS in shown.layer.about.value
     assert shown.layer.about.layout.display is None
-    shown.layer.fit.click()
-    assert shown.map.center == pytest.approx([38.105, -0.755], abs=1e-3)
-    shown.layer.turns.children[0].children[0].value = False
-    assert not first.visible
-    shown.layer.fit.click()
+    newest, oldest = shown.panel.answers
+    assert (newest["title"], oldest["title"]) == ("Answer 2", "Answer 1")
+    assert [newest["colour"], oldest["colour"]] == colours[::-1]
+    assert oldest["objects"] == [{"words": WORDS, "selected": False}]
+    assert oldest["area"] == "30.1 ha"
+    shown.tell(kind="fit")
+    shown.browser.wait(lambda: shown.map.center == pytest.approx([38.105, -0.755], abs=1e-3))
+    shown.tell(kind="switch", turn="ask-1", visible=False, probability=False, weights=False)
+    shown.browser.wait(lambda: not shown.panel.answers[1]["visible"])
+    assert first.data["features"] == []
+    shown.layer.fit_features()
     assert shown.map.center == pytest.approx([38.105, -0.745], abs=1e-3)
 
 
+def test_a_click_selects_and_the_map_stays(shown):
+    shows(shown, area(turn(1)))
+    shown.map.center = [1, 2]
+    touch(shown.map.layers[1], "click")
+    assert shown.session.selected == Selected(turn="ask-1", number=0)
+    assert shown.layer.settle(10)
+    assert shown.map.center == [1, 2]
+    style = shown.map.layers[1].data["features"][0]["properties"]["style"]
+    assert style["weight"] == 5
+    shown.browser.wait(lambda: shown.panel.answers[0]["objects"][0]["selected"])
+    shown.session.select_object(None)
+    assert shown.layer.settle(10)
+    assert shown.map.layers[1].data["features"][0]["properties"]["style"]["weight"] == 2
+
+
+def test_an_object_selected_elsewhere_is_flown_to(shown):
+    shows(shown, area(turn(1), turn(2, west=-0.75)))
+    shown.layer.set_turn("ask-2", visible=False)
+    shown.tell(kind="object", turn="ask-2", number=0)
+    shown.browser.wait(lambda: shown.panel.answers[0]["objects"][0]["selected"])
+    assert shown.map.center == pytest.approx([38.105, -0.745], abs=1e-3)
+    assert shown.layer.turns["ask-2"].visible
+    assert WORDS in shown.layer.about.value
+    # Once: what is drawn afterwards moves nothing.
+    shown.map.center = [1, 2]
+    assert shown.layer.settle(10)
+    assert shown.map.center == [1, 2]
+
+
+def test_of_very_many_objects_the_first_are_listed(shown):
+    many = turn(1)
+    many.features["features"] *= 203
+    shows(shown, area(many))
+    (answer,) = shown.panel.answers
+    assert (len(answer["objects"]), answer["more"]) == (200, 3)
+    assert len(shown.map.layers[1].data["features"]) == 203
+
+
+def test_what_an_older_page_touches_selects_nothing(shown):
+    shows(shown, area(turn(1)))
+    for number in (7, -1, "0", None, True):
+        shown.map.layers[1]._handle_mouse_events(
+            None, {"event": "click", "feature": {}, "properties": {"number": number}}, None
+        )
+    assert shown.session.selected is None
+
+
 def test_a_turn_that_is_undone_leaves_the_map(shown):
-    shown.session.show(area(turn(1), turn(2)))
-    assert shown.layer.settle(10)
+    shows(shown, area(turn(1), turn(2)))
     kept = shown.map.layers[1]
-    shown.session.show(area(turn(1)))
-    assert shown.layer.settle(10)
+    gone = shown.map.layers[2]
+    shows(shown, area(turn(1)))
     assert names(shown.map) == ["land", "answer 1"]
     assert shown.map.layers[1] is kept
-    assert len(shown.layer.turns.children) == 1
+    assert gone.comm is None  # its widget has ended
+    assert [each["id"] for each in shown.panel.answers] == ["ask-1"]
+
+
+def test_a_turn_about_another_pair_is_drawn_dashed(shown):
+    shows(shown, area(turn(1)))
+    assert shown.map.layers[1].data["features"][0]["properties"]["style"]["dashArray"] == ""
+    shown.layer.set_turn("ask-1", visible=False)
+    shows(shown, area(turn(1, stale=True)))
+    assert shown.map.layers[1].data["features"] == []  # the switch stays
+    shown.layer.set_turn("ask-1", visible=True)
+    assert shown.map.layers[1].data["features"][0]["properties"]["style"]["dashArray"] == "6"
+    assert shown.panel.answers[0]["stale"]
 
 
 def test_a_picture_has_no_place_on_the_map(shown):
-    shown.session.show(Subject(name="p", kind="picture"), make_chip())
-    assert shown.layer.settle(10)
+    shows(shown, Subject(name="p", kind="picture"), make_chip())
     assert names(shown.map) == ["land"]
 
 
 def test_after_a_restart_the_pictures_wait_for_a_click(shown):
-    shown.session.show(area(turn(1), chosen=2))
-    assert shown.layer.settle(10)
-    assert shown.layer.load.layout.display is None
-    shown.layer.load.click()
-    assert shown.session.chosen == [2]
-    shown.session.show(area(turn(1), chosen=2, busy="load"))
-    assert shown.layer.settle(10)
-    assert shown.layer.load.layout.display == "none"
+    shows(shown, area(turn(1), chosen=2))
+    assert shown.panel.about["waits"]
+    shown.tell(kind="reload")
+    shown.browser.wait(lambda: shown.session.chosen == [2])
+    shows(shown, area(turn(1), chosen=2, busy="load"))
+    assert not shown.panel.about["waits"]
+    (answer,) = shown.panel.answers
+    assert "ask again" in answer["reason"]
+    assert answer["overlays"] == answer["areas"] == []
 
 
 def test_hostile_text_stays_text(shown):
@@ -233,21 +389,15 @@ def test_hostile_text_stays_text(shown):
     chip = dataclasses.replace(chip, pair=pair, provenance={"inputs": inputs})
     record = {"inputs": [{"modality": "sar", "sensor": HOSTILE}]}
     said = turn(label=HOSTILE, question=HOSTILE, record=record)
-    for properties in (said.features["features"][0]["properties"],):
-        properties.update(source=HOSTILE, observed=HOSTILE)
-    shown.session.show(area(said), chip)
-    assert shown.layer.settle(10)
-    layer = shown.map.layers[-1]
-    feature = layer.data["features"][0]
-    layer._handle_mouse_events(None, {"event": "click", "feature": feature,
-                                      "properties": feature["properties"]}, None)  # fmt: skip
-    html = [shown.layer.about.value, shown.layer.source.value,
-            shown.layer.legend.value, shown.layer.turns.children[0].children[1].value,
-            *(each.attribution for each in shown.map.layers[1:3])]  # fmt: skip
-    assert sum("&lt;img" in part for part in html) >= 5
+    said.features["features"][0]["properties"].update(source=HOSTILE, observed=HOSTILE)
+    shows(shown, area(said), chip)
+    touch(shown.map.layers[-1], "click")
+    html = [shown.layer.about.value, *(each.attribution for each in shown.map.layers[1:3])]
+    assert sum("&lt;img" in part for part in html) == 3
     for part in html:
         assert "<img" not in part
         assert "</script" not in part
+    assert shown.panel.answers[0]["question"] == HOSTILE  # text for the browser, as it is
 
 
 def test_layers_of_others_stay_and_everything_of_ours_goes():
@@ -263,7 +413,7 @@ def test_layers_of_others_stay_and_everything_of_ours_goes():
     controls = len(m.controls)
     layer.close()
     assert names(m) == ["mine"]
-    assert len(m.controls) == controls - 3
+    assert len(m.controls) == controls - 2
     assert not session.listeners
 
 

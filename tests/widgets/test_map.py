@@ -102,13 +102,13 @@ def test_the_parts_share_one_session(asked):
 def test_show_on_map_flies_to_the_objects_of_that_turn(asked):
     m = settled(asked)
     (turn,) = m.session.subject().turns
-    layer = m.layers._turns[turn.id]
-    layer.visible.value = False
+    layer = m.layers.turns[turn.id]
+    layer.visible = False
     m.map.center = [0, 0]
     m.chat._show_turn(turn.id)
     west, south, east, north = layer.bounds
     assert m.map.center == pytest.approx([(south + north) / 2, (west + east) / 2], abs=1e-4)
-    assert layer.layer.visible
+    assert layer.visible
 
 
 def test_a_turn_that_is_gone_moves_nothing(asked):
@@ -124,7 +124,7 @@ def test_show_of_an_answer_that_has_just_come(asked):
     m.session.ask("Segment the water.").result(PATIENCE)
     newest = m.session.subject().turns[-1]
     m.layers.fit_turn(newest.id)
-    assert m.layers._turns[newest.id].bounds is not None
+    assert m.layers.turns[newest.id].bounds is not None
     assert m.map.zoom > 10
 
 
@@ -132,15 +132,19 @@ def test_an_answer_from_python_goes_on_the_map(open_map):
     m = settled(open_map(Session(engine=StandInEngine())))
     m.add(answered())
     m.add(answered())
-    assert [layer.layer in m.map.layers for layer in m.added] == [True, True]
+    assert names(m) == ["land", "added 1", "added 2"]
     assert m.map.center == pytest.approx([38.1, -0.72], abs=0.1)
-    assert m.added[0].layer.style["color"] != m.added[1].layer.style["color"]
-    m.added[0].row.children[0].value = False
-    assert not m.added[0].layer.visible
-    # The parts draw their own layers and leave these alone.
+    first, second = m.layers.added
+    assert m.layers.turns[first].colour != m.layers.turns[second].colour
+    m.layers.set_turn(first, visible=False, overlays=["probability"])
+    # What comes and goes in the session leaves these alone.
     m.session.draw(BOX)
     settled(m)
-    assert m.added[1].layer in m.map.layers
+    assert names(m) == ["land", "probability", "added 1", "added 2"]
+    assert not m.layers.turns[first].visible
+    m.layers.remove(first)
+    settled(m)
+    assert names(m) == ["land", "added 1"]
 
 
 def test_an_answer_about_a_plain_picture_has_no_place(open_map, tmp_path):
@@ -186,7 +190,7 @@ def test_closing_leaves_the_map_and_the_session(asked):
     m.add(answered())
     m.close()
     assert names(m) == ["land"]
-    assert len(m.map.controls) == len(controls) - 4
+    assert len(m.map.controls) == len(controls) - 3
     assert not m.session.closed
     assert m.session.undo() is not None  # nobody is left who would choke on the note
 

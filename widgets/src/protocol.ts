@@ -67,7 +67,22 @@ export type FromBrowser =
   | { kind: "piece"; upload: string; at: number }
   | { kind: "drop"; upload: string }
   | { kind: "layer"; upload: string; layer: string }
-  | { kind: "take"; upload: string; features: number[] };
+  | { kind: "take"; upload: string; features: number[] }
+  // layers
+  | { kind: "raster"; sensor: string; visible: boolean; opacity: number; composite: string | null }
+  | { kind: "compare"; how: "" | "swipe" | "blink" }
+  | { kind: "switch"; turn: string; visible: boolean; probability: boolean; weights: boolean }
+  | { kind: "object"; turn: string | null; number: number }
+  | { kind: "cut"; turn: string; probability: number }
+  | { kind: "fit" }
+  | { kind: "remove"; turn: string }
+  | { kind: "reload" }
+  | { kind: "squares" }
+  // values
+  | { kind: "probe"; mode: "" | "values" | "line" }
+  | { kind: "locate"; text: string }
+  | { kind: "along"; text: string }
+  | { kind: "clear" };
 
 type Holds = (value: unknown) => boolean;
 type Fields = ReadonlyMap<string, Holds>;
@@ -86,6 +101,10 @@ const counts: Holds = (value) =>
   Array.isArray(value) && value.length <= 1000 && value.every(count);
 const mode: Holds = (value) => value === "area" || value === "region";
 const pick: Holds = (value) => value === "pin" || value === "exclude" || value === "free";
+const oneOf =
+  (...known: string[]): Holds =>
+  (value) =>
+    known.includes(value as string);
 const orNull =
   (holds: Holds): Holds =>
   (value) =>
@@ -147,6 +166,25 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["drop", fields({ upload: text })],
   ["layer", fields({ upload: text, layer: text })],
   ["take", fields({ upload: text, features: counts })],
+  // layers
+  [
+    "raster",
+    fields({ sensor: oneOf("optical", "sar"), visible: flag, opacity: number,
+      composite: orNull(text) }),
+  ],
+  ["compare", fields({ how: oneOf("", "swipe", "blink") })],
+  ["switch", fields({ turn: text, visible: flag, probability: flag, weights: flag })],
+  ["object", fields({ turn: orNull(text), number: count })],
+  ["cut", fields({ turn: text, probability: number })],
+  ["fit", fields({})],
+  ["remove", fields({ turn: text })],
+  ["reload", fields({})],
+  ["squares", fields({})],
+  // values
+  ["probe", fields({ mode: oneOf("", "values", "line") })],
+  ["locate", fields({ text })],
+  ["along", fields({ text })],
+  ["clear", fields({})],
 ]);
 
 /** A message from the kernel with its known fields only; null where it is none. */

@@ -1,14 +1,21 @@
-// A line across the map: one pane shows left of it, the other right of it.
+// Two pictures of a map against each other: a line with one pane left of it and the other right of
+// it, or both at one place, one after the other.
 //
 // Leaflet's own split control keeps the layers it was made with and breaks once a layer of the map
-// changes; this one clips panes by name, so layers may come and go while it is on.
+// changes; this one clips and hides panes by name, so layers may come and go while it is on.
 
 import type { Model } from "./model";
+import { button, el, say } from "./text";
 
 // Both are styled by the sheet that ipyleaflet brings.
 const DIVIDER = "leaflet-sbs-divider";
 const RANGE = "leaflet-sbs-range";
 const THUMB_PX = 42;
+/** Each picture of a pair that blinks: slow enough for eyes that flashes harm. */
+export const BLINK_MS = 900;
+const STILL = "(prefers-reduced-motion: reduce)";
+const SIDES = ["left", "right"] as const;
+type Side = (typeof SIDES)[number];
 
 /** The synced traits of this widget; the panels have none that the browser writes. */
 interface Traits extends Model {
@@ -16,22 +23,30 @@ interface Traits extends Model {
   save_changes(): void;
 }
 
+function paneOf(map: Element, model: Traits, side: Side): HTMLElement | null {
+  const name = String(model.get(`${side}_pane`)).replace("Pane", "");
+  return map.querySelector<HTMLElement>(`.leaflet-${name}-pane`);
+}
+
+const titleOf = (model: Traits, side: Side): string => String(model.get(`${side}_title`) ?? "");
+
+/** The mouse is for this element, not for the map below it. */
+function keepMouse(element: Element): void {
+  for (const kind of ["mousedown", "touchstart", "pointerdown", "dblclick", "click"]) {
+    element.addEventListener(kind, (event) => event.stopPropagation());
+  }
+}
+
 /** Clip the two panes of a map until the function that comes back is called. */
-function start(map: Element, mapPane: Element, model: Traits): () => void {
-  const divider = document.createElement("div");
-  divider.className = DIVIDER;
-  const range = document.createElement("input");
-  Object.assign(range, { type: "range", min: "0", max: "1", step: "any", className: RANGE });
-  range.setAttribute("aria-label", "Swipe between optical and SAR");
+function swipe(map: Element, mapPane: Element, model: Traits): () => void {
+  const divider = el("div", { class: DIVIDER });
+  const range = el("input", { type: "range", min: "0", max: "1", step: "any", class: RANGE });
   range.value = String(model.get("position"));
-  const box = document.createElement("div");
-  box.className = "earthmind-swipe";
-  box.append(divider, range);
+  const box = el("div", { class: "earthmind-swipe" }, divider, range);
   map.append(box);
 
-  const clip = (trait: string, rect: string) => {
-    const name = String(model.get(trait)).replace("Pane", "");
-    const pane = map.querySelector<HTMLElement>(`.leaflet-${name}-pane`);
+  const clip = (side: Side, rect: string) => {
+    const pane = paneOf(map, model, side);
     if (pane !== null) pane.style.clip = rect;
   };
   const update = () => {
@@ -45,8 +60,12 @@ function start(map: Element, mapPane: Element, model: Traits): () => void {
     divider.style.left = `${at}px`;
     const top = `${y0}px`;
     const bottom = `${y0 + frame.height}px`;
-    clip("left_pane", `rect(${top}, ${x0 + at}px, ${bottom}, ${x0}px)`);
-    clip("right_pane", `rect(${top}, ${x0 + frame.width}px, ${bottom}, ${x0 + at}px)`);
+    clip("left", `rect(${top}, ${x0 + at}px, ${bottom}, ${x0}px)`);
+    clip("right", `rect(${top}, ${x0 + frame.width}px, ${bottom}, ${x0 + at}px)`);
+  };
+  const name = () => {
+    const [left, right] = SIDES.map((side) => titleOf(model, side));
+    range.setAttribute("aria-label", `Swipe between ${left} and ${right}`);
   };
   const keep = () => {
     model.set("position", Number(range.value));
@@ -56,53 +75,105 @@ function start(map: Element, mapPane: Element, model: Traits): () => void {
     range.value = String(model.get("position"));
     update();
   };
-  // The mouse moves the line, not the map below it.
-  const hold = (event: Event) => event.stopPropagation();
   range.addEventListener("input", update);
   range.addEventListener("change", keep);
-  for (const kind of ["mousedown", "touchstart", "pointerdown", "dblclick"]) {
-    range.addEventListener(kind, hold);
-  }
+  keepMouse(range);
   model.on("change:position", follow);
+  for (const side of SIDES) model.on(`change:${side}_title`, name);
   const moves = new MutationObserver(update);
   moves.observe(mapPane, { attributes: true, attributeFilter: ["style"] });
   const sizes = new ResizeObserver(update);
   sizes.observe(map);
+  name();
   update();
 
   return () => {
     moves.disconnect();
     sizes.disconnect();
     model.off("change:position", follow);
-    clip("left_pane", "");
-    clip("right_pane", "");
+    for (const side of SIDES) model.off(`change:${side}_title`, name);
+    for (const side of SIDES) clip(side, "");
     box.remove();
   };
 }
 
-function render({ model, el }: { model: Traits; el: HTMLElement }): () => void {
+/** Show the two panes in turn until the function that comes back is called. */
+function blink(map: Element, _: Element, model: Traits): () => void {
+  let shown: Side = "left";
+  const title = el("strong", {});
+  const other = button("Other picture", () => turn());
+  const stop = button("Stop blinking", () => end());
+  const box = el("div", { class: "earthmind-blink", role: "group", "aria-label": "Blink" },
+    title, other, stop);
+  map.append(box);
+  keepMouse(box);
+
+  const draw = () => {
+    for (const side of SIDES) {
+      const pane = paneOf(map, model, side);
+      if (pane !== null) pane.style.visibility = side === shown ? "" : "hidden";
+    }
+    say(title, titleOf(model, shown));
+  };
+  const turn = () => {
+    shown = shown === "left" ? "right" : "left";
+    draw();
+  };
+  const end = () => {
+    model.set("how", "");
+    model.save_changes();
+  };
+  const escape = (event: KeyboardEvent) => {
+    if (event.key === "Escape") end();
+  };
+  // Before the notebook takes the key.
+  window.addEventListener("keydown", escape, true);
+  // Whoever wants no motion changes the picture by the button.
+  const still = window.matchMedia(STILL);
+  let timer: ReturnType<typeof setInterval> | null = null;
+  const pace = () => {
+    if (timer !== null) clearInterval(timer);
+    timer = still.matches ? null : setInterval(turn, BLINK_MS);
+  };
+  still.addEventListener("change", pace);
+  for (const side of SIDES) model.on(`change:${side}_title`, draw);
+  pace();
+  draw();
+
+  return () => {
+    if (timer !== null) clearInterval(timer);
+    still.removeEventListener("change", pace);
+    window.removeEventListener("keydown", escape, true);
+    for (const side of SIDES) {
+      model.off(`change:${side}_title`, draw);
+      const pane = paneOf(map, model, side);
+      if (pane !== null) pane.style.visibility = "";
+    }
+    box.remove();
+  };
+}
+
+const WAYS = new Map([["swipe", swipe], ["blink", blink]]);
+
+function render({ model, el: root }: { model: Traits; el: HTMLElement }): () => void {
   let stop: (() => void) | null = null;
   let ended = false;
   const show = () => {
     if (ended) return;
-    const map = el.closest(".leaflet-container");
+    const map = root.closest(".leaflet-container");
     const mapPane = map?.querySelector(".leaflet-map-pane");
     if (!map || !mapPane) {
       requestAnimationFrame(show); // not on the map yet
       return;
     }
-    if (model.get("on")) {
-      stop ??= start(map, mapPane, model);
-    } else {
-      stop?.();
-      stop = null;
-    }
+    stop?.();
+    stop = WAYS.get(String(model.get("how")))?.(map, mapPane, model) ?? null;
   };
-  model.on("change:on", show);
+  model.on("change:how", show);
   show();
   return () => {
     ended = true;
-    model.off("change:on", show);
+    model.off("change:how", show);
     stop?.();
   };
 }

@@ -1,6 +1,6 @@
 import { afterEach, expect, test, vi } from "vitest";
 
-import swipe from "../src/swipe";
+import swipe, { BLINK_MS } from "../src/swipe";
 import { FakeModel } from "./fake";
 
 let map: HTMLElement;
@@ -30,7 +30,9 @@ function pane(name: string): HTMLElement {
 
 function open(traits: Record<string, unknown> = {}, into: HTMLElement = leaflet()): FakeModel {
   const model = new FakeModel({
-    on: true, position: 0.5, left_pane: "earthmind-opticalPane", right_pane: "earthmind-sarPane",
+    how: "swipe", position: 0.5, left_pane: "earthmind-opticalPane",
+    right_pane: "earthmind-sarPane", left_title: "Sentinel-2, 18 Sep 2019",
+    right_title: "Sentinel-1, 17 Sep 2019",
     ...traits,
   });
   const el = document.createElement("div");
@@ -46,6 +48,7 @@ afterEach(() => {
   close();
   map.remove();
   vi.unstubAllGlobals();
+  vi.useRealTimers();
 });
 
 test("each pane shows on its side of the line, wherever the map was dragged to", () => {
@@ -53,7 +56,14 @@ test("each pane shows on its side of the line, wherever the map was dragged to",
   expect(clips()).toEqual([
     "rect(-20px, 331px, 380px, 10px)", "rect(-20px, 652px, 380px, 331px)",
   ]);
-  expect(range()?.getAttribute("aria-label")).toContain("optical and SAR");
+});
+
+test("the line is named after what lies beside it", () => {
+  const model = open();
+  const name = (): string | null | undefined => range()?.getAttribute("aria-label");
+  expect(name()).toBe("Swipe between Sentinel-2, 18 Sep 2019 and Sentinel-1, 17 Sep 2019");
+  model.set("right_title", "Sentinel-2, 2 Oct 2019");
+  expect(name()).toBe("Swipe between Sentinel-2, 18 Sep 2019 and Sentinel-2, 2 Oct 2019");
 });
 
 test("the line follows the hand, and the kernel hears where it was left", () => {
@@ -81,10 +91,10 @@ test("dragging the line does not drag the map", () => {
 
 test("switched off, or closed, the whole map is back", () => {
   const model = open();
-  model.set("on", false);
+  model.set("how", "");
   expect(clips()).toEqual(["", ""]);
   expect(range()).toBeNull();
-  model.set("on", true);
+  model.set("how", "swipe");
   expect(map.querySelectorAll("input")).toHaveLength(1);
   close();
   expect(clips()).toEqual(["", ""]);
@@ -105,4 +115,81 @@ test("a view that is not on a map yet waits for it, and no longer than it lives"
   close();
   frame?.();
   expect(range()).toBeNull();
+});
+
+const hidden = (): string[] =>
+  ["earthmind-optical", "earthmind-sar"].map((name) => pane(name).style.visibility);
+const badge = (): string => map.querySelector(".earthmind-blink strong")?.textContent ?? "";
+const press = (label: string): void => {
+  for (const each of map.querySelectorAll("button")) if (each.textContent === label) each.click();
+};
+
+/** Whether the user wants no motion; as the browser says it. */
+function motion(still: boolean): { change(still: boolean): void } {
+  const heard = new Set<() => void>();
+  const list = {
+    matches: still,
+    addEventListener: (_: string, hear: () => void) => heard.add(hear),
+    removeEventListener: (_: string, hear: () => void) => heard.delete(hear),
+  };
+  vi.stubGlobal("matchMedia", () => list);
+  return {
+    change: (now) => {
+      list.matches = now;
+      for (const hear of heard) hear();
+    },
+  };
+}
+
+test("pictures blink in turn, each with its name, until Escape", () => {
+  vi.useFakeTimers();
+  motion(false);
+  const model = open({ how: "blink" });
+  expect(hidden()).toEqual(["", "hidden"]);
+  expect(badge()).toBe("Sentinel-2, 18 Sep 2019");
+  vi.advanceTimersByTime(BLINK_MS);
+  expect(hidden()).toEqual(["hidden", ""]);
+  expect(badge()).toBe("Sentinel-1, 17 Sep 2019");
+  vi.advanceTimersByTime(BLINK_MS);
+  expect(hidden()).toEqual(["", "hidden"]);
+  window.dispatchEvent(new KeyboardEvent("keydown", { key: "a" }));
+  expect(model.get("how")).toBe("blink");
+  window.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+  expect(model.get("how")).toBe("");
+  expect(model.saved).toBe(1);
+  expect(hidden()).toEqual(["", ""]);
+  vi.advanceTimersByTime(10 * BLINK_MS);
+  expect(hidden()).toEqual(["", ""]);
+  expect(map.querySelector(".earthmind-blink")).toBeNull();
+});
+
+test("who wants no motion changes the picture by hand", () => {
+  vi.useFakeTimers();
+  const wish = motion(true);
+  open({ how: "blink" });
+  vi.advanceTimersByTime(10 * BLINK_MS);
+  expect(hidden()).toEqual(["", "hidden"]);
+  press("Other picture");
+  expect(hidden()).toEqual(["hidden", ""]);
+  wish.change(false);
+  vi.advanceTimersByTime(BLINK_MS);
+  expect(hidden()).toEqual(["", "hidden"]);
+  wish.change(true);
+  vi.advanceTimersByTime(10 * BLINK_MS);
+  expect(hidden()).toEqual(["", "hidden"]);
+  press("Stop blinking");
+  expect(hidden()).toEqual(["", ""]);
+});
+
+test("from blinking to swiping, and closed while it blinks", () => {
+  motion(false);
+  const model = open({ how: "blink" });
+  model.set("how", "swipe");
+  expect(hidden()).toEqual(["", ""]);
+  expect(range()).not.toBeNull();
+  model.set("how", "blink");
+  expect(clips()).toEqual(["", ""]);
+  close();
+  expect(hidden()).toEqual(["", ""]);
+  expect(model.listeners).toBe(0);
 });

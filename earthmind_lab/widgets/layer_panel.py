@@ -1,0 +1,218 @@
+"""LayerPanel: the switches of a map's pictures and answers, their legend, objects and origin.
+
+`ChipLayer.panel` is one; as the last line of a cell it shows itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+
+from earthmind_lab.answer import Answer, format_area
+from earthmind_lab.session.subject import Note, SaidTurn
+from earthmind_lab.widgets.base import SessionWidget
+from earthmind_lab.widgets.legend import attribution_of, composite_title, share_ramp
+from earthmind_lab.widgets.origin import origin_of
+from earthmind_lab.widgets.overlays import KINDS, LEAST, MOST, RAMPS, STEP, area_curve
+from earthmind_lab.widgets.protocol import FromBrowser, clean
+from earthmind_lab.widgets.raster import WORD, Raster
+from earthmind_lab.widgets.squares import squares_of
+
+if TYPE_CHECKING:
+    from earthmind_lab.chip import Chip
+    from earthmind_lab.widgets.features import TurnLayer
+    from earthmind_lab.widgets.layers import ChipLayer
+
+DRAWN = "drawn"
+"""`Note.what` of a note that is the map's own: it has drawn."""
+FORGOTTEN = "The probabilities are no longer in memory: ask again to change them."
+MOST_LISTED = 200
+"""Objects of an answer in the list; the others are on the map only."""
+FROM_PYTHON = "It comes from Python: add answer.at(0.6) to see it cut there."
+
+
+class LayerPanel(SessionWidget):
+    """What is on the map and how.
+
+    Args:
+        layers: The map side, which draws; its session is this panel's.
+
+    Raises:
+        EarthMindError: The browser side was never built.
+    """
+
+    rasters: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    """A row per sensor: its switches, its composites, its legend."""
+    answers: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    """A row per answer that marked something, the newest first, with its objects."""
+    about = traitlets.Dict().tag(sync=True)
+    """``name``, ``how`` (pictures are compared), ``comparable``, ``waits`` (the pair is to be
+    loaded), ``busy``, ``attribution``, ``message``, and of the slider ``least``, ``most``,
+    ``step``."""
+    origin: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    """`origin.origin_of` what is shown."""
+    squares: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    """`squares.squares_of` what is shown; empty until asked for."""
+
+    def __init__(self, layers: ChipLayer) -> None:
+        super().__init__(layers.session, "layers")
+        self._layers = layers
+        self._curves: dict[str, tuple[Answer, Chip | None, list[str]]] = {}
+        self._origin: tuple[Chip | None, list[Any]] = (None, [])
+        self._squared: Chip | None = None
+        self._begin()
+
+    def refresh(self) -> None:
+        """The map has changed; any thread."""
+        self._inbox.put(Note(kind="changed", what=DRAWN))
+
+    def _note(self, note: Note) -> None:
+        # Notes of the session come by the map: what is said here is what is drawn there.
+        if note.what == DRAWN:
+            self._soon()
+
+    def _message(self, message: FromBrowser) -> str | None:
+        kind, layers = message["kind"], self._layers
+        if kind == "hello":
+            return ""
+        if kind == "raster":
+            layers.set_raster(
+                message["sensor"], visible=message["visible"], opacity=message["opacity"],
+                composite=message["composite"],
+            )  # fmt: skip
+            return ""
+        if kind == "compare":
+            layers.compare(message["how"])
+            return ""
+        if kind == "switch":
+            overlays = [each for each in KINDS if message[each]]
+            layers.set_turn(message["turn"], visible=message["visible"], overlays=overlays)
+            return ""
+        if kind == "object":
+            return self._select(message["turn"], message["number"])
+        if kind == "remove":
+            layers.remove(message["turn"])
+            return ""
+        if kind == "cut":
+            self._say("Cutting the masks…")
+            self.session.set_threshold(message["turn"], message["probability"])
+            return f"Masks are cut at {message['probability']:.2f}."
+        if kind == "fit":
+            layers.fit_features()
+            return ""
+        if kind == "reload":
+            layers.load_again()
+            return "Loading…"
+        if kind == "squares":
+            return self._show_squares()
+        return f"A panel of layers has nothing to {kind}."
+
+    def _select(self, turn: str | None, number: int) -> str:
+        if turn in self._layers.added:
+            self._layers.fit_object(str(turn), number)
+        else:
+            self.session.select_object(turn, number)
+        return ""
+
+    def _show_squares(self) -> str:
+        chip = self._layers.chip
+        if chip is None:
+            return "There are no pixels yet: choose a pair first."
+        if self.session.engine is None:
+            return "The model is loaded with the first question: ask something first."
+        self._squared, self.squares = chip, squares_of(chip, self.session.engine)
+        return ""
+
+    def _flush(self) -> None:
+        layers = self._layers
+        chip, subject = layers.chip, layers.subject
+        if self._squared is not chip:
+            self._squared, self.squares = chip, []
+        if self._origin[0] is not chip:
+            self._origin = (chip, [] if chip is None else origin_of(chip))
+        self.origin = self._origin[1]
+        self.rasters = [_raster_row(raster) for raster in layers.rasters.values()]
+        turns = list(layers.turns.values())
+        self._curves = {t.turn.id: self._curves[t.turn.id] for t in turns
+                        if t.turn.id in self._curves}  # fmt: skip
+        self.answers = [self._answer_row(turn) for turn in reversed(turns)]
+        chosen = subject is not None and subject.chosen is not None
+        self.about = {
+            "name": "" if subject is None else clean(subject.name),
+            "how": layers.swipe.how,
+            "comparable": layers.comparable,
+            "waits": chosen and chip is None and not (subject and subject.busy),
+            "busy": (subject.busy or "") if subject else "",
+            "attribution": "" if chip is None else clean(attribution_of(chip)),
+            "message": clean(" ".join(layers.faults)),
+            "least": LEAST, "most": MOST, "step": STEP,
+        }  # fmt: skip
+
+    def _answer_row(self, shown: TurnLayer) -> dict[str, Any]:
+        turn, added = shown.turn, shown.turn.id in self._layers.added
+        answer = self._layers.answer(turn.id)
+        return {
+            "id": clean(turn.id),
+            "title": shown.title.capitalize(),
+            "colour": shown.colour,
+            "question": clean(turn.question),
+            "visible": shown.visible,
+            "stale": turn.stale,
+            "area": format_area(shown.area_m2),
+            "threshold": _threshold(turn, answer if added else None),
+            "added": added,
+            "reason": FROM_PYTHON if added else FORGOTTEN if answer is None else "",
+            "areas": self._curve(turn.id, answer),
+            "overlays": self._overlay_rows(turn.id, answer),
+            "objects": [
+                {"words": clean(shown.words(n)), "selected": n == shown.chosen}
+                for n in shown.numbers[:MOST_LISTED]
+            ],
+            "more": max(0, len(shown.numbers) - MOST_LISTED),
+        }
+
+    def _curve(self, ident: str, answer: Answer | None) -> list[str]:
+        """Mapped areas by threshold; made once per answer."""
+        if answer is None:
+            return []
+        chip, held = self._layers.chip, self._curves.get(ident)
+        if held is None or held[0] is not answer or held[1] is not chip:
+            held = self._curves[ident] = (answer, chip, area_curve(answer, chip))
+        return held[2]
+
+    def _overlay_rows(self, ident: str, answer: Answer | None) -> list[dict[str, Any]]:
+        """The layers that an answer has beside its outlines."""
+        if answer is None or answer.grid is None:
+            return []
+        return [
+            {
+                "kind": kind,
+                "title": RAMPS[kind].title,
+                "visible": self._layers.shows(ident, kind),
+                "ramp": share_ramp(RAMPS[kind].name, RAMPS[kind].stops),
+            }
+            for kind in KINDS
+            if kind == "probability" or answer.reply.sensor_weights is not None
+        ]
+
+
+def _threshold(turn: SaidTurn, added: Answer | None) -> float:
+    """Where the masks that are shown are cut; the answer in memory may be ahead of an undo."""
+    if added is not None:
+        return round(added.reply.threshold, 2)
+    return round(float(turn.options.get("mask_threshold", 0.5)), 2)
+
+
+def _raster_row(raster: Raster) -> dict[str, Any]:
+    return {
+        "sensor": raster.modality,
+        "name": WORD[raster.modality],
+        "title": clean(raster.title),
+        "visible": raster.visible,
+        "opacity": raster.opacity,
+        "composite": raster.shown[1] if raster.shown else "",
+        "composites": [{"name": name, "title": composite_title(name)} for name in raster.names],
+        "words": clean(raster.words),
+        "ramps": raster.ramps,
+    }
