@@ -3,8 +3,9 @@
 `widgets/src/protocol.ts` is the other side. Both read the files of ``tests/golden/protocol``, one
 message each. Nothing in here needs a widget library.
 
-    kernel -> browser   started, tokens, status, ended, snapshot
-    browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, cancel (pairs)
+    kernel -> browser   started, tokens, status, ended, snapshot, code
+    browser -> kernel   hello, ask, stop, undo, show, again, branch, unmark, copy (chat); search,
+                        choose, cancel (pairs)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -74,7 +75,15 @@ class Snapshot(TypedDict):
     seconds: float
 
 
-FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot
+class Code(TypedDict):
+    """A turn as Python, for who asked for it."""
+
+    kind: Literal["code"]
+    turn: str
+    text: str
+
+
+FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot | Code
 FromBrowser: TypeAlias = dict[str, Any]
 """Checked by `from_browser`: ``kind`` and exactly the fields of `BROWSER`."""
 
@@ -120,6 +129,7 @@ _LONG: _Check = (_long_text, "a text")
 _COUNT: _Check = (_count, "a whole number")
 _NUMBER: _Check = (_number, "a number")
 _NUMBER_OR_NONE: _Check = (_or_none(_number), "a number or null")
+_SENSOR_OR_NONE: _Check = (lambda value: value in (None, "sar", "optical"), "a sensor or null")
 _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
@@ -131,6 +141,8 @@ KERNEL: Mapping[str, Mapping[str, _Check]] = {
         "ask": _TEXT_OR_NONE, "question": _LONG, "text": _LONG, "status": _LONG,
         "seconds": _NUMBER,
     },
+    # chat: what can be done with a turn
+    "code": {"turn": _TEXT, "text": _LONG},
 }  # fmt: skip
 """Fields of each message to the browser."""
 BROWSER: Mapping[str, Mapping[str, _Check]] = {
@@ -142,6 +154,11 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "search": {"dates": _TEXT_OR_NONE, "max_gap": _TEXT_OR_NONE, "max_cloud": _NUMBER_OR_NONE},
     "choose": {"rank": _COUNT},
     "cancel": {},
+    # chat: what can be done with a turn
+    "again": {"turn": _TEXT, "text": _TEXT_OR_NONE, "without": _SENSOR_OR_NONE},
+    "branch": {"turn": _TEXT_OR_NONE},
+    "unmark": {"region": _TEXT},
+    "copy": {"turn": _TEXT},
 }
 """Fields of each message to the kernel."""
 

@@ -16,7 +16,9 @@ export type FromKernel =
       text: string;
       status: string;
       seconds: number;
-    };
+    }
+  // chat: what can be done with a turn
+  | { kind: "code"; turn: string; text: string };
 
 export type FromBrowser =
   | { kind: "hello" }
@@ -26,7 +28,12 @@ export type FromBrowser =
   | { kind: "show"; turn: string }
   | { kind: "search"; dates: string | null; max_gap: string | null; max_cloud: number | null }
   | { kind: "choose"; rank: number }
-  | { kind: "cancel" };
+  | { kind: "cancel" }
+  // chat: what can be done with a turn
+  | { kind: "again"; turn: string; text: string | null; without: "sar" | "optical" | null }
+  | { kind: "branch"; turn: string | null }
+  | { kind: "unmark"; region: string }
+  | { kind: "copy"; turn: string };
 
 type Holds = (value: unknown) => boolean;
 type Fields = ReadonlyMap<string, Holds>;
@@ -40,6 +47,7 @@ const text: Holds = (value) =>
 const count: Holds = (value) => Number.isInteger(value) && (value as number) >= 0;
 const number: Holds = (value) => typeof value === "number" && Number.isFinite(value);
 const state: Holds = (value) => value === "done" || value === "stopped" || value === "failed";
+const sensor: Holds = (value) => value === "sar" || value === "optical";
 const orNull =
   (holds: Holds): Holds =>
   (value) =>
@@ -59,6 +67,8 @@ const KERNEL: ReadonlyMap<string, Fields> = new Map([
     "snapshot",
     fields({ ask: orNull(text), question: long, text: long, status: long, seconds: number }),
   ],
+  // chat: what can be done with a turn
+  ["code", fields({ turn: text, text: long })],
 ]);
 
 const BROWSER: ReadonlyMap<string, Fields> = new Map([
@@ -70,6 +80,11 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["search", fields({ dates: orNull(text), max_gap: orNull(text), max_cloud: orNull(number) })],
   ["choose", fields({ rank: count })],
   ["cancel", fields({})],
+  // chat: what can be done with a turn
+  ["again", fields({ turn: text, text: orNull(text), without: orNull(sensor) })],
+  ["branch", fields({ turn: orNull(text) })],
+  ["unmark", fields({ region: text })],
+  ["copy", fields({ turn: text })],
 ]);
 
 /** A message from the kernel with its known fields only; null where it is none. */

@@ -80,6 +80,8 @@ export function step(live: Live | null, message: FromKernel, now: number): Step 
     case "ended":
       if (live?.ask !== message.ask) return as(live);
       return as(null, false, message.state === "failed" ? message.message : "");
+    default:
+      return as(live);
   }
 }
 
