@@ -46,7 +46,7 @@ def as_python(subject: Subject, ident: str) -> str:
     lines = ["import earthmind_lab as em"]
     if marked:
         lines += ["from shapely.geometry import shape"]
-    lines += ["", *_pixels(subject, turn.record), ""]
+    lines += ["", *_pixels(turn.record), ""]
     lines += [f"{_region(n)} = shape({text})" for n, text in enumerate(marked, start=1)]
     lines += [_call("talk = em.Conversation", _about(subject), _engine(turn.record))]
     lines += [_ask(each, marked, last=each is turn) for each in asked]
@@ -66,14 +66,14 @@ def _asked(subject: Subject, turn: SaidTurn) -> list[SaidTurn]:
                 break
         else:
             raise PromptError(
-                "A question before this one is no longer there, so the code would ask other things.",
+                "A question before this one is no longer there, so the code would ask others.",
                 found=repr(read["question"]),
                 change="ask again, then copy that answer",
             )
     return found
 
 
-def _pixels(subject: Subject, record: Mapping[str, Any]) -> list[str]:
+def _pixels(record: Mapping[str, Any]) -> list[str]:
     """The lines that make ``chip``; none for a plain picture."""
     area = record.get("aoi")
     if area is None:

@@ -27,8 +27,9 @@ def run(code, tmp_path):
     file = tmp_path / "copied.py"
     file.write_text(f"{code}print(answer.record.answer_hash)\n", encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, str(file)], cwd=tmp_path, capture_output=True, text=True, timeout=WAIT
-    )
+        [sys.executable, str(file)], cwd=tmp_path, capture_output=True, text=True, timeout=WAIT,
+        check=False,
+    )  # fmt: skip
     assert done.returncode == 0, f"{code}\n{done.stderr}"
     return done.stdout.splitlines()[-1]
 

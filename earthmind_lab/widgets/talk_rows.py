@@ -96,7 +96,8 @@ def _how(turn: SaidTurn) -> str:
     given = dict(turn.options)
     off = given.pop("sensor_off", None)
     words = [f"without {SENSOR_WORDS[off]}"] if off in SENSOR_WORDS else []
-    return ", ".join([*words, *(f"{key.replace('_', ' ')} {value}" for key, value in given.items())])
+    words += [f"{key.replace('_', ' ')} {value}" for key, value in given.items()]
+    return ", ".join(words)
 
 
 def _without(turn: SaidTurn) -> list[str]:

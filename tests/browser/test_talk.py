@@ -1,4 +1,4 @@
-"""The talk in the map's chat: edited and asked again, branches, without a sensor, regions, as Python.
+"""The talk in the map's chat: asked again, branches, without a sensor, regions, as Python.
 
 One page for all tests: each begins with a new map over an empty session.
 """

@@ -1,4 +1,4 @@
-"""The talk in the chat panel: asked again, branches, regions, comparison, copies, faults by area."""
+"""The talk in the chat panel: again, branches, regions, comparison, copies, faults by area."""
 
 from __future__ import annotations
 

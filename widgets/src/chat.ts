@@ -174,7 +174,10 @@ class Chat {
 
   private again(turn: string, text: string | null, without: Sensor | null): boolean {
     const sent = this.free("Ask again afterwards.");
-    if (sent) this.line.send({ kind: "again", turn, text, without });
+    if (sent) {
+      this.line.send({ kind: "again", turn, text, without });
+      this.log.scrollTop = this.log.scrollHeight;
+    }
     this.update();
     return sent;
   }
@@ -241,7 +244,15 @@ class Chat {
     const doing = this.live === null ? (DOING.get(about.busy) ?? "") : "";
     say(this.status, this.link === "silent" ? SILENT : this.words.text || (this.lost ? "" : doing));
     this.drawControls(about);
-    if (atEnd) this.log.scrollTop = this.log.scrollHeight;
+    if (atEnd) this.toEnd();
+  }
+
+  /** The last turn in sight: its end, or its beginning where it is longer than the log. */
+  private toEnd(): void {
+    const last = this.log.lastElementChild as HTMLElement | null;
+    const long = last !== null && last.offsetHeight > this.log.clientHeight;
+    const top = long ? last.offsetTop - this.log.offsetTop : this.log.scrollHeight;
+    this.log.scrollTop = top;
   }
 
   private drawTurns(about: About): void {

@@ -211,7 +211,8 @@ function drawEvidence(turn: Turn): HTMLElement | null {
     const found = turn.evidence.filter((claim) => claim.verdict === verdict).length;
     return found === 0 ? [] : [`${VERDICTS.get(verdict)} ${found} ${verdict}`];
   });
-  return el("details", { class: "em-evidence", open: true },
+  // Beside a comparison, which is what was asked for, it waits folded.
+  return el("details", { class: "em-evidence", open: turn.compared === null },
     el("summary", {}, `Evidence: ${counts.join(", ")}`), el("ul", {}, ...items));
 }
 
