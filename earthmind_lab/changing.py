@@ -42,7 +42,7 @@ UNCHANGED_SHARE = 0.005
 _END = r"\s*(?=[,.;?!]|$|\b(?:and|in|than|now)\b)"
 _SAID = {
     "more": re.compile(rf"\bmore\s+([\w -]+?){_END}", re.IGNORECASE),
-    "fewer": re.compile(rf"\b(?:fewer|less)\s+([\w -]+?){_END}", re.IGNORECASE),
+    "less": re.compile(rf"\b(?:fewer|less)\s+([\w -]+?){_END}", re.IGNORECASE),
 }
 _ASKS_MORE = re.compile(
     rf"\b(?:is|are)\s+there\s+more\s+(?P<more>[\w -]+?){_END}"
@@ -327,9 +327,10 @@ def change_claims(text: str, question: str, changes: Changes | None) -> tuple[Cl
     claims = []
     for label, said in _said(text, question).items():
         found = None if changes is None else changes.of(label)
+        measured = found.sentence() if found else f"{label}: no mask of both dates to measure."
         claims.append(
             Claim(
-                text=found.sentence() if found else f"{label}: no mask of both dates to measure.",
+                text=_told(said, label) + measured,
                 kind="change",
                 said={"label": label, "change": said},
                 measured={} if found is None else found.numbers(),
@@ -339,8 +340,15 @@ def change_claims(text: str, question: str, changes: Changes | None) -> tuple[Cl
     return tuple(claims)
 
 
+def _told(said: str | None, label: str) -> str:
+    """What was said, in front of a sentence that begins with the label."""
+    if said == "less" and label.endswith("s"):
+        return "fewer "
+    return "" if said is None else f"{said} "
+
+
 def _said(text: str, question: str) -> dict[str, str | None]:
-    """Covers that a reply or its question names: ``more``, ``fewer``, ``not more``, or unsaid."""
+    """Covers that a reply or its question names: ``more``, ``less``, ``not more``, or unsaid."""
     said: dict[str, str | None] = {}
     asked, answer = _ASKS_MORE.search(question), _SAYS.match(text)
     if asked and answer:
@@ -360,7 +368,7 @@ def _cover(words: str) -> str:
 def _verdict(said: str | None, found: Change | None) -> Verdict:
     if said is None or found is None:
         return "uncheckable"
-    grown = -found.share if said == "fewer" else found.share
+    grown = -found.share if said == "less" else found.share
     if UNCHANGED_SHARE <= grown < CHANGED_SHARE:
         return "uncheckable"
     return "supported" if (grown >= CHANGED_SHARE) == (said != "not more") else "contradicted"

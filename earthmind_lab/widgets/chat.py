@@ -69,6 +69,7 @@ class ChatPanel(SessionWidget):
     """`talk_rows.talk_row` of each turn of the active subject's talk, oldest first."""
     about = traitlets.Dict().tag(sync=True)
     """``name``, ``kind``, ``busy``, ``ready`` (may be asked), ``hint`` (why not, what to do),
+    ``key`` (by which drafts are kept: a new name leaves it),
     ``shows`` (whether "show" leads anywhere), ``earlier`` (id of a turn to go back to where a talk
     has just begun anew, else empty)."""
     marks: traitlets.List[Any] = traitlets.List().tag(sync=True)
@@ -95,6 +96,8 @@ class ChatPanel(SessionWidget):
         self._active: str | None = session.active
         """Whose talk is shown."""
         self._faults: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
+        """What stays of a subject that gets another name, in the subjects' order."""
         self._begin()
 
     # --- what happens ----------------------------------------------------------------------------
@@ -190,7 +193,8 @@ class ChatPanel(SessionWidget):
         self.turns = self._rows.of(subject)
         self.marks = mark_rows(subject)
         self.suggestions = self._suggest(subject)
-        self.about = {**_about(subject), "shows": self.on_show is not None}
+        key = "" if active is None else self._keys.get(active, "")
+        self.about = {**_about(subject), "shows": self.on_show is not None, "key": key}
         log = self.session.log
         self.undo_label = clean(_label(log[-1])) if log else ""
         self._settle(subjects)
@@ -198,12 +202,26 @@ class ChatPanel(SessionWidget):
 
     def _turn_to(self, active: str | None, subjects: Any) -> None:
         """Each subject has a fault of its own; that of one that is gone goes with it."""
+        self._know(list(subjects))
         if active != self._active:
             if self._active is not None and self.fault:
                 self._faults[self._active] = self.fault
             self.fault = "" if active is None else self._faults.pop(active, "")
             self._active = active
         self._faults = {name: said for name, said in self._faults.items() if name in subjects}
+
+    def _know(self, names: list[str]) -> None:
+        """Give each subject a key; one that has taken another's place is the same, renamed."""
+        was = list(self._keys)
+        apart = [(a, b) for a, b in zip(was, names, strict=False) if a != b]
+        if len(was) == len(names) and len(apart) == 1:
+            ((old, new),) = apart
+            self._keys[new] = self._keys.pop(old)
+            if old in self._faults:
+                self._faults[new] = self._faults.pop(old)
+            if self._active == old:
+                self._active = new
+        self._keys = {name: self._keys.get(name) or uuid.uuid4().hex for name in names}
 
     def _suggest(self, subject: Subject | None) -> list[str]:
         offered = self._offered

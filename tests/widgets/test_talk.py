@@ -230,6 +230,28 @@ def test_what_went_wrong_elsewhere_is_said_when_one_goes_there(
     browser.wait(lambda: panel._faults == {})
 
 
+def test_a_new_name_changes_neither_key_nor_fault(browser, panel, session):
+    session.draw(OTHER, name="other")
+    browser.wait(lambda: panel.about["name"] == "other")
+    key = panel.about["key"]
+    browser.tell(panel, {"kind": "ask", "text": "?"})
+    browser.wait(lambda: panel.fault)
+    fault = panel.fault
+    session.rename("other", "the field")
+    browser.wait(lambda: panel.about["name"] == "the field")
+    assert (panel.about["key"], panel.fault) == (key, fault)
+    session.select("area 1")
+    browser.wait(lambda: panel.about["name"] == "area 1" and panel.fault == "")
+    assert panel.about["key"] != key
+    session.rename("the field", "lake")
+    browser.wait(lambda: "lake" in panel._faults)
+    session.undo()  # a name that comes back is one, too
+    session.select("the field")
+    browser.wait(lambda: panel.fault == fault and panel.about["key"] == key)
+    session.delete("the field")
+    browser.wait(lambda: list(panel._keys) == ["area 1"])
+
+
 # --- suggestions ---------------------------------------------------------------------------------
 
 

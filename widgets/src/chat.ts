@@ -9,6 +9,8 @@ import { type Acts, drawTurn, Place, type Sensor, type Turn } from "./turns";
 
 interface About {
   name: string;
+  /** Stays where the area gets another name. */
+  key: string;
   busy: string;
   ready: boolean;
   hint: string;
@@ -80,7 +82,7 @@ class Chat {
       this.update();
     });
     this.drafts = draftsOf(String(model.get("panel") ?? ""));
-    this.area = this.about().name;
+    this.area = this.about().key;
     this.box.value = this.drafts.box(this.area);
     this.box.addEventListener("input", () => this.drafts.keepBox(this.area, this.box.value));
     this.box.addEventListener("keydown", (event) => this.key(event));
@@ -219,6 +221,7 @@ class Chat {
     const found = (this.model.get("about") ?? {}) as Partial<About>;
     return {
       name: String(found.name ?? ""),
+      key: String(found.key ?? ""),
       busy: String(found.busy ?? ""),
       ready: found.ready === true,
       hint: String(found.hint ?? ""),
@@ -232,8 +235,8 @@ class Chat {
     const atEnd =
       this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR_END;
     say(this.title, about.name === "" ? "Chat" : about.name);
-    if (about.name !== this.area) {
-      this.area = about.name;
+    if (about.key !== this.area) {
+      this.area = about.key;
       this.box.value = this.drafts.box(this.area);
     }
     this.drawTurns(about);

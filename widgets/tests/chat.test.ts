@@ -5,7 +5,7 @@ import { CUT, GONE, PATIENCE_MS } from "../src/model";
 import { FakeKernel, FakeModel } from "./fake";
 
 const HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>";
-const READY = { name: "area 1", kind: "aoi", busy: "", ready: true, hint: "", shows: true, earlier: "" };
+const READY = { name: "area 1", key: "a1", kind: "aoi", busy: "", ready: true, hint: "", shows: true, earlier: "" };
 
 function turn(changes: object = {}) {
   return {

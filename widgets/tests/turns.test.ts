@@ -7,7 +7,7 @@ import { draftsOf } from "../src/drafts";
 import { FakeModel } from "./fake";
 
 const HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>";
-const ABOUT = { name: "area 1", kind: "aoi", busy: "", ready: true, hint: "", shows: true, earlier: "" };
+const ABOUT = { name: "area 1", key: "a1", kind: "aoi", busy: "", ready: true, hint: "", shows: true, earlier: "" };
 
 function turn(changes: object = {}) {
   return {
@@ -294,7 +294,9 @@ test("each area has a draft of its own", () => {
   const box = one<HTMLTextAreaElement>(".em-row .em-box");
   box.value = "half a quest";
   box.dispatchEvent(new Event("input"));
-  model.set("about", { ...ABOUT, name: "area 2" });
+  model.set("about", { ...ABOUT, name: "the field" });
+  expect(box.value).toBe("half a quest");
+  model.set("about", { ...ABOUT, name: "area 2", key: "a2" });
   expect(box.value).toBe("");
   model.set("about", ABOUT);
   expect(box.value).toBe("half a quest");
