@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from earthmind_lab.answer import Answer, format_area
+from earthmind_lab.answer import Answer
 from earthmind_lab.exchange import Modality
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class Marked:
             return f"Depends on {sensor}: without it no {self.label} is marked."
         if not self.with_count:
             return f"Depends on {sensor}: only without it {self.label} is marked."
-        areas = f"{format_area(self.with_m2)} with, {format_area(self.without_m2)} without"
-        return f"{self.label} is marked with and without {sensor}: {areas}, IoU {self.iou:.2f}."
+        return f"{self.label} is marked with and without {sensor}: IoU {self.iou:.2f}."
 
 
 @dataclass(frozen=True, kw_only=True)

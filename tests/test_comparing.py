@@ -33,7 +33,7 @@ def test_areas_and_iou_are_those_of_the_masks():
     assert found.same_words
     assert found.sentences == (
         "The same words with and without SAR.",
-        "water is marked with and without SAR: 8.00 ha with, 8.00 ha without, IoU 0.33.",
+        "water is marked with and without SAR: IoU 0.33.",
     )
 
 

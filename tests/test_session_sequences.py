@@ -22,9 +22,9 @@ PICTURE = np.zeros((8, 8, 3), np.uint8)
 class Model:
     """What a session should do, in dicts: no threads, no files, no shared code.
 
-    A subject is what `new` makes; a turn is ``[question, state, stale, question before it]``, and
-    no question is asked twice. Undo puts back a copy of the one subject that a command touched, or
-    the one field where a question may have ended meanwhile.
+    A subject is what `new` makes; a turn is ``[question, state, stale, question before it,
+    threshold]``, and no question is asked twice. Undo puts back a copy of the one subject that a
+    command touched, or the one field where a question may have ended meanwhile.
     """
 
     def __init__(self):
@@ -89,6 +89,14 @@ class Model:
         self._remember("unmark", name)
         self.subjects[name]["marks"].remove(label)
 
+    def cut(self, name, question, threshold):
+        last = self.done[-1] if self.done else {}
+        if (last.get("kind"), last.get("name"), last.get("of")) != ("threshold", name, question):
+            self._remember("threshold", name)
+            self.done[-1]["of"] = question
+        (turn,) = [turn for turn in self.subjects[name]["turns"] if turn[0] == question]
+        turn[4] = threshold
+
     def branch(self, name, question):
         while after := [t[0] for t in self.subjects[name]["turns"] if t[3] == question]:
             if question is None:
@@ -123,21 +131,21 @@ class Model:
             self._stale(name)
             self.subjects[name]["chosen"] = rank
 
-    def ask(self, name, question, before, *, slow):
+    def ask(self, name, question, before, threshold, *, slow):
         self._remember("ask", name)
         self.subjects[name]["head"] = before
         if slow:
-            self.asking[name] = question, before
+            self.asking[name] = question, before, threshold
         else:
-            self._said(name, question, before, "done")
+            self._said(name, question, before, threshold, "done")
 
     def cancel(self, name):
         if name in self.asking:
             self._said(name, *self.asking.pop(name), "stopped")
 
-    def _said(self, name, question, before, state):
+    def _said(self, name, question, before, threshold, state):
         subject = self.subjects[name]
-        subject["turns"].append([question, state, False, before])
+        subject["turns"].append([question, state, False, before, threshold])
         if subject["head"] == before:
             subject["head"] = question
 
@@ -149,6 +157,10 @@ class Model:
         field = {"branch": "head", "mark": "marks", "unmark": "marks"}.get(last["kind"])
         if field is not None:
             self.subjects[name][field] = last["was"][field]
+        elif last["kind"] == "threshold":
+            was = {turn[0]: turn[4] for turn in last["was"]["turns"]}
+            for turn in self.subjects[name]["turns"]:
+                turn[4] = was[turn[0]] if turn[0] == last["of"] else turn[4]
         elif last["kind"] == "rename":
             self._rename(name, last["old"])
         elif last["kind"] != "select":
@@ -197,7 +209,10 @@ def of(subject):
         "kind": subject.kind,
         "pairs": None if subject.pairs is None else len(subject.pairs),
         "chosen": subject.chosen,
-        "turns": [[t.question, t.state, t.stale, asked[t.parent]] for t in subject.turns],
+        "turns": [
+            [t.question, t.state, t.stale, asked[t.parent], t.options.get("mask_threshold", 0.5)]
+            for t in subject.turns
+        ],
         "head": asked[subject.head],
         "marks": [region.label for region in subject.regions],
         "version": subject.version,
@@ -215,9 +230,9 @@ def step(rng, session, model):
     kind = rng.choices(
         [
             "draw", "picture", "edit", "restore", "rename", "delete", "select", "mark", "unmark",
-            "look", "ask", "slow", "again", "branch", "cancel", "undo",
+            "look", "ask", "slow", "again", "branch", "cut", "cancel", "undo",
         ],
-        [3, 2, 3, 2, 1, 2, 3, 3, 4, 6, 4, 3, 3, 4, 2, 6],
+        [3, 2, 3, 2, 1, 2, 3, 3, 4, 6, 4, 3, 3, 4, 5, 2, 6],
     )[0]  # fmt: skip
     if kind == "undo":
         session.undo()
@@ -252,6 +267,12 @@ def change(rng, kind, name, session, model):
         model.choose(name, rank)
     elif kind in ("ask", "slow", "again"):
         ask(rng, kind, name, session, model)
+    elif kind == "cut":
+        done = [turn[0] for turn in subject["turns"] if turn[1] == "done"]
+        if done:
+            question, threshold = rng.choice(done), rng.choice([0.3, 0.6, 0.9])
+            session.set_threshold(turn_id(session, name, question), threshold, name)
+            model.cut(name, question, threshold)
     elif kind == "branch":
         question = rng.choice([None, *(turn[0] for turn in subject["turns"])])
         session.branch(turn_id(session, name, question), name)
@@ -302,7 +323,7 @@ def ask(rng, kind, name, session, model):
             put()
         return
     task = put()
-    model.ask(name, question, before, slow=slow)
+    model.ask(name, question, before, 0.5 if old is None else old[4], slow=slow)
     if not slow:
         task.result(WAIT)
 

@@ -4,12 +4,15 @@ session   Session, the one object behind every face; its commands by what they a
 areas       AOIs with their versions, marked regions, plain pictures
 pairs       searching, looking at the candidates, choosing
 talks       asking, asking again, branches
+objects     cutting masks elsewhere, selecting an object
 base        what these stand on
 subject   what it holds, as values: subjects, pair rows, turns, marked regions, notes
 commands  what changes it: plain data, each with what takes it back
 tasks     work under way: searching, loading, asking
 keeper    state, running tasks and file behind one lock
-shelf     chips and candidates in memory, answers as turns
+shelf     chips, candidates and quick-looks in memory, answers as turns
+scene_facts   what a table of pairs says of a scene
+answers   answers in memory, with their probabilities
 pictures  plain pictures, by path or content
 queries   search arguments as plain data
 notifier  telling listeners, in order, on a thread of its own
@@ -17,8 +20,19 @@ file      one JSON file per session, written whole or not at all
 """
 
 from earthmind_lab.session.commands import Command
+from earthmind_lab.session.objects import Selected
 from earthmind_lab.session.session import Session
 from earthmind_lab.session.subject import MarkedRegion, Note, PairRow, SaidTurn, Subject
 from earthmind_lab.session.tasks import Task
 
-__all__ = ["Command", "MarkedRegion", "Note", "PairRow", "SaidTurn", "Session", "Subject", "Task"]
+__all__ = [
+    "Command",
+    "MarkedRegion",
+    "Note",
+    "PairRow",
+    "SaidTurn",
+    "Selected",
+    "Session",
+    "Subject",
+    "Task",
+]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from earthmind_lab.chip import Chip
 from earthmind_lab.errors import AOIError
+from earthmind_lab.session.answers import Answers
 from earthmind_lab.session.commands import Command
 from earthmind_lab.session.keeper import Keeper
 from earthmind_lab.session.pictures import Pictures
@@ -46,7 +47,7 @@ class SessionBase:
         """Who answers; None until the first question where none was given."""
         self._settings = settings or Settings.from_env()
         self._shelf, self._keeper, self._pictures = Shelf(), Keeper(path), Pictures(path)
-        self._seat = uuid.uuid4().hex
+        self._answers, self._seat = Answers(), uuid.uuid4().hex
 
     @property
     def messages(self) -> tuple[str, ...]:

@@ -23,10 +23,10 @@ from earthmind_lab.session.subject import MarkedRegion, PairRow, SaidTurn, Subje
 
 Kind: TypeAlias = Literal[
     "draw", "edit", "restore", "rename", "delete", "select", "open", "mark", "unmark", "search",
-    "choose", "ask", "branch",
+    "choose", "ask", "branch", "threshold",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
-HARMLESS: frozenset[Kind] = frozenset({"select", "mark", "unmark", "branch"})
+HARMLESS: frozenset[Kind] = frozenset({"select", "mark", "unmark", "branch", "threshold"})
 """Taking these back needs no task stopped: none is about what they changed."""
 LOG_LIMIT = 300
 """Commands that can be undone; a delete keeps its subject in here, so there must be an end."""
@@ -48,7 +48,7 @@ class Command:
     with ``whole`` (the subject, or None); ``version`` (the one to take out again) with ``drop``
     (whether the present one was made by the command); ``name``; ``regions``; ``found`` (query,
     pairs, chosen) with ``fresh`` (turns that were not stale); ``turn`` (one to take away);
-    ``head``."""
+    ``head``; ``said`` (a turn as it was)."""
 
     @property
     def task(self) -> str:
@@ -258,6 +258,22 @@ def branch(state: State, name: str, ident: str | None) -> State:
     return _logged(after, "branch", name, {"turn": ident}, {"head": old.head})
 
 
+def said_anew(state: State, name: str, turn: SaidTurn) -> State:
+    """A turn whose masks were cut elsewhere; several times in a row are one command, for a slider.
+
+    Raises:
+        PromptError: It is no longer there.
+    """
+    old = state.subjects[name]
+    if (was := old.turn(turn.id)) is None:
+        raise PromptError(f"There is no turn {turn.id!r} about {name!r}.")
+    after, args = _with(state, old.with_turn(turn)), {"turn": turn.id}
+    last = state.log[-1] if state.log else None
+    if last is not None and (last.kind, last.subject, last.args) == ("threshold", name, args):
+        return after
+    return _logged(after, "threshold", name, args, {"said": was.to_dict()})
+
+
 # --- undo ----------------------------------------------------------------------------------------
 
 
@@ -301,6 +317,10 @@ def _restore_head(state: State, name: str, before: Mapping[str, Any]) -> State:
     return _with(state, replace(state.subjects[name], head=before["head"]))
 
 
+def _restore_said(state: State, name: str, before: Mapping[str, Any]) -> State:
+    return _with(state, state.subjects[name].with_turn(SaidTurn.from_dict(before["said"])))
+
+
 def _restore_version(state: State, name: str, before: Mapping[str, Any]) -> State:
     subject = state.subjects[name]
     return _with(state, subject.at_version(before["version"], drop=before["drop"]))
@@ -327,6 +347,7 @@ _RESTORE: dict[str, Callable[[State, str, Mapping[str, Any]], State]] = {
     "found": _restore_found,
     "turn": _restore_turn,
     "head": _restore_head,
+    "said": _restore_said,
     "active": _restore_active,
 }
 

@@ -86,18 +86,23 @@ class SaidTurn:
     given as a mask."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Those of `exchange.Options` that differ from the defaults."""
+    spans: tuple[tuple[int, int] | None, ...] = ()
+    """Where `text` names what was marked: first character and the one after the last, by ``mark``
+    of the features."""
     against: str | None = None
     """Id of the turn that asked the same with both sensors; None where nothing was taken away."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        return {**vars(self), "evidence": list(self.evidence), "regions": list(self.regions)}
+        lists = {key: list(getattr(self, key)) for key in ("evidence", "regions", "spans")}
+        return {**vars(self), **lists}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SaidTurn:
         """What `to_dict` gave."""
         lists = {key: tuple(data.get(key, ())) for key in ("evidence", "regions")}
-        return cls(**{**data, **lists})
+        spans = tuple(span and (int(span[0]), int(span[1])) for span in data.get("spans", ()))
+        return cls(**{**data, **lists, "spans": spans})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +236,11 @@ class Subject:
         if self.head not in seen:
             raise ValueError(f"the talk stands at {self.head!r}, which isn't there")
 
+    def with_turn(self, turn: SaidTurn) -> Subject:
+        """The same with a turn in place of the one of its id."""
+        turns = tuple(turn if each.id == turn.id else each for each in self.turns)
+        return replace(self, turns=turns)
+
     def called(self, name: str) -> Subject:
         """The same under another name, its versions too."""
         aoi = None if self.aoi is None else replace(self.aoi, name=name)
@@ -270,8 +280,8 @@ class Note:
     subject: str | None = None
     """Whom it is about; None = the session as a whole."""
     what: str = ""
-    """For ``changed``: ``subjects``, ``active``, ``pairs``, ``chip``, ``turns``, ``regions`` or
-    ``busy``."""
+    """For ``changed``: ``subjects``, ``active``, ``pairs``, ``chip``, ``turns``, ``regions``,
+    ``selected`` or ``busy``."""
     ask: str = ""
     """For ``token`` and ``progress``: the id of the task."""
     text: str = ""

@@ -36,6 +36,7 @@ _LABELS = {
     "restore": "going back to an earlier {0}", "rename": "the new name {0}",
     "mark": "marking a region of {0}", "unmark": "taking away a region of {0}",
     "branch": "going to another branch of {0}",
+    "threshold": "another threshold for the masks of {0}",
 }  # fmt: skip
 
 

@@ -7,16 +7,15 @@ catalogs and models.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from earthmind_lab.answer import format_area
 from earthmind_lab.chip import Chip
 from earthmind_lab.exchange import View
 from earthmind_lab.sensors import SENSORS
+from earthmind_lab.widgets.words import day, source_words
 
 SENSOR_WORDS = {"optical": "optical", "sar": "SAR"}
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
 def day_of(observed: str | None) -> str:
@@ -25,17 +24,7 @@ def day_of(observed: str | None) -> str:
     >>> day_of("2019-09-17T00:00:00Z"), day_of("2019-09-17/2019-09-18"), day_of(None)
     ('17 Sep 2019', '17 Sep 2019 to 18 Sep 2019', 'day unknown')
     """
-    days = dict.fromkeys(_day(part) for part in (observed or "").split("/") if part)
-    return " to ".join(days) or "day unknown"
-
-
-def _day(text: str) -> str:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    # Not strftime: the names of months would follow the machine's language.
-    return f"{when.day} {_MONTHS[when.month - 1]} {when.year}"
+    return day(observed or "") or "day unknown"
 
 
 def sensor_title(key: str | None, modality: str) -> str:
@@ -93,16 +82,14 @@ def feature_words(properties: Mapping[str, Any], record: Mapping[str, Any] | Non
 
     >>> feature_words({"label": "water", "area_m2": 301000.0, "source": "sar",
     ...                "observed": "2019-09-17T00:00:00Z"})
-    'water, 30.1 ha mapped, from SAR, 17 Sep 2019'
+    'water, 30.1 ha mapped, from the SAR scene, 17 Sep 2019'
     """
-    source = str(properties.get("source") or "unknown sensor")
-    inputs = (record or {}).get("inputs") or ()
-    key = next((each.get("sensor") for each in inputs if each.get("modality") == source), None)
+    source, observed = (str(properties.get(key) or "") for key in ("source", "observed"))
     parts = [str(properties.get("label") or "object")]
     area = properties.get("area_m2")
     if isinstance(area, int | float):
         parts.append(f"{format_area(area)} mapped")
-    parts += [f"from {sensor_title(key, source)}", day_of(properties.get("observed"))]
+    parts.append(source_words(source, observed, record))
     return ", ".join(parts)
 
 

@@ -3,8 +3,8 @@
     m = EarthMap()
     m                       # as the last line of a cell
 
-Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker`, `PairTable`,
-`ChipLayer`, `ChatPanel`. All of them are skins over one `Session`.
+Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker` with its `AreaPanel`,
+`PairTable`, `ChipLayer`, `ChatPanel`. All of them are skins over one `Session`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from earthmind_lab.widgets.chat import ChatPanel
 from earthmind_lab.widgets.features import TurnLayer
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
+from earthmind_lab.widgets.timeline import Timeline
 
 if TYPE_CHECKING:
     import ipyleaflet
@@ -64,13 +65,14 @@ class EarthMap:
         self.areas = AreaPicker(self.session, self.map)
         self.layers = ChipLayer(self.session, self.map)
         self.pairs = PairTable(self.session)
+        self.timeline = Timeline(self.session)
         self.chat = ChatPanel(self.session, on_show=self._show)
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
         self.added: list[TurnLayer] = []
         self._added_rows = ipywidgets.VBox()
         self.panel = _beside(
-            [self.areas.top, self.map, self.areas.rest],
+            [self.map, self.areas.panel, self.timeline],
             [self.chat, self.pairs, self.layers.panel, self._added_rows],
         )
 
@@ -95,7 +97,7 @@ class EarthMap:
 
     def close(self) -> None:
         """Take everything off the screen; the session stays open."""
-        for part in (self.areas, self.layers, self.pairs, self.chat):
+        for part in (self.areas, self.layers, self.pairs, self.timeline, self.chat):
             part.close()
         ours = [each.layer for each in self.added]
         self.map.layers = tuple(layer for layer in self.map.layers if layer not in ours)

@@ -3,9 +3,12 @@
 `widgets/src/protocol.ts` is the other side. Both read the files of ``tests/golden/protocol``, one
 message each. Nothing in here needs a widget library.
 
-    kernel -> browser   started, tokens, status, ended, snapshot, code
-    browser -> kernel   hello, ask, stop, undo, show, again, branch, unmark, copy (chat); search,
-                        choose, cancel (pairs)
+    kernel -> browser   started, tokens, status, ended, snapshot, code (chat); progress (pairs);
+                        received, settled (areas)
+    browser -> kernel   hello, ask, stop, undo, show, again, branch, copy (chat); search, choose,
+                        pick, looks, cancel (pairs, timeline); select, delete, rename, restore,
+                        place, box, square, view, paste, mode, unmark, upload, piece, drop, layer,
+                        take (areas; unmark of the chat, too)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -83,7 +86,38 @@ class Code(TypedDict):
     text: str
 
 
-FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot | Code
+# areas
+
+
+class Received(TypedDict):
+    """Of an upload, this many bytes are here: the next piece may come."""
+
+    kind: Literal["received"]
+    upload: str
+    size: int
+
+
+class Settled(TypedDict):
+    """An upload is over: read, refused or dropped; what came of it is in the traits."""
+
+    kind: Literal["settled"]
+    upload: str
+
+
+# pairs
+
+
+class Progress(TypedDict):
+    """How far a search or a load is; `stall` is empty where every server answers."""
+
+    kind: Literal["progress"]
+    text: str
+    stall: str
+
+
+FromKernel: TypeAlias = (
+    Started | Tokens | Status | Ended | Snapshot | Code | Received | Settled | Progress
+)
 FromBrowser: TypeAlias = dict[str, Any]
 """Checked by `from_browser`: ``kind`` and exactly the fields of `BROWSER`."""
 
@@ -130,6 +164,13 @@ _COUNT: _Check = (_count, "a whole number")
 _NUMBER: _Check = (_number, "a number")
 _NUMBER_OR_NONE: _Check = (_or_none(_number), "a number or null")
 _SENSOR_OR_NONE: _Check = (lambda value: value in (None, "sar", "optical"), "a sensor or null")
+_BOOL: _Check = (lambda value: isinstance(value, bool), "true or false")
+_COUNTS: _Check = (
+    lambda value: isinstance(value, list) and len(value) <= 1000 and all(map(_count, value)),
+    "a list of at most 1000 whole numbers",
+)
+_MODE: _Check = (lambda value: value in ("area", "region"), "area or region")
+_PICK: _Check = (lambda value: value in ("pin", "exclude", "free"), "pin, exclude or free")
 _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
@@ -143,6 +184,11 @@ KERNEL: Mapping[str, Mapping[str, _Check]] = {
     },
     # chat: what can be done with a turn
     "code": {"turn": _TEXT, "text": _LONG},
+    # areas
+    "received": {"upload": _TEXT, "size": _COUNT},
+    "settled": {"upload": _TEXT},
+    # Pairs
+    "progress": {"text": _LONG, "stall": _LONG},
 }  # fmt: skip
 """Fields of each message to the browser."""
 BROWSER: Mapping[str, Mapping[str, _Check]] = {
@@ -151,15 +197,44 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "stop": {},
     "undo": {},
     "show": {"turn": _TEXT},
-    "search": {"dates": _TEXT_OR_NONE, "max_gap": _TEXT_OR_NONE, "max_cloud": _NUMBER_OR_NONE},
+    # Pairs and timeline
+    "search": {
+        "dates": _TEXT_OR_NONE,
+        "around": _TEXT_OR_NONE,
+        "max_gap": _TEXT_OR_NONE,
+        "max_cloud": _NUMBER_OR_NONE,
+        "purpose": _TEXT_OR_NONE,
+        "sensors": _TEXT_OR_NONE,
+        "catalog": _TEXT_OR_NONE,
+    },
     "choose": {"rank": _COUNT},
+    "pick": {"scene": _TEXT, "how": _PICK},
+    "looks": {"on": _BOOL},
     "cancel": {},
     # chat: what can be done with a turn
     "again": {"turn": _TEXT, "text": _TEXT_OR_NONE, "without": _SENSOR_OR_NONE},
     "branch": {"turn": _TEXT_OR_NONE},
-    "unmark": {"region": _TEXT},
     "copy": {"turn": _TEXT},
-}
+    # areas
+    "select": {"name": _TEXT},
+    "delete": {"name": _TEXT},
+    "rename": {"name": _TEXT, "new": _TEXT},
+    "restore": {"name": _TEXT, "version": _COUNT},
+    "place": {"place": _TEXT},
+    "box": {
+        "west": _NUMBER, "south": _NUMBER, "east": _NUMBER, "north": _NUMBER, "replace": _BOOL,
+    },
+    "square": {"lat": _NUMBER, "lon": _NUMBER, "km": _NUMBER, "replace": _BOOL},
+    "view": {"replace": _BOOL},
+    "paste": {"text": _TEXT, "replace": _BOOL},
+    "mode": {"mode": _MODE},
+    "unmark": {"region": _TEXT},
+    "upload": {"upload": _TEXT, "name": _TEXT, "size": _COUNT},
+    "piece": {"upload": _TEXT, "at": _COUNT},
+    "drop": {"upload": _TEXT},
+    "layer": {"upload": _TEXT, "layer": _TEXT},
+    "take": {"upload": _TEXT, "features": _COUNTS},
+}  # fmt: skip
 """Fields of each message to the kernel."""
 
 

@@ -34,6 +34,7 @@ def lab(serve, tmp_path_factory):
 def asked(notebook):
     """A map on which one question is answered."""
     notebook.execute(READY)
+    expect(notebook.chat.get_by_role("button", name="Send")).to_be_enabled()  # it has heard of it
     notebook.ask(WATER)
     expect(notebook.talk.locator(".em-done")).to_have_count(1)
     return notebook

@@ -180,7 +180,7 @@ def test_objects_of_turns_are_layers_with_sensor_and_day(shown):
     assert names(shown.map) == ["land", "answer 1", "answer 2"]
     first, second = shown.map.layers[1:]
     assert first.style["color"] != second.style["color"]
-    words = "water, 30.1 ha mapped, from Sentinel-1 RTC, 17 Sep 2019"
+    words = "water, 30.1 ha mapped, from Sentinel-1, 17 Sep 2019"
     assert shown.layer.about.layout.display == "none"
     feature = first.data["features"][0]
     assert "url(x)" not in str(first.data)  # the style of a feature is ours
@@ -309,7 +309,7 @@ def test_every_composite_on_offer_can_be_rendered(bands):
 
 
 def test_words_without_a_record():
-    assert feature_words({}) == "object, from unknown sensor, day unknown"
+    assert feature_words({}) == "object, from an unnamed scene, day unknown"
     assert attribution_of(dataclasses.replace(make_chip(), provenance={})) == ""
 
 
