@@ -121,7 +121,7 @@ def _compared(subject: Subject, turn: SaidTurn) -> dict[str, Any] | None:
     sensor = SENSOR_WORDS[off]
     title = f"With and without {sensor}"
     if found is None:
-        why = "Not compared: the two answers are about other pixels."
+        why = "Not compared: the two answers are about other pixels, or to other questions."
         return {"title": title, "head": [], "sentences": [why], "rows": []}
     return {
         "title": title,
