@@ -83,6 +83,7 @@ def test_without_sar_the_two_answers_stand_side_by_side(asked):
     compared = asked.talk.get_by_role("region", name="With and without SAR")
     expect(compared).to_contain_text("IoU")
     expect(compared.get_by_role("row")).to_have_count(2)
+    expect(compared.get_by_role("table")).to_be_in_viewport()  # long evidence leaves it in sight
     expect(asked.talk.locator(".em-asked")).to_have_text("without SAR")
     assert tool(asked, "Without SAR").count() == 0
     asked.shot("talk-without-sar")

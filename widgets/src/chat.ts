@@ -345,7 +345,7 @@ class Chat {
       const plain = mark.label.replaceAll(" ", "") === mark.name;
       const words = plain ? mark.name : `${mark.name} · ${mark.label}`;
       const act = (): void => this.line.send({ kind: "unmark", region: mark.id });
-      return button(`${words} ×`, act, { class: "em-button em-chip em-region",
+      return button(`${words} ×`, act, { class: "em-button em-chip em-asked-of",
         "aria-label": `Take ${words} out of the question` });
     }));
     this.marks.hidden = marks.length === 0;

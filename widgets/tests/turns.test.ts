@@ -253,7 +253,7 @@ test("regions of the next question can be taken out, by keyboard one after the o
     { id: "m1", name: "region1", label: "region 1" }, { id: "m2", name: "region2", label: "field" },
   ];
   const model = open({ marks });
-  const chips = [...root.querySelectorAll(".em-region")].map((each) => each.textContent);
+  const chips = [...root.querySelectorAll(".em-asked-of")].map((each) => each.textContent);
   expect(chips).toEqual(["region1 ×", "region2 · field ×"]);
   const first = named("Take region1 out of the question");
   first.focus();
