@@ -5,6 +5,7 @@ areas       AOIs with their versions, marked regions, plain pictures
 pairs       searching, looking at the candidates, choosing
 talks       asking, asking again, branches
 objects     cutting masks elsewhere, selecting an object
+keeping     reports
 base        what these stand on
 subject   what it holds, as values: subjects, pair rows, turns, marked regions, notes
 commands  what changes it: plain data, each with what takes it back
