@@ -96,6 +96,12 @@ def test_regions_go_into_the_question_and_the_turn_says_so(asked):
     asked.chat.get_by_role("button", name="What is region1?").click()
     expect(asked.talk.locator(".em-done")).to_have_count(2)
     expect(asked.talk.locator(".em-asked")).to_have_text(f"about region1 “{HOSTILE}”")
+    # The log stands at the new question, long as the answers are.
+    asked.page.wait_for_function("""() => {
+      const log = document.querySelector('.em-log');
+      const [top, last] = [log, log.lastElementChild].map((e) => e.getBoundingClientRect().top);
+      return Math.abs(last - top) < 2;
+    }""")
     asked.shot("talk-regions")
     chip.focus()
     asked.page.keyboard.press("Enter")

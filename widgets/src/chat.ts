@@ -38,6 +38,8 @@ class Chat {
   /** The turn that is to be, or is, shown as Python. */
   private copying = "";
   private code: string | null = null;
+  /** Whether the log goes to what is new; not while somebody reads in it. */
+  private follows = true;
   private readonly line: Line;
   private readonly clock: ReturnType<typeof setInterval>;
 
@@ -94,6 +96,12 @@ class Chat {
         this.hint, this.back, this.log, this.fault, this.status, this.chips, this.marks,
         el("div", { class: "em-row" }, this.box, this.send, this.stop)),
     );
+    const reads = (): void => {
+      this.follows = false;
+    };
+    for (const event of ["wheel", "pointerdown", "keydown"]) {
+      this.log.addEventListener(event, reads, { passive: true });
+    }
     this.clock = setInterval(() => this.tick(), 1000);
     model.on("msg:custom", this.hear);
     for (const trait of TRAITS) model.on(`change:${trait}`, this.synced);
@@ -158,7 +166,7 @@ class Chat {
       this.line.send({ kind: "ask", text: text.trim() });
       if (text === this.box.value) this.box.value = "";
       this.drafts.keepBox(this.area, this.box.value);
-      this.log.scrollTop = this.log.scrollHeight;
+      this.follows = true;
     }
     this.update();
   }
@@ -178,7 +186,7 @@ class Chat {
     const sent = this.free("Ask again afterwards.");
     if (sent) {
       this.line.send({ kind: "again", turn, text, without });
-      this.log.scrollTop = this.log.scrollHeight;
+      this.follows = true;
     }
     this.update();
     return sent;
@@ -247,15 +255,14 @@ class Chat {
     const doing = this.live === null ? (DOING.get(about.busy) ?? "") : "";
     say(this.status, this.link === "silent" ? SILENT : this.words.text || (this.lost ? "" : doing));
     this.drawControls(about);
-    if (atEnd) this.toEnd();
+    if (atEnd || this.follows) this.toEnd();
   }
 
-  /** The last turn in sight: its end, or its beginning where it is longer than the log. */
+  /** The last turn in sight: an answer that is longer than the log from its question on. */
   private toEnd(): void {
     const last = this.log.lastElementChild as HTMLElement | null;
-    const long = last !== null && last.offsetHeight > this.log.clientHeight;
-    const top = long ? last.offsetTop - this.log.offsetTop : this.log.scrollHeight;
-    this.log.scrollTop = top;
+    const long = last !== null && last !== this.current && last.offsetHeight > this.log.clientHeight;
+    this.log.scrollTop = long ? last.offsetTop - this.log.offsetTop : this.log.scrollHeight;
   }
 
   private drawTurns(about: About): void {

@@ -207,6 +207,34 @@ test("a new talk, and the way back", () => {
   expect(named("Back to the earlier talk").hidden).toBe(true);
 });
 
+// --- what is in sight ------------------------------------------------------------------------
+
+test("the log goes to what is new, an answer longer than it from its question on", () => {
+  const model = open({ turns: [] });
+  const log = one(".em-log");
+  const sizes = { clientHeight: 400, scrollHeight: 1000 };
+  for (const [name, value] of Object.entries(sizes)) Object.defineProperty(log, name, { value });
+  const tall = (node: HTMLElement, offsetTop: number): void => {
+    Object.defineProperty(node, "offsetHeight", { value: 500 });
+    Object.defineProperty(node, "offsetTop", { value: offsetTop });
+  };
+  model.set("turns", [turn()]);
+  tall(one(".em-turn"), 30);
+  model.set("fault", "");
+  expect(log.scrollTop).toBe(30);
+  log.dispatchEvent(new Event("wheel"));
+  log.scrollTop = 200;
+  model.set("turns", [turn(), turn({ id: "ask-2" })]);
+  expect(log.scrollTop).toBe(200); // somebody reads
+  named("Edit").click();
+  named("Ask").click();
+  expect(log.scrollTop).toBe(1000);
+  model.say({ kind: "started", ask: "ask-3", question: "?" });
+  tall(one(".em-current"), 600);
+  model.say({ kind: "tokens", ask: "ask-3", text: "x", from: 0 });
+  expect(log.scrollTop).toBe(1000); // while it is written, its end
+});
+
 // --- as Python -------------------------------------------------------------------------------
 
 test("the code is shown, selected, and put on the clipboard", async () => {
