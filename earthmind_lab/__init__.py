@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from earthmind_lab.bands import Band, QualityMask
     from earthmind_lab.checks import doctor
     from earthmind_lab.chip import Chip, ChipSeries, LoadPlan, Radiometry
-    from earthmind_lab.conversation import Conversation, PendingAnswer, ask
+    from earthmind_lab.conversation import Conversation, PendingAnswer, ask, ask_change
     from earthmind_lab.data.areas import AreaPlan, open_area, plan_area
     from earthmind_lab.data.bundle import open_bundle, save_bundle
     from earthmind_lab.data.change import search_change
@@ -84,6 +84,7 @@ _HOMES = {
     "View": "exchange",
     "add_sensor": "sensors",
     "ask": "conversation",
+    "ask_change": "conversation",
     "doctor": "checks",
     "freeze_search": "data.frozen",
     "load_chip": "data.load",
@@ -135,6 +136,7 @@ __all__ = [
     "View",
     "add_sensor",
     "ask",
+    "ask_change",
     "doctor",
     "freeze_search",
     "load_chip",

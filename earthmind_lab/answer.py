@@ -74,10 +74,10 @@ class Claim:
     """One checkable statement, beside what the masks say."""
 
     text: str
-    """The words, as the model wrote them; for a baseline, what is compared."""
+    """The words, as the model wrote them; for a baseline or a change, what is compared."""
     kind: str
     """``presence``, ``count``, ``area``, ``share``, ``cover``, ``resolution``, ``baseline``,
-    ``answer``."""
+    ``answer``, ``change``."""
     said: Mapping[str, Any]
     """``label`` with ``present``, ``count``, ``area_m2`` or ``share``."""
     measured: Mapping[str, Any]
@@ -86,7 +86,7 @@ class Claim:
 
     def sentence(self) -> str:
         """For people: what was said, and what the masks say."""
-        if self.kind in ("baseline", "resolution"):
+        if self.kind in ("baseline", "resolution", "change"):
             return self.text
         found = self.measured
         parts = [f"{found[key]:.1%} of {what}" for key, what in _SHARES if key in found]

@@ -3,6 +3,7 @@
     PendingAnswer = Conversation.submit(question)     returns at once
     Answer        = Conversation.ask(question)        waits, shows progress, stops on interrupt
     Answer        = ask(chip, question)               one question
+    Answer        = ask_change(before, after)         one question about two dates
 
 The reply comes from the engine; mapping, evidence and the record are made on a thread of the
 ask, so that nobody who waits for events is held up by them.
@@ -11,114 +12,64 @@ ask, so that nobody who waits for events is held up by them.
 from __future__ import annotations
 
 import math
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from earthmind_lab.answer import Answer, Mapped, map_reply
+from earthmind_lab.answer import Answer, Claim, Mapped, map_reply
+from earthmind_lab.changing import (
+    Change,
+    Changes,
+    FurtherAsk,
+    change_claims,
+    date_views,
+    map_dates,
+    sensor_of,
+    views_apart,
+)
 from earthmind_lab.chip import Chip
-from earthmind_lab.errors import Cancelled, EngineBusy, PromptError
+from earthmind_lab.errors import EngineBusy, PromptError
 from earthmind_lab.evidence import check
-from earthmind_lab.exchange import Event, Options, Prompt, Region, Reply, Token, Turn, View
-from earthmind_lab.masks import FollowUp
-from earthmind_lab.progress import bar, looked_at
+from earthmind_lab.exchange import Modality, Options, Prompt, Region, Reply, Turn, View
+from earthmind_lab.pending import PendingAnswer, asked_once, show_progress
 from earthmind_lab.recording import file_sha256, make_record
 from earthmind_lab.render import picture_view, render
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-    from earthmind_lab.engine.base import Engine, Handle
+    from earthmind_lab.engine.base import Engine
 
 Askable: TypeAlias = "Chip | View | str | Path"
 """A chip, a view, or the path of a plain picture."""
 RegionLike: TypeAlias = "Region | BaseGeometry"
 """A region on the views' grid, or a polygon in lon/lat."""
 
+__all__ = ["Askable", "Conversation", "PendingAnswer", "RegionLike", "ask", "ask_change"]
+
 DEFAULT = Options()
 
 
-class PendingAnswer:
-    """An ask under way. Made by `Conversation.submit`."""
-
-    def __init__(
-        self, engine: Engine, prompt: Prompt, options: Options,
-        finish: Callable[[Reply, FollowUp], Answer],
-    ) -> None:  # fmt: skip
-        self._engine, self._prompt, self._options = engine, prompt, options
-        self._finish = finish
-        self._handle = engine.submit(prompt, options)
-        self._follow_up: Handle | None = None
-        self._stop = threading.Event()
-        self._future: Future[Answer] = Future()
-        threading.Thread(target=self._work, name="earthmind-answer", daemon=True).start()
-
-    def events(self) -> Iterator[Event]:
-        """Events of the engine for the question itself; ends with Done or Failed."""
-        return self._handle.events()
-
-    def result(self, timeout: float | None = None) -> Answer:
-        """Wait for the answer.
-
-        Args:
-            timeout: Seconds to wait; None = as long as it takes.
-
-        Raises:
-            TimeoutError: Not ready yet; the ask goes on.
-            EarthMindError: Why the ask failed.
-        """
-        return self._future.result(timeout)
-
-    def cancel(self) -> None:
-        """Stop before the next token, evidence follow-ups included; no effect once ended."""
-        self._stop.set()
-        self._handle.cancel()
-        if self._follow_up is not None:
-            self._follow_up.cancel()
-
-    @property
-    def done(self) -> bool:
-        """Whether `result` returns or raises at once."""
-        return self._future.done()
-
-    def _work(self) -> None:
-        try:
-            answer = self._finish(self._handle.result(), self._ask_further)
-        except BaseException as error:  # noqa: BLE001  every failure belongs to who waits
-            self._future.set_exception(error)
-        else:
-            self._future.set_result(answer)
-
-    def _ask_further(self, question: str) -> Reply:
-        """An evidence follow-up: same engine, same views, its own reply and usage."""
-        if self._stop.is_set():
-            raise Cancelled("The ask was stopped.")
-        prompt = Prompt(text=question, views=self._prompt.views)
-        options = replace(self._options, temperature=0.0)
-        self._follow_up = self._engine.submit(prompt, options)
-        if self._stop.is_set():  # cancel() ran between the check and the assignment
-            self._follow_up.cancel()
-        return self._follow_up.result()
-
-
 class Conversation:
-    """Questions about one chip or picture, each knowing the turns before it.
+    """Questions about one chip or picture, or two dates, each knowing the turns before it.
 
     Args:
         subject: A chip, a view, or the path of a plain picture.
         engine: Who answers; default: the embedded model.
+        before: A chip of an earlier date on the same grid: then the questions are about what
+            changed until `subject`, by one sensor.
+        sensor: Whose pictures of the two dates the model sees; default: SAR where both have it.
         turns: Earlier turns to go on from.
         evidence: Whether claims may cost follow-up questions.
         seat: Whose turn a question takes at an engine that others ask, too; default: a seat of
             its own.
 
     Raises:
-        PromptError: The picture can't be read, or the chip is larger than the model sees.
+        PromptError: The picture can't be read, the chip is larger than the model sees, or the two
+            dates can't be compared.
     """
 
     def __init__(
@@ -126,6 +77,8 @@ class Conversation:
         subject: Askable,
         engine: Engine | None = None,
         *,
+        before: Chip | None = None,
+        sensor: Modality | None = None,
         turns: Sequence[Turn] = (),
         evidence: bool = True,
         seat: str = "",
@@ -135,6 +88,9 @@ class Conversation:
         if self.chip is not None:
             _check_size(self.chip, self.engine)
             self.views = render(self.chip, preferred=self.engine.capabilities.composites)
+        self.before, self.sensor = before, sensor
+        if before is not None:
+            self.views = self._two_dates(before)
         self._turns = list(turns)
         self._evidence = evidence
         self._seat = seat or uuid.uuid4().hex
@@ -187,11 +143,58 @@ class Conversation:
         """
         pending = self.submit(question, regions=regions, options=options)
         try:
-            _show_progress(pending, options)
+            show_progress(pending, options)
             return pending.result()
         except BaseException:  # KeyboardInterrupt above all; no effect where the ask failed
             pending.cancel()
             raise
+
+    def change(self, label: str, *, threshold: float = DEFAULT.mask_threshold) -> Change | None:
+        """What changed of one label between the two dates, by a mask of each; asks the engine.
+
+        Args:
+            label: Such as ``"water"``.
+            threshold: Probability above which a pixel belongs to a mask.
+
+        Returns:
+            Areas and masks of what came and went; None where the model drew no mask.
+
+        Raises:
+            PromptError: The conversation is about one date.
+            EarthMindError: Why there is no mask.
+        """
+
+        def further(question: str, views: tuple[View, ...]) -> Reply:
+            options = Options(seat=self._seat)
+            return self.engine.submit(Prompt(text=question, views=views), options).result()
+
+        return self._changes(further, threshold).of(label)
+
+    def _two_dates(self, before: Chip) -> tuple[View, View]:
+        if self.chip is None:
+            raise PromptError(
+                "Two dates are compared by chips, not by plain pictures.",
+                change="Conversation(after, before=before) with chips from load_series()",
+            )
+        self.sensor = sensor_of(before, self.chip, self.sensor)
+        wanted = self.engine.capabilities.composites
+        return date_views(before, self.chip, self.sensor, wanted)
+
+    def _changes(self, further: FurtherAsk, threshold: float) -> Changes:
+        if self.chip is None or self.before is None or self.sensor is None:
+            raise PromptError(
+                "This conversation is about one date.",
+                change="Conversation(after, before=before)",
+            )
+
+        def cut(question: str, views: tuple[View, ...]) -> Reply:
+            return further(question, views).at(threshold)
+
+        return Changes(
+            self.before, self.chip, self.sensor,
+            preferred=self.engine.capabilities.composites,
+            seen_gsd=_seen_gsd(self.views, self.engine), further=cut,
+        )  # fmt: skip
 
     def _region(self, region: RegionLike, number: int) -> Region:
         if isinstance(region, Region):
@@ -212,14 +215,16 @@ class Conversation:
         return Region(mask=mask, label=f"region{number}")
 
     def _answer(
-        self, prompt: Prompt, options: Options, reply: Reply, follow_up: FollowUp
+        self, prompt: Prompt, options: Options, reply: Reply, follow_up: FurtherAsk
     ) -> Answer:
         """From the reply to the answer, which is a turn then."""
-        answer = self._made(prompt, options, reply, _asked_once(follow_up))
+        answer = self._made(prompt, options, reply, asked_once(follow_up))
         self._turns.append(Turn(question=prompt.text, reply=reply.raw or reply.text))
         return answer
 
-    def _made(self, prompt: Prompt, options: Options, drawn: Reply, follow_up: FollowUp) -> Answer:
+    def _made(
+        self, prompt: Prompt, options: Options, drawn: Reply, follow_up: FurtherAsk
+    ) -> Answer:
         """Cut the masks, map, check, record.
 
         Args:
@@ -228,27 +233,18 @@ class Conversation:
             drawn: What the engine gave.
             follow_up: Asks it further.
         """
-        threshold = options.mask_threshold
-        reply = drawn.at(threshold)
-
-        def further(question: str) -> Reply:
-            return follow_up(question).at(threshold)
+        reply = drawn.at(options.mask_threshold)
 
         def cut(other: float) -> Answer:
             return self._made(prompt, replace(options, mask_threshold=other), drawn, follow_up)
 
         about = self.engine.capabilities
         seen = _seen_gsd(self.views, self.engine)
-        mapped = Mapped()
-        if self.chip is not None and seen is not None:
-            mapped = map_reply(reply, self.chip, self.views, seen_gsd=seen)
-        claims = check(
-            reply, prompt.text, views=self.views, chip=self.chip, seen_gsd=seen,
-            regions=prompt.regions, mapped=mapped, follow_up=further if self._evidence else None,
-        )  # fmt: skip
+        mapped = self._mapped(reply, seen)
+        claims = self._claims(prompt, options, reply, mapped, follow_up)
         record = make_record(
             prompt=prompt, options=options, reply=reply, mapped=mapped, claims=claims,
-            capabilities=about, chip=self.chip, picture=self._picture,
+            capabilities=about, chip=self.chip, picture=self._picture, before=self.before,
         )  # fmt: skip
         return Answer(
             text=reply.text, notice=about.notice, detections=mapped.detections, evidence=claims,
@@ -256,17 +252,34 @@ class Conversation:
             cut=cut,
         )  # fmt: skip
 
+    def _mapped(self, reply: Reply, seen: float | None) -> Mapped:
+        """The reply on the Earth."""
+        if self.chip is None or seen is None:
+            return Mapped()
+        if self.before is not None:
+            return map_dates(reply, (self.before, self.chip), self.views, seen_gsd=seen)
+        return map_reply(reply, self.chip, self.views, seen_gsd=seen)
 
-def _asked_once(follow_up: FollowUp) -> FollowUp:
-    """The same follow-up, which puts no question twice."""
-    known: dict[str, Reply] = {}
+    def _claims(
+        self, prompt: Prompt, options: Options, reply: Reply, mapped: Mapped, follow_up: FurtherAsk
+    ) -> tuple[Claim, ...]:
+        """The evidence."""
+        threshold = options.mask_threshold
+        if self.before is not None:
+            assert self.chip is not None
+            assert self.sensor is not None
+            changes = self._changes(follow_up, threshold) if self._evidence else None
+            apart = views_apart(self.before, self.chip, self.sensor)
+            return (*change_claims(reply.text, prompt.text, changes), *apart)
 
-    def further(question: str) -> Reply:
-        if question not in known:
-            known[question] = follow_up(question)
-        return known[question]
+        def further(question: str) -> Reply:
+            return follow_up(question, prompt.views).at(threshold)
 
-    return further
+        return check(
+            reply, prompt.text, views=self.views, chip=self.chip,
+            seen_gsd=_seen_gsd(self.views, self.engine), regions=prompt.regions, mapped=mapped,
+            follow_up=further if self._evidence else None,
+        )  # fmt: skip
 
 
 def ask(
@@ -291,6 +304,37 @@ def ask(
     """
     talk = Conversation(subject, engine)
     return talk.ask(question, regions=regions, options=options)
+
+
+def ask_change(
+    before: Chip,
+    after: Chip,
+    question: str = "What has changed?",
+    *,
+    engine: Engine | None = None,
+    sensor: Modality | None = None,
+    options: Options = DEFAULT,
+) -> Answer:
+    """Ask one question about two dates and wait for the answer.
+
+    Args:
+        before: A chip of the earlier date.
+        after: A chip of the later date on the same grid, as `load_series` gives.
+        question: What to ask.
+        engine: Who answers; default: the embedded model.
+        sensor: Whose pictures the model sees; default: SAR where both dates have it.
+        options: How to answer.
+
+    Returns:
+        The answer. Covers that it or the question names are measured in its evidence, by masks of
+        both dates: mapped area before and after, gained and lost.
+
+    Raises:
+        PromptError: The two dates can't be compared.
+        EarthMindError: Why there is no answer.
+    """
+    talk = Conversation(after, engine, before=before, sensor=sensor)
+    return talk.ask(question, options=options)
 
 
 def _seen(subject: Askable) -> tuple[Chip | None, tuple[View, ...], dict[str, Any] | None]:
@@ -340,14 +384,3 @@ def _seen_gsd(views: Sequence[View], engine: Engine) -> float | None:
     """The coarsest of what the model really sees of the views."""
     found = [gsd for gsd in map(engine.seen_gsd, views) if gsd is not None]
     return max(found) if found else None
-
-
-def _show_progress(pending: PendingAnswer, options: Options) -> None:
-    """Tokens as they come, where somebody looks."""
-    if not looked_at():
-        return
-    with bar(options.max_new_tokens, unit="token") as shown:
-        for event in pending.events():
-            if isinstance(event, Token):
-                shown.update()
-                shown.set_postfix_str(event.text.strip()[-40:], refresh=False)

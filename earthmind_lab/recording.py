@@ -15,7 +15,7 @@ import platform
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -50,6 +50,9 @@ ABOUT_ITEM = (
 """Properties of a STAC item that a methods section needs."""
 _WHO = ("seat", "adapter")
 """Options that say who asks, and who answers: that is told by what has answered."""
+BEFORE, AFTER = "before", "after"
+"""Where two dates were compared: ``date`` of each input, and the key under which `Record.search`
+and `Record.chip`, which are of the later date, hold those of the earlier one."""
 _BY_MASK = re.compile(r"by the scene's mask: (.+?)\.?$")
 
 
@@ -63,6 +66,7 @@ def make_record(
     capabilities: Capabilities,
     chip: Chip | None,
     picture: Mapping[str, Any] | None = None,
+    before: Chip | None = None,
 ) -> Record:
     """The record of one answer.
 
@@ -75,20 +79,27 @@ def make_record(
         capabilities: Of the engine that answered.
         chip: Where the views come from; None for a plain picture.
         picture: Path and checksum of a plain picture.
+        before: The earlier chip where two dates were compared.
     """
     masks = [mask for mask in map(mask_of, reply.objects) if mask is not None]
     shapes = [item.geometry for item in mapped.detections]
     inputs = [dict(picture)] if picture else []
     if chip is not None:
         inputs = [_input(scene, chip.provenance) for scene in chip.pair.scenes]
+    search, about = _search(chip), _chip(chip) if chip else {}
+    if before is not None:
+        early = [_input(scene, before.provenance) for scene in before.pair.scenes]
+        dated = [(BEFORE, each) for each in early] + [(AFTER, each) for each in inputs]
+        inputs = [{**each, "date": date} for date, each in dated]
+        search, about = {**search, BEFORE: _search(before)}, {**about, BEFORE: _chip(before)}
     return Record(
         question=prompt.text,
         text=reply.text,
         answer_hash=answer_hash(reply.token_ids, masks, shapes),
         aoi=plain(chip.aoi.to_dict()) if chip else None,
-        search=plain(_search(chip)),
+        search=plain(search),
         inputs=tuple(plain(inputs)),
-        chip=plain(_chip(chip)) if chip else {},
+        chip=plain(about),
         prompt=plain(_prompt(prompt)),
         options=plain({k: v for k, v in asdict(options).items() if k not in _WHO}),
         model=plain({**_model(capabilities, options, reply.adapter), **_reply(reply, masks)}),
@@ -96,6 +107,20 @@ def make_record(
         evidence=tuple(plain(list(map(_claim, claims)))),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
+
+
+def record_of_date(record: Record, date: str) -> Record:
+    """The part of a record that is of one of its two dates, as a record of its own.
+
+    Args:
+        record: Of a comparison of two dates.
+        date: `BEFORE` or `AFTER`.
+    """
+    chip, search = record.chip, record.search
+    if date == BEFORE:
+        chip, search = chip[BEFORE], search[BEFORE]
+    inputs = tuple(each for each in record.inputs if each.get("date") == date)
+    return replace(record, inputs=inputs, chip=chip, search=search)
 
 
 def plain(value: Any) -> Any:

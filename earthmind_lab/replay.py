@@ -9,7 +9,7 @@ very pixels of a record may still lie in the disk cache; then the chain goes on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,12 @@ from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import Chip
 from earthmind_lab.chip_checks import check_grid
 from earthmind_lab.conversation import Conversation
+from earthmind_lab.differences import (
+    model_differences,
+    reply_differences,
+    version_differences,
+    view_differences,
+)
 from earthmind_lab.errors import (
     AssetUnavailable,
     CatalogUnavailable,
@@ -32,7 +38,13 @@ from earthmind_lab.errors import (
 from earthmind_lab.exchange import Options, Turn
 from earthmind_lab.grid import grid_data, grid_of
 from earthmind_lab.record import Record
-from earthmind_lab.recording import pixel_hash, region_from, versions
+from earthmind_lab.recording import (
+    AFTER,
+    BEFORE,
+    pixel_hash,
+    record_of_date,
+    region_from,
+)
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
@@ -111,26 +123,45 @@ def _replay(record: Record, engine: Engine | None, chips: Sequence[Chip]) -> Rep
     """Follow the chain link by link."""
     found: list[str] = []
     try:
-        subject = _own(record, chips) or _subject(record, found)
-        if isinstance(subject, Chip):
-            found += _chip_differences(record, subject)
-        else:
+        two = BEFORE in record.chip
+        before = _at_date(record, BEFORE, chips, found) if two else None
+        subject = (
+            _at_date(record, AFTER, chips, found) if two
+            else _own(record, chips) or _subject(record, found)
+        )  # fmt: skip
+        if not isinstance(subject, Chip):
             found += _picture_differences(record, subject)
+        elif not two:
+            found += _chip_differences(record, subject)
         engine = engine or _engine(record)
-        talk = Conversation(subject, engine, turns=_turns(record), evidence=False)
-        found += [*_view_differences(record, talk), *_model_differences(record, engine)]
+        talk = Conversation(
+            subject, engine, turns=_turns(record), evidence=False, before=before,
+            sensor=record.prompt["views"][0]["modality"] if two else None,
+        )  # fmt: skip
+        found += [*view_differences(record, talk), *model_differences(record, engine)]
         regions = [region_from(region) for region in record.prompt.get("regions", ())]
         answer = talk.ask(record.question, regions=regions, options=_options(record))
     except EarthMindError as error:
         return Replay(same=False, differences=(*found, _sentence(error)), answer=None)
-    found += _reply_differences(record, answer.record)
+    found += reply_differences(record, answer.record)
     same = answer.record.answer_hash == record.answer_hash
     if not same and not found:
         found.append("answer: the geometry of the features differs.")
-    found += _version_differences(record)
+    found += version_differences(record)
     if not record.sealed:
         found.append("record: it has no digests (format 1), so what was changed in it is not seen.")
     return Replay(same=same, differences=tuple(found), answer=answer)
+
+
+def _at_date(record: Record, date: str, chips: Sequence[Chip], found: list[str]) -> Chip:
+    """The chip of one of two dates; what differs names the date."""
+    part = record_of_date(record, date)
+    said: list[str] = []
+    chip = _own(part, chips) or _subject(part, said)
+    assert isinstance(chip, Chip)
+    said += _chip_differences(part, chip)
+    found += [f"{sentence.removesuffix('.')} ({date})." for sentence in said]
+    return chip
 
 
 def _subject(record: Record, found: list[str]) -> Chip | Path:
@@ -335,52 +366,6 @@ def _picture_differences(record: Record, path: Path) -> list[str]:
     if path.is_file() and file_sha256(path) != record.inputs[0].get("sha256"):
         return [f"files: the checksum of {path} differs."]
     return []
-
-
-def _view_differences(record: Record, talk: Conversation) -> list[str]:
-    then = [(view["name"], view["hash"]) for view in record.prompt.get("views", ())]
-    now = [(view.name, view.hash) for view in talk.views]
-    if [name for name, _ in then] != [name for name, _ in now]:
-        return [
-            f"views: {', '.join(n for n, _ in now)} instead of {', '.join(n for n, _ in then)}."
-        ]
-    pairs = zip(then, now, strict=True)
-    return [f"views: the picture {name} differs." for (name, old), (_, new) in pairs if old != new]
-
-
-def _model_differences(record: Record, engine: Engine) -> Iterator[str]:
-    about = engine.capabilities
-    if about.weight_hash != record.model.get("weight_hash"):
-        yield (
-            f"model: the weights differ: {about.name} {about.revision} instead of "
-            f"{record.model.get('name')} {record.model.get('revision')}."
-        )
-    for key in ("dtype", "device"):
-        then, now = str(record.model.get(key)), str(getattr(about, key))
-        if then != now:
-            yield f"model: {key} {now} instead of {then}: expect numeric drift."
-
-
-def _reply_differences(record: Record, now: Record) -> Iterator[str]:
-    if now.text != record.text:
-        yield f"tokens: the model now says {now.text!r} instead of {record.text!r}."
-    elif now.model.get("token_hash") != record.model.get("token_hash"):
-        yield "tokens: other tokens give the same text."
-    old, new = record.model.get("mask_hashes", []), now.model.get("mask_hashes", [])
-    if len(old) != len(new):
-        yield f"masks: {len(new)} instead of {len(old)}."
-        return
-    pixels = zip(record.model["mask_pixels"], now.model["mask_pixels"], strict=True)
-    for number, (before, after) in enumerate(pixels, start=1):
-        if old[number - 1] != new[number - 1]:
-            yield f"masks: mask {number} differs: {after} pixels instead of {before}."
-
-
-def _version_differences(record: Record) -> Iterator[str]:
-    now = versions()
-    for name, then in record.versions.items():
-        if now.get(name) != then:
-            yield f"versions: {name} {now.get(name, 'is missing')} instead of {then}."
 
 
 def _sentence(error: EarthMindError) -> str:

@@ -318,7 +318,7 @@ def test_an_interrupt_is_130(run, monkeypatch, catalog, engine, tmp_path):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("earthmind_lab.conversation._show_progress", interrupt)
+    monkeypatch.setattr("earthmind_lab.conversation.show_progress", interrupt)
     code, out, err = run("ask", "Hello?", *place(catalog), "--out", tmp_path / "out")
     assert (code, out) == (130, "")
     assert "stopped" in err

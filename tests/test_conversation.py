@@ -122,7 +122,7 @@ def test_an_interrupt_cancels_the_ask(monkeypatch):
     def interrupt(pending, options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("earthmind_lab.conversation._show_progress", interrupt)
+    monkeypatch.setattr("earthmind_lab.conversation.show_progress", interrupt)
     with pytest.raises(KeyboardInterrupt):
         talk.ask("Hello?")
     with pytest.raises(Cancelled):

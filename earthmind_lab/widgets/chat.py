@@ -17,19 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from earthmind_lab.as_python import as_python
 from earthmind_lab.session.subject import Note, SaidTurn, Subject
 from earthmind_lab.widgets.base import SessionWidget
 from earthmind_lab.widgets.protocol import FromBrowser, Snapshot, clean, tokens
-from earthmind_lab.widgets.rows import turn_row
+from earthmind_lab.widgets.suggesting import suggestions_for
+from earthmind_lab.widgets.talk_rows import TalkRows, mark_rows
 
 if TYPE_CHECKING:
     from earthmind_lab.session import Session
     from earthmind_lab.session.commands import Command
 
-SUGGESTIONS = (
-    "Describe the scene.", "Segment the water.", "What is the main cover?", "Are there clouds?",
-)  # fmt: skip
-"""Questions that the embedded model was taught to read."""
 TAKEN_BACK = "The question was taken back."
 _LABELS = {
     "draw": "drawing {0}", "edit": "the edit of {0}", "delete": "deleting {0}",
@@ -62,17 +60,21 @@ class ChatPanel(SessionWidget):
     Args:
         session: Whose talk it shows; questions asked from Python appear too.
         on_show: Called with a turn whose features the user wants to see, on the panel's thread.
-        suggestions: Questions to offer.
+        suggestions: Questions to offer; None = those that fit what is loaded.
 
     Raises:
         EarthMindError: The browser side was never built.
     """
 
     turns: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    """`rows.turn_row` of each turn of the active subject, oldest first."""
+    """`talk_rows.talk_row` of each turn of the active subject's talk, oldest first."""
     about = traitlets.Dict().tag(sync=True)
     """``name``, ``kind``, ``busy``, ``ready`` (may be asked), ``hint`` (why not, what to do),
-    ``shows`` (whether "show" leads anywhere)."""
+    ``key`` (by which drafts are kept: a new name leaves it),
+    ``shows`` (whether "show" leads anywhere), ``earlier`` (id of a turn to go back to where a talk
+    has just begun anew, else empty)."""
+    marks: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    """`talk_rows.mark_rows`: the regions that go into the next question."""
     suggestions: traitlets.List[Any] = traitlets.List().tag(sync=True)
     panel = traitlets.Unicode().tag(sync=True)
     """Names this panel in the page: a view of it that opens again has what was typed."""
@@ -81,17 +83,22 @@ class ChatPanel(SessionWidget):
 
     def __init__(
         self, session: Session, *, on_show: Callable[[SaidTurn], None] | None = None,
-        suggestions: Sequence[str] = SUGGESTIONS,
+        suggestions: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(session, "chat")
         self.on_show = on_show
         self.panel = uuid.uuid4().hex
-        self.suggestions = [clean(each) for each in suggestions]
+        self._offered = suggestions
         self.fault = clean("\n".join(getattr(session, "messages", ())))
         self._lives: dict[str, _Live] = {}
         self._shown: str | None = None
         self._dirty = True
-        self._rows: dict[str, tuple[SaidTurn, dict[str, Any]]] = {}
+        self._rows = TalkRows()
+        self._active: str | None = session.active
+        """Whose talk is shown."""
+        self._faults: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
+        """What stays of a subject that gets another name, in the subjects' order."""
         self._begin()
 
     # --- what happens ----------------------------------------------------------------------------
@@ -105,11 +112,17 @@ class ChatPanel(SessionWidget):
         elif note.kind == "progress":
             self._progress(note)
         elif note.kind == "error":
-            if note.subject in (None, self.session.active):
-                self._fail(note.message)
+            self._failed(note)
         else:
             self._dirty = True
         self._soon()
+
+    def _failed(self, note: Note) -> None:
+        """What went wrong with a subject that isn't shown is said when it is."""
+        if note.subject in (None, self._active):
+            self._fail(note.message)
+        else:
+            self._faults[note.subject] = clean(note.message)
 
     def _progress(self, note: Note) -> None:
         live = self._live(note)
@@ -125,19 +138,38 @@ class ChatPanel(SessionWidget):
         if kind == "hello":
             self.send(self._snapshot())
             return None
-        if kind == "ask":
-            self.session.ask(message["text"])
-            self._dirty = True
-            return ""
         if kind == "stop":
             return "" if self.session.cancel() else "Nothing runs here."
         if kind == "undo":
             command = self.session.undo()
             self._dirty = True
             return "Nothing to undo." if command is None else f"Undone: {_label(command)}."
+        if kind == "copy":
+            code = as_python(self.session.subject(), message["turn"])
+            self.send({"kind": "code", "turn": message["turn"], "text": clean(code)})
+            return None
         if kind == "show":
             return self._show_turn(message["turn"])
+        done = self._talk(message)
+        if done:
+            self._dirty = True
+            return ""
         return f"A chat has nothing to {kind}."
+
+    def _talk(self, message: FromBrowser) -> bool:
+        """Commands that are the session's own; whether it was one."""
+        kind = message["kind"]
+        if kind == "ask":
+            self.session.ask(message["text"])
+        elif kind == "again":
+            self.session.again(message["turn"], message["text"], without=message["without"])
+        elif kind == "branch":
+            self.session.branch(message["turn"])
+        elif kind == "unmark":
+            self.session.unmark(message["region"])
+        else:
+            return False
+        return True
 
     def _show_turn(self, ident: str) -> str:
         turn = self.session.subject().turn(ident)
@@ -158,12 +190,44 @@ class ChatPanel(SessionWidget):
             return
         self._dirty = False
         subject = subjects.get(active) if active is not None else None
-        self.turns = [self._row(turn) for turn in subject.talk] if subject else []
-        self.about = {**_about(subject), "shows": self.on_show is not None}
+        self._turn_to(active, subjects)
+        self.turns = self._rows.of(subject)
+        self.marks = mark_rows(subject)
+        self.suggestions = self._suggest(subject)
+        key = "" if active is None else self._keys.get(active, "")
+        self.about = {**_about(subject), "shows": self.on_show is not None, "key": key}
         log = self.session.log
         self.undo_label = clean(_label(log[-1])) if log else ""
         self._settle(subjects)
         self._follow(active)
+
+    def _turn_to(self, active: str | None, subjects: Any) -> None:
+        """Each subject has a fault of its own; that of one that is gone goes with it."""
+        self._know(list(subjects))
+        if active != self._active:
+            if self._active is not None and self.fault:
+                self._faults[self._active] = self.fault
+            self.fault = "" if active is None else self._faults.pop(active, "")
+            self._active = active
+        self._faults = {name: said for name, said in self._faults.items() if name in subjects}
+
+    def _know(self, names: list[str]) -> None:
+        """Give each subject a key; one that has taken another's place is the same, renamed."""
+        was = list(self._keys)
+        apart = [(a, b) for a, b in zip(was, names, strict=False) if a != b]
+        if len(was) == len(names) and len(apart) == 1:
+            ((old, new),) = apart
+            self._keys[new] = self._keys.pop(old)
+            if old in self._faults:
+                self._faults[new] = self._faults.pop(old)
+            if self._active == old:
+                self._active = new
+        self._keys = {name: self._keys.get(name) or uuid.uuid4().hex for name in names}
+
+    def _suggest(self, subject: Subject | None) -> list[str]:
+        offered = self._offered
+        found = suggestions_for(self.session, subject) if offered is None else offered
+        return [clean(each) for each in found]
 
     def _write(self, active: str | None) -> None:
         """Text that the browser lacks."""
@@ -244,12 +308,6 @@ class ChatPanel(SessionWidget):
         found = (c for c in reversed(self.session.log) if c.subject == subject.name)
         return next((command for command in found if command.kind == "ask"), None)
 
-    def _row(self, turn: SaidTurn) -> dict[str, Any]:
-        held = self._rows.get(turn.id)
-        if held is None or held[0] is not turn:
-            held = self._rows[turn.id] = (turn, turn_row(turn))
-        return held[1]
-
 
 def _begun(command: Command) -> _Live:
     question = clean(command.args.get("question", ""))
@@ -266,7 +324,7 @@ def _about(subject: Subject | None) -> dict[str, Any]:
     """What the panel says of its subject, and what to do before anything can be asked."""
     if subject is None:
         hint = "Choose a place or draw an area first; questions are about what it shows."
-        return {"name": "", "kind": "", "busy": "", "ready": False, "hint": hint}
+        return {"name": "", "kind": "", "busy": "", "ready": False, "hint": hint, "earlier": ""}
     hint = ""
     if subject.kind == "aoi" and subject.chosen is None:
         hint = (
@@ -277,4 +335,5 @@ def _about(subject: Subject | None) -> dict[str, Any]:
     return {
         "name": clean(subject.name), "kind": subject.kind, "busy": subject.busy or "",
         "ready": not hint, "hint": hint,
+        "earlier": clean(subject.turns[-1].id) if subject.turns and not subject.talk else "",
     }  # fmt: skip

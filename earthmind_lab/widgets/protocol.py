@@ -3,13 +3,14 @@
 `widgets/src/protocol.ts` is the other side. Both read the files of ``tests/golden/protocol``, one
 message each. Nothing in here needs a widget library.
 
-    kernel -> browser   started, tokens, status, ended, snapshot; progress (pairs)
+    kernel -> browser   started, tokens, status, ended, snapshot, code (chat); progress (pairs);
                         received, settled (areas)
-    browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, pick, looks, cancel
-                        (pairs, timeline); select, delete, rename, restore, place, box, square,
-                        view, paste, mode, unmark, upload, piece, drop, layer, take (areas);
-                        raster, compare, switch, object, cut, fit, remove, reload, squares
-                        (layers); probe, locate, along, clear (values)
+    browser -> kernel   hello, ask, stop, undo, show, again, branch, copy (chat); search, choose,
+                        pick, looks, cancel (pairs, timeline); select, delete, rename, restore,
+                        place, box, square, view, paste, mode, unmark, upload, piece, drop, layer,
+                        take (areas; unmark of the chat, too); raster, compare, switch, object,
+                        cut, fit, remove, reload, squares (layers); probe, locate, along, clear
+                        (values)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -79,6 +80,14 @@ class Snapshot(TypedDict):
     seconds: float
 
 
+class Code(TypedDict):
+    """A turn as Python, for who asked for it."""
+
+    kind: Literal["code"]
+    turn: str
+    text: str
+
+
 # areas
 
 
@@ -108,7 +117,9 @@ class Progress(TypedDict):
     stall: str
 
 
-FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot | Received | Settled | Progress
+FromKernel: TypeAlias = (
+    Started | Tokens | Status | Ended | Snapshot | Code | Received | Settled | Progress
+)
 FromBrowser: TypeAlias = dict[str, Any]
 """Checked by `from_browser`: ``kind`` and exactly the fields of `BROWSER`."""
 
@@ -154,6 +165,7 @@ _LONG: _Check = (_long_text, "a text")
 _COUNT: _Check = (_count, "a whole number")
 _NUMBER: _Check = (_number, "a number")
 _NUMBER_OR_NONE: _Check = (_or_none(_number), "a number or null")
+_SENSOR_OR_NONE: _Check = (lambda value: value in (None, "sar", "optical"), "a sensor or null")
 _BOOL: _Check = (lambda value: isinstance(value, bool), "true or false")
 _COUNTS: _Check = (
     lambda value: isinstance(value, list) and len(value) <= 1000 and all(map(_count, value)),
@@ -175,6 +187,8 @@ KERNEL: Mapping[str, Mapping[str, _Check]] = {
         "ask": _TEXT_OR_NONE, "question": _LONG, "text": _LONG, "status": _LONG,
         "seconds": _NUMBER,
     },
+    # chat: what can be done with a turn
+    "code": {"turn": _TEXT, "text": _LONG},
     # areas
     "received": {"upload": _TEXT, "size": _COUNT},
     "settled": {"upload": _TEXT},
@@ -202,6 +216,10 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "pick": {"scene": _TEXT, "how": _PICK},
     "looks": {"on": _BOOL},
     "cancel": {},
+    # chat: what can be done with a turn
+    "again": {"turn": _TEXT, "text": _TEXT_OR_NONE, "without": _SENSOR_OR_NONE},
+    "branch": {"turn": _TEXT_OR_NONE},
+    "copy": {"turn": _TEXT},
     # areas
     "select": {"name": _TEXT},
     "delete": {"name": _TEXT},

@@ -1,47 +1,45 @@
 // The chat panel: turns from synced state, the answer under way from messages.
 
+import { type Drafts, draftsOf } from "./drafts";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { fromKernel } from "./protocol";
 import { DOING, type Live, step, Words } from "./talk";
 import { arrange, button, el, fill, handOver, rows, say, seconds } from "./text";
-
-interface Turn {
-  id: string;
-  question: string;
-  state: "done" | "stopped" | "failed";
-  text: string;
-  notice: string;
-  message: string;
-  stale: boolean;
-  features: { label: string; count: number; area: string; source: string }[];
-  evidence: { verdict: string; kind: string; sentence: string }[];
-}
+import { type Acts, drawTurn, Place, type Sensor, type Turn } from "./turns";
 
 interface About {
   name: string;
+  /** Stays where the area gets another name. */
+  key: string;
   busy: string;
   ready: boolean;
   hint: string;
   shows: boolean;
+  earlier: string;
 }
 
-const VERDICTS = new Map([
-  ["supported", "✓"],
-  ["contradicted", "✗"],
-  ["uncheckable", "?"],
-]);
+interface Mark {
+  id: string;
+  name: string;
+  label: string;
+}
+
 /** Close enough to the end that new text should keep it in sight, px. */
 const NEAR_END = 60;
-
-/** What a person wrote and did not send, by panel: a view that opens again has it. */
-const drafts = new Map<string, string>();
 
 class Chat {
   private live: Live | null = null;
   private link: Link = "ok";
   private readonly words = new Words();
   private readonly shown = new Map<string, { key: string; node: HTMLElement }>();
-  private readonly panel: string;
+  private readonly drafts: Drafts;
+  /** Whose draft is in the box. */
+  private area = "";
+  /** The turn that is to be, or is, shown as Python. */
+  private copying = "";
+  private code: string | null = null;
+  /** Whether the log goes to what is new; not while somebody reads in it. */
+  private follows = true;
   private readonly line: Line;
   private readonly clock: ReturnType<typeof setInterval>;
 
@@ -61,6 +59,12 @@ class Chat {
   );
   private readonly fault = el("p", { class: "em-fault", role: "alert" });
   private readonly status = el("p", { class: "em-status", role: "status" });
+  private readonly marks = el("div", { class: "em-chips", role: "group",
+    "aria-label": "Regions in the question" });
+  private readonly back = button("Back to the earlier talk", () => this.branch(this.about().earlier),
+    { class: "em-button em-quiet em-back" });
+  private readonly fresh = button("New talk", () => this.branch(null),
+    { class: "em-button em-quiet" });
   private readonly chips = el("div", { class: "em-chips", role: "group",
     "aria-label": "Suggested questions" });
   private readonly box = el("textarea", { class: "em-box", rows: "2", "aria-label": "Question",
@@ -79,17 +83,25 @@ class Chat {
       this.link = link;
       this.update();
     });
-    this.panel = String(model.get("panel") ?? "");
-    this.box.value = drafts.get(this.panel) ?? "";
-    this.box.addEventListener("input", () => drafts.set(this.panel, this.box.value));
+    this.drafts = draftsOf(String(model.get("panel") ?? ""));
+    this.area = this.about().key;
+    this.box.value = this.drafts.box(this.area);
+    this.box.addEventListener("input", () => this.drafts.keepBox(this.area, this.box.value));
     this.box.addEventListener("keydown", (event) => this.key(event));
     fill(
       root,
       el("section", { class: "em-panel em-chat", "aria-label": "Chat" },
-        el("header", { class: "em-head" }, this.title, this.undo),
-        this.hint, this.log, this.fault, this.status, this.chips,
+        el("header", { class: "em-head" }, this.title,
+          el("div", { class: "em-head-tools" }, this.fresh, this.undo)),
+        this.hint, this.back, this.log, this.fault, this.status, this.chips, this.marks,
         el("div", { class: "em-row" }, this.box, this.send, this.stop)),
     );
+    const reads = (): void => {
+      this.follows = false;
+    };
+    for (const event of ["wheel", "pointerdown", "keydown"]) {
+      this.log.addEventListener(event, reads, { passive: true });
+    }
     this.clock = setInterval(() => this.tick(), 1000);
     model.on("msg:custom", this.hear);
     for (const trait of TRAITS) model.on(`change:${trait}`, this.synced);
@@ -120,6 +132,10 @@ class Chat {
     this.line.heard();
     const message = fromKernel(content);
     if (message === null) return;
+    if (message.kind === "code") {
+      this.showCode(message.turn, message.text);
+      return;
+    }
     const next = step(this.live, message, Date.now());
     this.live = next.live;
     if (next.said !== null) this.words.text = next.said;
@@ -146,18 +162,66 @@ class Chat {
 
   private ask(text: string): void {
     if (text.trim() === "" || this.lost) return;
-    const about = this.about();
-    if (!about.ready) {
-      this.words.text = about.hint;
-    } else if (about.busy !== "") {
-      this.words.text = `${DOING.get(about.busy) ?? "Busy"} Your question is kept; send it afterwards.`;
-    } else {
+    if (this.free("Your question is kept; send it afterwards.")) {
       this.line.send({ kind: "ask", text: text.trim() });
-      this.words.text = "";
       if (text === this.box.value) this.box.value = "";
-      drafts.set(this.panel, this.box.value);
-      this.log.scrollTop = this.log.scrollHeight;
+      this.drafts.keepBox(this.area, this.box.value);
+      this.follows = true;
     }
+    this.update();
+  }
+
+  /** Whether a question can be sent now; if not, says why, and `then` what to do. */
+  private free(then: string): boolean {
+    const about = this.about();
+    if (this.lost) return false;
+    const busy = about.busy !== "" || this.live !== null;
+    if (!about.ready) this.words.text = about.hint;
+    else if (busy) this.words.text = `${DOING.get(about.busy) ?? "Busy."} ${then}`;
+    else this.words.text = "";
+    return about.ready && !busy;
+  }
+
+  private again(turn: string, text: string | null, without: Sensor | null): boolean {
+    const sent = this.free("Ask again afterwards.");
+    if (sent) {
+      this.line.send({ kind: "again", turn, text, without });
+      this.follows = true;
+    }
+    this.update();
+    return sent;
+  }
+
+  private branch(turn: string | null): void {
+    if (this.lost) return;
+    this.line.send({ kind: "branch", turn });
+  }
+
+  private copy(turn: string): void {
+    if (this.lost) return;
+    this.copying = turn;
+    this.line.send({ kind: "copy", turn });
+  }
+
+  /** Code that this view, not another one of the panel, has asked for. */
+  private showCode(turn: string, text: string): void {
+    if (turn !== this.copying) return;
+    this.code = text;
+    this.update();
+    const box = this.log.querySelector<HTMLTextAreaElement>(".em-code");
+    box?.focus();
+    box?.select();
+    void clip(text).then((done) => {
+      this.words.text = done ? "Copied to the clipboard."
+        : "The code is selected: copy it with Ctrl+C or ⌘C.";
+      this.update();
+    });
+  }
+
+  private shut(): void {
+    this.code = null;
+    this.copying = "";
+    this.words.text = "";
     this.update();
   }
 
@@ -165,10 +229,12 @@ class Chat {
     const found = (this.model.get("about") ?? {}) as Partial<About>;
     return {
       name: String(found.name ?? ""),
+      key: String(found.key ?? ""),
       busy: String(found.busy ?? ""),
       ready: found.ready === true,
       hint: String(found.hint ?? ""),
       shows: found.shows === true,
+      earlier: String(found.earlier ?? ""),
     };
   }
 
@@ -177,6 +243,10 @@ class Chat {
     const atEnd =
       this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR_END;
     say(this.title, about.name === "" ? "Chat" : about.name);
+    if (about.key !== this.area) {
+      this.area = about.key;
+      this.box.value = this.drafts.box(this.area);
+    }
     this.drawTurns(about);
     this.drawLive();
     say(this.hint, about.hint);
@@ -185,17 +255,28 @@ class Chat {
     const doing = this.live === null ? (DOING.get(about.busy) ?? "") : "";
     say(this.status, this.link === "silent" ? SILENT : this.words.text || (this.lost ? "" : doing));
     this.drawControls(about);
-    if (atEnd) this.log.scrollTop = this.log.scrollHeight;
+    if (atEnd || this.follows) this.toEnd();
+  }
+
+  /** The last turn in sight: an answer that is longer than the log from its question on. */
+  private toEnd(): void {
+    const last = this.log.lastElementChild as HTMLElement | null;
+    const long = last !== null && last !== this.current && last.offsetHeight > this.log.clientHeight;
+    this.log.scrollTop = long ? last.offsetTop - this.log.offsetTop : this.log.scrollHeight;
   }
 
   private drawTurns(about: About): void {
     const turns = rows<Turn>(this.model.get("turns"));
     const nodes: HTMLElement[] = [];
     const ids = new Set<string>();
+    const place = new Place(this.log);
+    const acts = this.acts(about);
     for (const turn of turns) {
-      const key = JSON.stringify([turn, about.shows]);
+      const code = turn.id === this.copying ? this.code : null;
+      const edited = this.drafts.edit(turn.id) !== null;
+      const key = JSON.stringify([turn, about.shows, edited, code]);
       const held = this.shown.get(turn.id);
-      const node = held?.key === key ? held.node : drawTurn(turn, this.show(turn, about));
+      const node = held?.key === key ? held.node : drawTurn(turn, acts, this.drafts, code);
       this.shown.set(turn.id, { key, node });
       ids.add(turn.id);
       nodes.push(node);
@@ -205,11 +286,18 @@ class Chat {
     if (this.live !== null && ids.has(this.live.ask)) this.live = null;
     if (this.live !== null) nodes.push(this.current);
     arrange(this.log, nodes);
+    place.restore(this.box);
   }
 
-  private show(turn: Turn, about: About): (() => void) | null {
-    if (!about.shows || turn.features.length === 0) return null;
-    return () => this.line.send({ kind: "show", turn: turn.id });
+  private acts(about: About): Acts {
+    return {
+      show: about.shows ? (turn) => this.line.send({ kind: "show", turn }) : null,
+      again: (turn, text, without) => this.again(turn, text, without),
+      branch: (turn) => this.branch(turn),
+      copy: (turn) => this.copy(turn),
+      shut: () => this.shut(),
+      redraw: () => this.update(),
+    };
   }
 
   private drawLive(): void {
@@ -225,23 +313,52 @@ class Chat {
     const busy = about.busy !== "" || this.live !== null;
     const undoes = String(this.model.get("undo_label") ?? "");
     const nothing = this.lost || undoes === "";
+    const begun = this.log.firstElementChild !== null;
     const wanted = about.ready && !busy && !this.lost ? this.model.get("suggestions") : [];
     const offered = Array.isArray(wanted) ? wanted.map(String) : [];
     // After a click the keyboard goes on in the box, wherever the button went.
     for (const [part, goes] of [
       [this.send, busy], [this.stop, !busy], [this.undo, nothing], [this.chips, offered.length === 0],
+      [this.fresh, this.lost || busy || !begun], [this.back, about.earlier === ""],
     ] as const) if (goes) handOver(part, this.box);
     this.send.hidden = busy;
     this.stop.hidden = !busy;
     this.send.disabled = this.lost || !about.ready;
     this.stop.disabled = this.lost;
     this.undo.disabled = nothing;
+    this.fresh.disabled = this.lost || busy || !begun;
+    this.back.hidden = about.earlier === "" || busy;
+    // Not disabled: that would take the focus from who waits there.
+    for (const each of this.log.querySelectorAll(".em-asks")) {
+      each.setAttribute("aria-disabled", String(busy || this.lost || !about.ready));
+    }
     this.undo.title = undoes === "" ? "Nothing to undo" : `Undo ${undoes}`;
+    this.drawMarks();
     this.chips.hidden = offered.length === 0;
     const there = Array.from(this.chips.children, (chip) => chip.textContent ?? "");
     if (offered.join("\n") === there.join("\n")) return;
     const chip = (text: string) => button(text, () => this.ask(text), { class: "em-button em-chip" });
     fill(this.chips, ...offered.map(chip));
+  }
+
+  /** What goes into the next question; a click takes it out. */
+  private drawMarks(): void {
+    const marks = rows<Mark>(this.model.get("marks"));
+    const key = JSON.stringify(marks);
+    if (this.marks.dataset["key"] === key) return;
+    this.marks.dataset["key"] = key;
+    const focused = Array.from(this.marks.children).indexOf(document.activeElement as Element);
+    fill(this.marks, ...marks.map((mark) => {
+      const plain = mark.label.replaceAll(" ", "") === mark.name;
+      const words = plain ? mark.name : `${mark.name} · ${mark.label}`;
+      const act = (): void => this.line.send({ kind: "unmark", region: mark.id });
+      return button(`${words} ×`, act, { class: "em-button em-chip em-asked-of",
+        "aria-label": `Take ${words} out of the question` });
+    }));
+    this.marks.hidden = marks.length === 0;
+    if (focused < 0) return;
+    const next = this.marks.children[Math.min(focused, marks.length - 1)];
+    ((next as HTMLElement | undefined) ?? this.box).focus();
   }
 
   private tick(): void {
@@ -250,55 +367,16 @@ class Chat {
 }
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
-const TRAITS = ["turns", "about", "suggestions", "undo_label", "fault"] as const;
+const TRAITS = ["turns", "about", "marks", "suggestions", "undo_label", "fault"] as const;
 
-function drawTurn(turn: Turn, show: (() => void) | null): HTMLElement {
-  return el(
-    "article",
-    { class: `em-turn em-${turn.state === "done" ? "done" : turn.state}` },
-    el("p", { class: "em-question" }, turn.question),
-    turn.text === "" ? null : el("p", { class: "em-text" }, turn.text),
-    turn.state === "done" ? null : drawEnd(turn),
-    turn.stale ? el("p", { class: "em-stale" }, "About another pair than the one chosen now.")
-      : null,
-    drawFeatures(turn, show),
-    drawEvidence(turn),
-    turn.notice === "" ? null
-      : el("p", { class: "em-notice", role: "note" }, turn.notice),
-  );
-}
-
-function drawEnd(turn: Turn): HTMLElement {
-  const word = turn.state === "failed" ? "Failed" : "Stopped";
-  return el("p", { class: `em-end em-end-${turn.state}` }, el("strong", {}, word),
-    turn.message === "" ? null : `: ${turn.message}`);
-}
-
-function drawFeatures(turn: Turn, show: (() => void) | null): HTMLElement | null {
-  if (turn.features.length === 0) return null;
-  const items = turn.features.map((row) =>
-    el("li", {}, el("strong", {}, row.label),
-      ` · ${row.count} ${row.count === 1 ? "feature" : "features"} · mapped area ${row.area} · ` +
-      row.source));
-  return el("div", { class: "em-features" }, el("ul", {}, ...items),
-    show === null ? null
-      : button("Show on map", show, { class: "em-button em-quiet" }));
-}
-
-function drawEvidence(turn: Turn): HTMLElement | null {
-  if (turn.evidence.length === 0) return null;
-  const items = turn.evidence.map((claim) => {
-    const known = VERDICTS.has(claim.verdict) ? claim.verdict : "uncheckable";
-    return el("li", { class: `em-claim em-${known}` },
-      el("span", { class: "em-sign", "aria-hidden": "true" }, VERDICTS.get(known) ?? "?"),
-      el("span", {}, el("span", { class: "em-verdict" }, known), ` ${claim.sentence}`));
-  });
-  const counts = [...VERDICTS.keys()].flatMap((verdict) => {
-    const found = turn.evidence.filter((claim) => claim.verdict === verdict).length;
-    return found === 0 ? [] : [`${VERDICTS.get(verdict)} ${found} ${verdict}`];
-  });
-  return el("details", { class: "em-evidence", open: true },
-    el("summary", {}, `Evidence: ${counts.join(", ")}`), el("ul", {}, ...items));
+/** Puts a text on the clipboard, where the browser lets us; whether it did. */
+async function clip(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text); // a page without encryption has no clipboard
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 export default {

@@ -17,6 +17,8 @@ export type FromKernel =
       status: string;
       seconds: number;
     }
+  // chat: what can be done with a turn
+  | { kind: "code"; turn: string; text: string }
   // areas
   | { kind: "received"; upload: string; size: number }
   | { kind: "settled"; upload: string }
@@ -45,6 +47,10 @@ export type FromBrowser =
   // Pairs and timeline
   | ({ kind: "search" } & Terms)
   | { kind: "choose"; rank: number }
+  // chat: what can be done with a turn
+  | { kind: "again"; turn: string; text: string | null; without: "sar" | "optical" | null }
+  | { kind: "branch"; turn: string | null }
+  | { kind: "copy"; turn: string }
   | { kind: "pick"; scene: string; how: Pick }
   | { kind: "looks"; on: boolean }
   | { kind: "cancel" }
@@ -96,6 +102,7 @@ const text: Holds = (value) =>
 const count: Holds = (value) => Number.isInteger(value) && (value as number) >= 0;
 const number: Holds = (value) => typeof value === "number" && Number.isFinite(value);
 const state: Holds = (value) => value === "done" || value === "stopped" || value === "failed";
+const sensor: Holds = (value) => value === "sar" || value === "optical";
 const flag: Holds = (value) => typeof value === "boolean";
 const counts: Holds = (value) =>
   Array.isArray(value) && value.length <= 1000 && value.every(count);
@@ -124,6 +131,8 @@ const KERNEL: ReadonlyMap<string, Fields> = new Map([
     "snapshot",
     fields({ ask: orNull(text), question: long, text: long, status: long, seconds: number }),
   ],
+  // chat: what can be done with a turn
+  ["code", fields({ turn: text, text: long })],
   // areas
   ["received", fields({ upload: text, size: count })],
   ["settled", fields({ upload: text })],
@@ -149,6 +158,10 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["pick", fields({ scene: text, how: pick })],
   ["looks", fields({ on: flag })],
   ["cancel", fields({})],
+  // chat: what can be done with a turn
+  ["again", fields({ turn: text, text: orNull(text), without: orNull(sensor) })],
+  ["branch", fields({ turn: orNull(text) })],
+  ["copy", fields({ turn: text })],
   // areas
   ["select", fields({ name: text })],
   ["delete", fields({ name: text })],

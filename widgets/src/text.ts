@@ -46,6 +46,13 @@ export function handOver(from: HTMLElement, to: HTMLElement): void {
   if (from.contains(document.activeElement)) to.focus();
 }
 
+/** Give the focus to the first match; whether there is one. */
+export function focusIn(root: Element, selector: string): boolean {
+  const found = root.querySelector<HTMLElement>(selector);
+  found?.focus();
+  return found !== null;
+}
+
 /** A button that says what it does. */
 export function button(label: string, act: () => void, attributes: Record<string, string> = {}) {
   const made = el("button", { type: "button", class: "em-button", ...attributes }, label);

@@ -5,7 +5,7 @@ import { CUT, GONE, PATIENCE_MS } from "../src/model";
 import { FakeKernel, FakeModel } from "./fake";
 
 const HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>";
-const READY = { name: "area 1", kind: "aoi", busy: "", ready: true, hint: "", shows: true };
+const READY = { name: "area 1", key: "a1", kind: "aoi", busy: "", ready: true, hint: "", shows: true, earlier: "" };
 
 function turn(changes: object = {}) {
   return {
@@ -17,6 +17,8 @@ function turn(changes: object = {}) {
       { verdict: "contradicted", kind: "cover", sentence: "mostly crops" },
       { verdict: "uncheckable", kind: "count", sentence: "no mask to measure" },
     ],
+    regions: [], how: "", again: true, without: ["sar", "optical"], copies: true, at: 1, of: 1,
+    before: "", after: "", compared: null,
     ...changes,
   };
 }
@@ -26,7 +28,7 @@ let close: () => void;
 
 function open(traits: Record<string, unknown> = {}, manager: unknown = {}): FakeModel {
   const model = new FakeModel({
-    turns: [], about: READY, suggestions: ["Segment the water."], undo_label: "", fault: "",
+    turns: [], about: READY, marks: [], suggestions: ["Segment the water."], undo_label: "", fault: "",
     panel: Math.random().toString(), ...traits,
   }, manager);
   show(model);

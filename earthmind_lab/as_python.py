@@ -1,0 +1,164 @@
+"""An answer of a session as Python that gives it again: search, load, regions, questions, options.
+
+    code = as_python(session.subject(), turn.id)
+
+The code stands by itself. Whatever a catalog, a model or a user wrote goes into it as a literal:
+no text can become code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pprint import pformat
+from typing import Any
+
+from earthmind_lab.aoi import AOI
+from earthmind_lab.errors import PromptError
+from earthmind_lab.recording import plain
+from earthmind_lab.session.subject import SaidTurn, Subject
+
+_WIDTH = 88
+_NOT_ASKED = ("rank", "catalog", "ids", "pair", "overrides")
+"""Of a record's search: what came of it, and what is written apart from the rest."""
+_EMBEDDED = "earthmind-nano"
+
+
+def as_python(subject: Subject, ident: str) -> str:
+    """Code that asks again what led to an answer; it ends with the name ``answer``.
+
+    Args:
+        subject: Whom the answer is about.
+        ident: Id of its turn. The questions before it that the model had read are asked, too.
+
+    Returns:
+        Lines of Python that need `earthmind_lab` alone.
+
+    Raises:
+        PromptError: No answer, or its regions were given as masks.
+    """
+    turn = subject.turn(ident)
+    if turn is None or turn.record is None:
+        raise PromptError(
+            "Only an answer can be copied as Python.", change="ask again, and let it be answered"
+        )
+    asked = _asked(subject, turn)
+    marked = list(dict.fromkeys(_text(shape) for each in asked for shape in _shapes(each)))
+    lines = ["import earthmind_lab as em"]
+    if marked:
+        lines += ["from shapely.geometry import shape"]
+    lines += ["", *_pixels(turn.record), ""]
+    lines += [f"{_region(n)} = shape({text})" for n, text in enumerate(marked, start=1)]
+    lines += [_call("talk = em.Conversation", _about(subject), _engine(turn.record))]
+    lines += [_ask(each, marked, last=each is turn) for each in asked]
+    return "\n".join([*lines, "print(answer.text)"]) + "\n"
+
+
+def _asked(subject: Subject, turn: SaidTurn) -> list[SaidTurn]:
+    """The turns whose replies the model read before its answer, and the turn, oldest first."""
+    assert turn.record is not None
+    earlier = list(subject.talk_to(turn.id))[:-1]
+    found = [turn]
+    for read in reversed(turn.record.get("prompt", {}).get("history", ())):
+        while earlier:
+            each = earlier.pop()
+            if (each.question, each.raw) == (read["question"], read["reply"]):
+                found.insert(0, each)
+                break
+        else:
+            raise PromptError(
+                "A question before this one is no longer there, so the code would ask others.",
+                found=repr(read["question"]),
+                change="ask again, then copy that answer",
+            )
+    return found
+
+
+def _pixels(record: Mapping[str, Any]) -> list[str]:
+    """The lines that make ``chip``; none for a plain picture."""
+    area = record.get("aoi")
+    if area is None:
+        return []
+    search = record["search"]
+    terms = {key: value for key, value in search.items() if key not in _NOT_ASKED}
+    terms = {**terms, "catalog": _catalog(search), **search.get("overrides", {})}
+    ids = [each for each in (search["pair"]["optical"], search["pair"]["sar"]) if each]
+    named = [f"{key}={_text(value)}" for key, value in terms.items()]
+    return [
+        _area(area),
+        _call("pairs = em.search_pairs", "aoi", *named),
+        f"ids = {_text(ids)}",
+        "pair = next(pair for pair in pairs if [scene.id for scene in pair.scenes] == ids)",
+        "chip = em.load_chip(pair, aoi)",
+    ]
+
+
+def _area(area: Mapping[str, Any]) -> str:
+    """The AOI, as a box where it is one."""
+    name, geometry = str(area["name"]), area["geometry"]
+    aoi = AOI.from_geojson(geometry, name=name)
+    boxed = AOI.from_bbox(*aoi.bounds, name=name)
+    if plain(boxed.to_dict())["geometry"] == geometry:
+        corners = [_text(corner) for corner in aoi.bounds]
+        return _call("aoi = em.AOI.from_bbox", *corners, f"name={_text(name)}")
+    return _call("aoi = em.AOI.from_geojson", _text(geometry), f"name={_text(name)}")
+
+
+def _catalog(search: Mapping[str, Any]) -> Any:
+    """As `search_pairs` takes it: a pair of two catalogs names that of the optical scene first."""
+    names = list(search["catalog"])
+    if len(names) == 2:
+        return dict(zip(("optical", "sar"), names, strict=True))
+    return names[0] if len(names) == 1 else None
+
+
+def _about(subject: Subject) -> str:
+    return "chip" if subject.picture is None else _text(subject.picture)
+
+
+def _engine(record: Mapping[str, Any]) -> str:
+    """Who answers: the embedded model, or the one of that name."""
+    name = str(record.get("model", {}).get("name", ""))
+    return "em.load_engine()" if name in ("", _EMBEDDED) else f"em.load_engine({_text(name)})"
+
+
+def _ask(turn: SaidTurn, marked: Sequence[str], *, last: bool) -> str:
+    parts = [_text(turn.question)]
+    regions = [_region(marked.index(_text(shape)) + 1) for shape in _shapes(turn)]
+    if regions:
+        parts += [f"regions=[{', '.join(regions)}]"]
+    options = {key: value for key, value in turn.options.items() if key != "deadline"}
+    adapter = (turn.record or {}).get("model", {}).get("adapter")
+    if adapter:
+        options["adapter"] = adapter["hash"]
+    if options:
+        named = ", ".join(f"{key}={_text(value)}" for key, value in options.items())
+        parts += [f"options=em.Options({named})"]
+    return _call("answer = talk.ask" if last else "talk.ask", *parts)
+
+
+def _shapes(turn: SaidTurn) -> list[Mapping[str, Any]]:
+    shapes = [shape for shape in turn.regions if shape is not None]
+    if len(shapes) < len(turn.regions):
+        raise PromptError(
+            f"The regions of {turn.question!r} were given as masks, which aren't kept.",
+            change="polygons in lon/lat as regions",
+        )
+    return shapes
+
+
+def _region(number: int) -> str:
+    return f"region{number}"
+
+
+def _text(value: Any) -> str:
+    """A literal."""
+    return pformat(plain(value), width=_WIDTH, compact=True, sort_dicts=False)
+
+
+def _call(name: str, *parts: str) -> str:
+    """A call on one line where it fits, else a line for each argument."""
+    line = f"{name}({', '.join(parts)})"
+    if len(line) <= _WIDTH and "\n" not in line:
+        return line
+    indented = [part.replace("\n", "\n    ") for part in parts]
+    return f"{name}(\n    " + ",\n    ".join(indented) + ",\n)"
