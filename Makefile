@@ -72,7 +72,7 @@ check: .venv
 # the tests: several at once with a thread per core each take twice the time.
 notebooks: .venv
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} EARTHMIND_HOME=$(CURDIR)/out/home EARTHMIND_HOSTS=127.0.0.1 HF_HUB_OFFLINE=1 \
-	  $(BIN)/python -m pytest --quiet --durations=0 --timeout=600 --nbmake notebooks tutorials \
+	  $(BIN)/python -m pytest --quiet --durations=0 --timeout=900 --nbmake --nbmake-timeout=600 notebooks tutorials \
 	  $(SPREAD)
 
 # The toy has its own folder: a full training goes on from nothing that it left.
@@ -97,3 +97,5 @@ bench: .venv
 	$(BIN)/python -m tests.benchmarks.bench_loading
 	$(BIN)/python -m tests.benchmarks.bench_model
 	$(BIN)/python -m tests.benchmarks.bench_finetune
+	$(BIN)/python -m tests.benchmarks.bench_overlay
+	$(BIN)/python -m tests.benchmarks.bench_browser

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
+
+    from earthmind_lab.vector_features import VectorFeature
 
 AOILike: TypeAlias = (
     "AOI | BaseGeometry | Mapping[str, Any] | str | Path | tuple[float, float, float, float]"
@@ -78,6 +79,29 @@ class AOI:
         return cls(geometry=box(west, south, east, north), name=name)
 
     @classmethod
+    def from_center(cls, lon: float, lat: float, km: float, *, name: str = "AOI") -> AOI:
+        """An upright square around a point.
+
+        Args:
+            lon: Longitude of the centre, degrees.
+            lat: Latitude of the centre, degrees.
+            km: Side, kilometres on the ground.
+            name: How to call it.
+
+        Raises:
+            AOIError: It is none on this globe, or too large.
+        """
+        from pyproj import Geod
+
+        if not (abs(lat) <= 90 and abs(lon) <= 180 and 0 < km <= 120):  # a degree is 111 km
+            raise AOIError(
+                f"There is no AOI of {km:g} km around latitude {lat:g}, longitude {lon:g}.",
+                change="degrees in -90..90 and -180..180, and a side of 0 to 110 km",
+            )
+        ends = [Geod(ellps="WGS84").fwd(lon, lat, at, 500 * km) for at in (270, 180, 90, 0)]
+        return cls.from_bbox(ends[0][0], ends[1][1], ends[2][0], ends[3][1], name=name)
+
+    @classmethod
     def from_geojson(
         cls, source: Mapping[str, Any] | str | Path, *, name: str | None = None
     ) -> AOI:
@@ -88,36 +112,19 @@ class AOI:
             name: How to call it; by default the feature's ``name``.
 
         Raises:
-            AOIError: Not GeoJSON, or no usable polygon in it.
+            AOIError: Not GeoJSON, no usable polygon in it, or several areas far apart.
         """
-        from shapely.errors import ShapelyError
-        from shapely.geometry import shape
-        from shapely.ops import unary_union
+        from earthmind_lab.vector_files import geojson_features, geojson_of
 
-        data = _read_json(source)
-        features = _features(data)
-        geometries = [f.get("geometry") if f.get("type") == "Feature" else f for f in features]
-        try:
-            shapes = [shape(g) for g in geometries if g]
-        except (
-            ShapelyError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
-        ) as error:  # fmt: skip
-            raise AOIError("The GeoJSON holds no readable geometry.", found=str(error)) from error
-        if not shapes:
-            raise AOIError("The GeoJSON holds no geometry.", change="draw one polygon")
-        for part in shapes:
-            _check(part)
-        about = features[0].get("properties")
-        found = about.get("name") if isinstance(about, Mapping) else None
-        merged = shapes[0] if len(shapes) == 1 else unary_union(shapes)
-        return cls(geometry=merged, name=name or str(found or "AOI"))
+        features = geojson_features(geojson_of(source))
+        return _merged(features, name=name or features[0].name or "AOI")
 
     @classmethod
     def from_gdf(cls, frame: GeoDataFrame, *, name: str = "AOI") -> AOI:
         """All geometries of a GeoDataFrame, merged.
 
         Raises:
-            AOIError: The frame is empty or says no CRS.
+            AOIError: The frame is empty, says no CRS, or holds several areas far apart.
         """
         if frame.empty or frame.geometry.isna().all():
             raise AOIError("The GeoDataFrame holds no geometry.")
@@ -126,7 +133,61 @@ class AOI:
                 "The GeoDataFrame has no CRS, so its coordinates mean nothing.",
                 change="frame.set_crs('EPSG:4326') or the CRS it was drawn in",
             )
-        return cls(geometry=frame.to_crs(4326).geometry.union_all(), name=name)
+        from earthmind_lab.vector_features import VectorFeature
+
+        shapes = [each for each in frame.to_crs(4326).geometry if each is not None]
+        return _merged([VectorFeature(name=None, geometry=each) for each in shapes], name=name)
+
+    @classmethod
+    def many_from_file(
+        cls,
+        source: str | Path | bytes,
+        *,
+        filename: str | None = None,
+        layer: str | None = None,
+        skip: bool = False,
+    ) -> tuple[AOI, ...]:
+        """Every feature of a vector file as an AOI of its own.
+
+        Args:
+            source: A file, or its content: GeoJSON, GeoPackage, KML, KMZ or a zipped shapefile.
+            filename: What the content was called: the ending says the format.
+            layer: Which of several.
+            skip: Leave out features that make no AOI (points, lines, whole countries).
+
+        Returns:
+            In the file's order, at least one; named by the attribute ``name`` or ``title``, else
+            by the file and a number.
+
+        Raises:
+            AOIError: It can't be read, has several layers of which none is named, or holds a
+                feature that makes no AOI.
+
+        >>> import json
+        >>> square = AOI.from_bbox(0, 0, 0.1, 0.1).to_dict()["geometry"]
+        >>> text = json.dumps({"type": "Feature", "geometry": square, "properties": {}})
+        >>> AOI.many_from_file(text.encode(), filename="field.geojson")[0].name
+        'field'
+        """
+        from earthmind_lab.vector_features import names_for
+        from earthmind_lab.vector_files import features_of
+
+        content, filename = _opened(source, filename)
+        features = features_of(content, filename, layer)
+        found, refused = [], []
+        for name, feature in zip(names_for(features, filename), features, strict=True):
+            try:
+                found.append(cls(geometry=feature.geometry, name=name))
+            except AOIError as error:
+                if not skip:
+                    raise AOIError(
+                        f"{name!r} of {_short(filename)!r} makes no AOI. {error.asked}",
+                        found=error.found, change=f"{error.change or 'mend it'}; or skip=True",
+                    ) from error  # fmt: skip
+                refused.append(error)
+        if not found:
+            raise refused[0]
+        return tuple(found)
 
     @classmethod
     def from_any(cls, value: AOILike, *, name: str = "AOI") -> AOI:
@@ -182,6 +243,35 @@ class AOI:
         return f"<b>{escape(self.name)}</b> {self.area_km2:.2f} km² [{box}]"
 
 
+def _merged(features: Sequence[VectorFeature], *, name: str) -> AOI:
+    """One AOI of all features.
+
+    Raises:
+        AOIError: One makes no AOI, or together they are too large for one.
+    """
+    from shapely import union_all
+
+    if len(features) == 1:
+        return AOI(geometry=features[0].geometry, name=name)
+    for feature in features:
+        _check(feature.geometry)
+    merged = union_all([feature.geometry for feature in features])
+    if _side(merged) >= MAX_SIDE_DEG:
+        said = [repr(each.name) for each in features if each.name]
+        raise AOIError(
+            "These are several areas far apart: choose.",
+            found=_short(f"{len(features)} areas" + (": " + ", ".join(said) if said else "")),
+            change="one of them, or all by AOI.many_from_file(...)",
+        )
+    return AOI(geometry=merged, name=name)
+
+
+def _side(geometry: BaseGeometry) -> float:
+    """The longer side of the bounds, degrees."""
+    west, south, east, north = geometry.bounds
+    return float(round(max(east - west, north - south), 9))  # 11.3 - 10.3 is a little less than 1
+
+
 def _check(geometry: BaseGeometry) -> None:
     """Refuse what can't be an area of interest, with the next step."""
     if geometry is None or geometry.is_empty:
@@ -213,8 +303,7 @@ def _check(geometry: BaseGeometry) -> None:
             found=f"longitudes {west:g} to {east:g}",
             change="one polygon on each side of 180°, asked separately",
         )
-    # Rounded: 11.3 - 10.3 is a little less than 1.
-    if round(max(east - west, north - south), 9) >= MAX_SIDE_DEG:
+    if _side(geometry) >= MAX_SIDE_DEG:
         raise AOIError(
             f"The AOI is too large: every side must be shorter than {MAX_SIDE_DEG:g} degree.",
             found=f"{east - west:.3g}° x {north - south:.3g}°",
@@ -249,16 +338,20 @@ def _from_text(value: str | Path, name: str) -> AOI:
     text = str(value).strip()
     if text.startswith("{"):
         return AOI.from_geojson(text)
-    if "," in text and Path(text).suffix.lower() not in (".gpkg", ".geojson", ".json", ".kml"):
-        return _from_numbers(text.split(","), name)
     path = _file(text)
+    if path is None and "," in text:
+        return _from_numbers(text.split(","), name)
     if path is None:
         raise AOIError(
             f"The AOI {_short(text)!r} is neither a bounding box nor a file.",
-            change="W,S,E,N in degrees, or a GeoJSON or GeoPackage file",
+            change="W,S,E,N in degrees, or a GeoJSON, GeoPackage or KML file",
         )
-    if path.suffix.lower() in (".geojson", ".json"):
-        return AOI.from_geojson(path)
+    from earthmind_lab.vector_files import FORMATS, features_of
+
+    if path.suffix.lower() in FORMATS:
+        features = features_of(path, path.name)
+        own = features[0].name if len(features) == 1 else None
+        return _merged(features, name=own or path.stem)
     import geopandas
 
     try:
@@ -268,6 +361,20 @@ def _from_text(value: str | Path, name: str) -> AOI:
     if not hasattr(frame, "geometry"):  # a table without geometry comes as a plain one
         raise AOIError(f"The file {path.name!r} holds no geometry.", change="draw one polygon")
     return AOI.from_gdf(frame, name=path.stem)
+
+
+def _opened(source: str | Path | bytes, filename: str | None) -> tuple[Path | bytes, str]:
+    """A file or its content, and what it is called."""
+    if isinstance(source, bytes):
+        if filename is None:
+            raise AOIError(
+                "The content of a file alone doesn't say its format.", change="filename='a.kml'"
+            )
+        return source, filename
+    path = _file(str(source))
+    if path is None:
+        raise AOIError(f"There is no file {_short(str(source))!r}.", change="the path of a file")
+    return path, filename or path.name
 
 
 def _file(text: str) -> Path | None:
@@ -281,40 +388,3 @@ def _file(text: str) -> Path | None:
 
 def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _features(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The features of a collection, or the one object itself.
-
-    Raises:
-        AOIError: The collection holds no list of objects, or an empty one.
-    """
-    if data.get("type") != "FeatureCollection":
-        return [data]
-    features = data.get("features")
-    if not isinstance(features, list | tuple):
-        raise AOIError(
-            "The GeoJSON holds no list of features.", found=f"features: {_short(repr(features))}"
-        )
-    odd = [feature for feature in features if not isinstance(feature, Mapping)]
-    if odd:
-        raise AOIError("A feature of the GeoJSON is no object.", found=_short(repr(odd[0])))
-    if not features:
-        raise AOIError("The GeoJSON holds no geometry.", change="draw one polygon")
-    return list(features)
-
-
-def _read_json(source: Mapping[str, Any] | str | Path) -> dict[str, Any]:
-    if isinstance(source, Mapping):
-        return dict(source)
-    text = str(source)
-    try:
-        if isinstance(source, Path) or not text.lstrip().startswith("{"):
-            text = Path(source).expanduser().read_text(encoding="utf-8")
-        data = json.loads(text)
-    except (OSError, ValueError, RuntimeError) as error:  # RecursionError is a RuntimeError
-        found = _short(f"{type(error).__name__}: {error}")
-        raise AOIError("The AOI can't be read as GeoJSON.", found=found) from error
-    if not isinstance(data, dict):
-        raise AOIError("The AOI can't be read as GeoJSON.", found=type(data).__name__)
-    return data

@@ -35,6 +35,11 @@ Callers catch the branch they can handle:
     max_gap='8 days'
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 
 class EarthMindError(Exception):
     """Base of the tree; catching it catches everything raised on purpose.
@@ -61,6 +66,9 @@ class AOIError(EarthMindError):
 
 class SearchError(EarthMindError):
     """A search gave nothing to work with."""
+
+    rejected: Sequence[Any] = ()
+    """`scene.Rejected` of each candidate that `data.search.search_candidates` looked at."""
 
 
 class NoScenesFound(SearchError):

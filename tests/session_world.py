@@ -57,7 +57,7 @@ class SlowEngine(StandInEngine):
         return handle
 
 
-def no_plan(pair, aoi):
+def no_plan(pair, aoi, **_):
     raise LoadError("Too large.", change="a smaller AOI")
 
 

@@ -204,3 +204,22 @@ def test_a_box_over_the_antimeridian_is_not_turned_round_the_globe():
     assert refused.value.change == "one box on each side of 180°"
     with pytest.raises(AOIError, match=r"Try: -0\.8,38,-0\.7,39, or one box"):
         AOI.from_bbox(-0.7, 38, -0.8, 39)
+
+
+@pytest.mark.parametrize("lat", [-60.0, 0.0, 38.105, 88.0])
+def test_a_square_around_a_point(lat):
+    aoi = AOI.from_center(-0.76, lat, 2.0, name="square")
+    assert aoi.area_km2 == pytest.approx(4.0, rel=0.01)
+    west, south, east, north = aoi.bounds
+    assert (west + east) / 2 == pytest.approx(-0.76)
+    assert (south + north) / 2 == pytest.approx(lat, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "km"),
+    [(0, 0, 0), (0, 0, -1), (0, 91, 1), (181, 0, 1), (0, 0, 500), (float("nan"), 0, 1),
+     (0, 0, float("inf")), (180, 0, 2), (0, 90, 2)],
+)  # fmt: skip
+def test_squares_that_are_none(lon, lat, km):
+    with pytest.raises(AOIError):
+        AOI.from_center(lon, lat, km)

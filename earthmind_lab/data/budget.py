@@ -1,4 +1,4 @@
-"""How long a search or a load may take, and its stop button; shared by all of its threads."""
+"""How long a search or a load may take, its stop button, and what it is at: one for all threads."""
 
 from __future__ import annotations
 
@@ -31,6 +31,38 @@ class WebError(Exception):
         self.kind = kind
 
 
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a search or a load is."""
+
+    what: str
+    """What is being done, such as ``reading cloud masks``."""
+    done: int
+    total: int
+    """What `done` counts to; 0 = nothing is counted."""
+    seconds: float
+    """Since it began."""
+    limit: float
+    """Seconds that it may take."""
+    silent: float
+    """Seconds for which every server asked has said nothing; 0 where none is waited for."""
+
+
+@dataclass
+class Doing:
+    """What goes on under a budget: its threads write it down, whoever watches reads it."""
+
+    what: str = ""
+    done: int = 0
+    total: int = 0
+    heard: float = 0.0
+    """By the clock: when a server last said something, or was first asked."""
+    answered: bool = True
+    """Whether the last question got an answer; one that is asked again has not."""
+    asking: set[int] = field(default_factory=set)
+    """Threads that wait for a server."""
+
+
 @dataclass
 class Budget:
     """Time that a whole search or load may take; shared by its threads, and its stop button."""
@@ -41,6 +73,7 @@ class Budget:
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _open: dict[int, socket.socket] = field(default_factory=dict, repr=False)
     """Connections that threads wait for, by thread."""
+    _doing: Doing = field(default_factory=Doing, repr=False)
     _end: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -53,7 +86,29 @@ class Budget:
 
     def part(self, seconds: float) -> Budget:
         """A share of the time from now on, under the same stop button."""
-        return Budget(seconds, self.clock, self._stop, self._open)
+        return Budget(seconds, self.clock, self._stop, self._open, self._doing)
+
+    def step(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Say what is being done now, for whoever watches."""
+        self._doing.what, self._doing.done, self._doing.total = what, done, total
+
+    def heard(self) -> None:
+        """Something came from a server."""
+        self._doing.heard, self._doing.answered = self.clock(), True
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is now; any thread may look."""
+        doing, now = self._doing, self.clock()
+        waits = bool(doing.asking) or not doing.answered
+        return Progress(
+            what=doing.what,
+            done=doing.done,
+            total=doing.total,
+            seconds=self.seconds - self.left,
+            limit=self.seconds,
+            silent=max(0.0, now - doing.heard) if waits else 0.0,
+        )
 
     def cancel(self) -> None:
         """Stop everything that shares this budget, and what waits for a silent server too."""
@@ -65,11 +120,15 @@ class Budget:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """What this thread connects to in here is hung up by `cancel`."""
-        waiting.budget = self
+        waiting.budget, doing = self, self._doing
+        if doing.answered and not doing.asking:
+            doing.heard, doing.answered = self.clock(), False
+        doing.asking.add(threading.get_ident())
         try:
             yield
         finally:
             waiting.budget = None
+            doing.asking.discard(threading.get_ident())
             self._open.pop(threading.get_ident(), None)
 
     def watch(self, connection: socket.socket) -> None:
@@ -92,7 +151,7 @@ class Budget:
         if self._stop.is_set():
             raise Cancelled("The load was stopped.")
         if not self.left:
-            raise WebError("late", f"not ended after {self.seconds:g} seconds")
+            raise WebError("late", f"not ended after {round(self.seconds, 1):g} seconds")
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless that is longer than what is left.
@@ -102,7 +161,7 @@ class Budget:
             WebError: The time would be over.
         """
         if seconds >= self.left:
-            raise WebError("late", f"not ended after {self.seconds:g} seconds")
+            raise WebError("late", f"not ended after {round(self.seconds, 1):g} seconds")
         if self._stop.wait(seconds):
             raise Cancelled("The load was stopped.")
 

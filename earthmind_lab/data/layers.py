@@ -63,8 +63,10 @@ def read_layers(
             for (scene, band), into in zip(pairs, pixels, strict=True)
         ]
         with bar(len(reads), unit="band", desc="loading", delay=1) as shown:
-            for read in as_completed(reads):
+            reader.budget.step("reading bands", 0, len(reads))
+            for done, read in enumerate(as_completed(reads), start=1):
                 read.result()
+                reader.budget.step("reading bands", done, len(reads))
                 shown.update()
         return [read.result() for read in reads], pixels
     except BaseException:

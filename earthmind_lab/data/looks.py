@@ -18,6 +18,7 @@ from earthmind_lab.scene import Scene
 
 MASK_LANES = 16
 """Cloud masks fetched at a time."""
+MASKS = "reading cloud masks"
 UNKNOWN_CLEAR = 0.5
 """Clear share where nothing tells the cloud."""
 
@@ -63,13 +64,19 @@ def look_all(scenes: Iterable[Scene], aoi: AOI, reader: Reader | None = None) ->
     scenes, reader = list(scenes), reader or Reader()
     remote = any(href.startswith(REMOTE) for scene in scenes for href in scene.assets.values())
     if not remote:
-        return [look(scene, aoi, reader) for scene in scenes]
+        looked: list[Look] = []
+        for scene in scenes:
+            reader.budget.step(MASKS, len(looked), len(scenes))
+            looked.append(look(scene, aoi, reader))
+        return looked
     lanes = ThreadPoolExecutor(MASK_LANES)
     try:
         looks = [lanes.submit(look, scene, aoi, reader) for scene in scenes]
         with bar(len(looks), unit="scene", desc="cloud masks", delay=1) as shown:
-            for each in as_completed(looks):
+            reader.budget.step(MASKS, 0, len(looks))
+            for done, each in enumerate(as_completed(looks), start=1):
                 each.result()
+                reader.budget.step(MASKS, done, len(looks))
                 shown.update()
         return [each.result() for each in looks]
     except BaseException:

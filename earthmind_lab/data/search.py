@@ -7,7 +7,7 @@ An empty search says the nearest miss and the values that would admit it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from earthmind_lab.data.mosaics import with_mosaics
 from earthmind_lab.data.pairing import candidates_of, pairs_of
 from earthmind_lab.data.sides import Terms
 from earthmind_lab.errors import SearchError
-from earthmind_lab.scene import Candidates, Scene, ScenePair
+from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
 
 __all__ = [
     "MODALITIES",
@@ -136,7 +136,7 @@ def search_candidates(  # noqa: PLR0913  a door: options by name
         budget: Time and stop button, in place of `deadline`.
 
     Raises:
-        SearchError: As `search_pairs`: no pair is an error here, too.
+        SearchError: As `search_pairs`: no pair is an error here, too; it has the `rejected` ones.
         Cancelled: The budget was cancelled.
     """
     terms, limits = _asked(
@@ -229,7 +229,11 @@ def _search(
         else:
             candidates = Candidates(pairs=tuple(pairs_of(found, named, reader)), rejected=())
         if not candidates.pairs:
-            raise explain(terms, limits, sources, listed, reader)
+            reader.budget.step("looking for the nearest miss")
+            error = explain(terms, limits, sources, listed, reader)
+            if rejected:
+                error.rejected = candidates.rejected or _alone(found)
+            raise error
         told = limits.terms | terms.terms
         pairs = [
             replace(pair, terms={**told, "rank": rank}, reasons=(*pair.reasons, *sources.partial))
@@ -238,6 +242,22 @@ def _search(
         return replace(candidates, pairs=tuple(pairs))
 
     return _first(catalog, budget, candidates)
+
+
+def _alone(found: Mapping[str, Sequence[Scene]]) -> tuple[Rejected, ...]:
+    """The scenes of one sensor as candidates where the other has none at all."""
+    names = {"optical": "optical", "sar": "SAR"}
+    lacking = " and ".join(names[kind] for kind, scenes in found.items() if not scenes)
+    reason = f"There is no {lacking} scene of these days to pair it with."
+    return tuple(
+        Rejected(
+            optical=scene if kind == "optical" else None,
+            sar=scene if kind == "sar" else None,
+            reason=reason,
+        )
+        for kind, scenes in found.items()
+        for scene in sorted(scenes, key=lambda each: (each.start, each.id))
+    )
 
 
 def _with_mosaics(scenes: list[Scene], terms: Terms) -> list[Scene]:
@@ -258,6 +278,7 @@ def _first(
     for number, source in enumerate(sources):
         # One that doesn't answer must leave time for those after it.
         reader = Reader(budget=budget.part(budget.left / (len(sources) - number)))
+        reader.budget.step("searching the catalog")
         try:
             return search(Sources.open(source, reader), reader)
         except SearchError as error:
@@ -269,7 +290,9 @@ def _first(
         raise first
     reasons = [first.found or "", *(f"{each.asked} {each.found or ''}".strip() for each in others)]
     found = "; then ".join(reason.rstrip(".") for reason in reasons if reason)
-    raise type(first)(first.asked, found=found, change=first.change) from first
+    joined = type(first)(first.asked, found=found, change=first.change)
+    joined.rejected = tuple(each for failure in failures for each in failure.rejected)
+    raise joined from first
 
 
 def _in_order(catalog: CatalogLike) -> list[Any]:

@@ -187,6 +187,7 @@ class Web:
                     preload_content=False,
                     timeout=urllib3.Timeout(connect=_patience(budget), read=_patience(budget)),
                 )
+                budget.heard()
                 try:
                     content = _read(raw, budget)
                 except BaseException:
@@ -224,6 +225,7 @@ def _read(raw: urllib3.BaseHTTPResponse, budget: Budget) -> bytes:
         part = raw.read1(CHUNK)
         if not part:
             break
+        budget.heard()
         parts.append(part)
         size += len(part)
         if size > MAX_BODY:

@@ -5,12 +5,14 @@ areas       AOIs with their versions, marked regions, plain pictures
 pairs       searching, looking at the candidates, choosing
 talks       asking, asking again, branches
 objects     cutting masks elsewhere, selecting an object
+keeping     reports
 base        what these stand on
 subject   what it holds, as values: subjects, pair rows, turns, marked regions, notes
 commands  what changes it: plain data, each with what takes it back
 tasks     work under way: searching, loading, asking
 keeper    state, running tasks and file behind one lock
-shelf     chips and candidates in memory, answers as turns
+shelf     chips, candidates and quick-looks in memory, answers as turns
+scene_facts   what a table of pairs says of a scene
 answers   answers in memory, with their probabilities
 pictures  plain pictures, by path or content
 queries   search arguments as plain data

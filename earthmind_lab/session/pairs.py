@@ -1,21 +1,24 @@
-"""Commands about pairs: search a catalog, look at the candidates, choose a pair and load it."""
+"""Commands about pairs: search a catalog, look at the candidates, pin, exclude, choose and load."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from earthmind_lab.errors import SearchError
+from earthmind_lab.exchange import View
 from earthmind_lab.scene import Candidates
 from earthmind_lab.session import commands
 from earthmind_lab.session.base import SessionBase
 from earthmind_lab.session.commands import State
 from earthmind_lab.session.keeper import Change
-from earthmind_lab.session.queries import check_rank, query_of
-from earthmind_lab.session.shelf import DEADLINE, listed
+from earthmind_lab.session.queries import check_rank, picked, query_of
+from earthmind_lab.session.shelf import DEADLINE, Missed, listed
 from earthmind_lab.session.subject import Subject
 from earthmind_lab.session.tasks import Task
 
 if TYPE_CHECKING:
+    from earthmind_lab.data.budget import Budget, Progress
     from earthmind_lab.data.choices import IdsLike
     from earthmind_lab.data.limits import Day
     from earthmind_lab.data.search import CatalogLike, DatesLike
@@ -66,7 +69,11 @@ class PairCommands(SessionBase):
 
         def work(task: Task, now: Subject) -> tuple[Any, Change]:
             self._progress(task, "searching the catalog")
-            pairs, rows = listed(now, self._shelf, task, deadline)
+            try:
+                pairs, rows = listed(now, self._shelf, task, deadline)
+            except SearchError as error:
+                self._shelf.miss(subject, query, error)
+                raise
             return pairs, lambda state: commands.found(state, now.name, rows)
 
         with self._keeper.lock:
@@ -79,9 +86,37 @@ class PairCommands(SessionBase):
             query = query_of(subject, asked, default_catalog=self._settings.catalog)
 
             def begin(state: State) -> State:
+                self._shelf.forget_miss(subject)
                 return commands.start_search(state, subject.name, query)
 
             return self._keeper.start("search", subject.name, begin, work)
+
+    def pick(
+        self, scene: str, how: Literal["pin", "exclude", "free"], name: str | None = None
+    ) -> Task:
+        """The last search again, with one more scene pinned or excluded, or one less.
+
+        Args:
+            scene: Its id.
+            how: ``pin``, ``exclude``, or ``free``: left to the ranking again.
+            name: The subject; None = the active one.
+
+        Returns:
+            A task, as `search`; the choice is recorded as the user's, and `undo` takes it back.
+
+        Raises:
+            SearchError: Not searched.
+            AOIError: No such subject.
+            EngineBusy: The subject is busy.
+        """
+        with self._keeper.lock:
+            subject = self.subject(name)
+            missed = self._shelf.missed(subject)
+            query = missed.query if missed else subject.query
+            if query is None:
+                asked = f"{subject.name!r} was not searched yet."
+                raise SearchError(asked, change="search() first")
+            return self.search(subject.name, **picked(query, scene, how))
 
     def candidates(self, name: str | None = None) -> Candidates | None:
         """Every combination that the search looked at, with the reason of each that was rejected.
@@ -95,6 +130,52 @@ class PairCommands(SessionBase):
             AOIError: There is none.
         """
         return self._shelf.candidates(self.subject(name))
+
+    def missed(self, name: str | None = None) -> Missed | None:
+        """The last search, where it found no pair: what it asked and what it looked at.
+
+        It is in memory only, and goes with the next search.
+
+        Args:
+            name: The subject; None = the active one.
+
+        Raises:
+            AOIError: There is none.
+        """
+        return self._shelf.missed(self.subject(name))
+
+    def progress(self, name: str | None = None) -> Progress | None:
+        """How far a search or a load is; None where neither runs.
+
+        Args:
+            name: The subject; None = the active one.
+
+        Raises:
+            AOIError: There is none.
+        """
+        subject = self.subject(name)
+        return self._shelf.progress(subject.name) if subject.busy in ("search", "load") else None
+
+    def quicklook(
+        self, scene: str, name: str | None = None, *, budget: Budget | None = None
+    ) -> View:
+        """A small picture of a scene that the search looked at; kept in memory. Blocks.
+
+        Args:
+            scene: Its id.
+            name: The subject; None = the active one.
+            budget: Time and stop button; default `data.preview.SECONDS`.
+
+        Raises:
+            AOIError: No such subject.
+            Cancelled: The budget was cancelled.
+            LoadError: It can't be read.
+            SearchError: There is no such scene in memory: search again.
+        """
+        from earthmind_lab.data import budget as budgets
+        from earthmind_lab.data.preview import SECONDS
+
+        return self._shelf.quicklook(self.subject(name), scene, budget or budgets.Budget(SECONDS))
 
     def choose(self, rank: int, name: str | None = None) -> Task:
         """Choose a pair and load its chip; the chosen one again only loads.

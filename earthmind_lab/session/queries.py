@@ -59,6 +59,25 @@ def query_of(subject: Subject, asked: Mapping[str, Any], *, default_catalog: str
     }
 
 
+def picked(query: Mapping[str, Any], scene: str, how: str) -> dict[str, Any]:
+    """A search's arguments with one scene more, or less, that the user pinned or excluded.
+
+    Args:
+        query: As `Subject.query`.
+        scene: Id of the scene.
+        how: ``pin``, ``exclude``, or ``free`` for neither.
+
+    >>> picked({"dates": "2020-06-01", "exclude": ["S2B"]}, "S2A", "pin")
+    {'dates': '2020-06-01', 'pin': ['S2A'], 'exclude': ['S2B']}
+    """
+    ids = {option: [each for each in query.get(option, ()) if each != scene]
+           for option in ("pin", "exclude")}  # fmt: skip
+    if how in ids:
+        ids[how].append(scene)
+    rest = {key: value for key, value in query.items() if key not in ids}
+    return {**rest, **{option: names for option, names in ids.items() if names}}
+
+
 def _plain_catalog(catalog: Any) -> Any:
     """A catalog as the file keeps it: by name or path."""
     if isinstance(catalog, str | Path):

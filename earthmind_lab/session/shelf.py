@@ -1,6 +1,7 @@
 """Pixels and scenes of a session: loaded once, found again by content, made into plain data.
 
-Shelf       chips and scene pairs in memory, loaded where they are not
+Shelf       chips, candidates and quick-looks in memory, loaded where they are not
+Missed      a search that found no pair, with what it looked at
 listed()    a search's pairs as rows, with what each would cost to load
 turn_of()   an answer as a turn
 """
@@ -11,18 +12,21 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from earthmind_lab.answer import Answer
 from earthmind_lab.chip import Chip
-from earthmind_lab.errors import EarthMindError, NoPairFound
+from earthmind_lab.errors import Cancelled, EarthMindError, NoPairFound, SearchError
+from earthmind_lab.exchange import View
 from earthmind_lab.recording import plain
-from earthmind_lab.scene import Candidates, ScenePair
+from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
+from earthmind_lab.session.scene_facts import facts_of
 from earthmind_lab.session.subject import PairRow, SaidTurn, Subject
 from earthmind_lab.session.tasks import Task
 
 if TYPE_CHECKING:
-    from earthmind_lab.data.budget import Budget
+    from earthmind_lab.data.budget import Budget, Progress
 
 CHIP_BYTES = 1_000_000_000
 """Loaded chips beyond this are dropped, the longest unused first; they load again."""
@@ -30,6 +34,22 @@ DEADLINE = 120.0
 """Seconds that a search, and then a load, may take where nobody says otherwise."""
 SEARCHES_KEPT = 32
 """Searches whose scenes stay in memory."""
+LOOKS_KEPT = 256
+"""Quick-looks that stay in memory: 27 kB each."""
+COSTS = 40
+"""Pairs, the best ones, whose cost is worked out: for that the headers of their files are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missed:
+    """A search that found no pair; the subject is as it was before it."""
+
+    query: Mapping[str, Any]
+    """Its arguments, as `Subject.query`."""
+    candidates: Candidates
+    """Rejected ones alone."""
+    message: str
+    """The nearest miss and what would admit it."""
 
 
 class Shelf:
@@ -39,6 +59,9 @@ class Shelf:
         self._lock = threading.Lock()
         self._chips: OrderedDict[str, Chip] = OrderedDict()
         self._found: OrderedDict[str, Candidates] = OrderedDict()
+        self._missed: OrderedDict[str, Missed] = OrderedDict()
+        self._looks: OrderedDict[tuple[str, str], View] = OrderedDict()
+        self._budgets: dict[str, Budget] = {}
 
     def chip(self, subject: Subject) -> Chip | None:
         """The loaded chip of the pair that is chosen now."""
@@ -65,7 +88,7 @@ class Shelf:
 
         pair = self._pair(subject, task)
         assert subject.aoi is not None
-        reader = Reader(budget=_budget(task))
+        reader = Reader(budget=self.budget(task))
         chip = load_chip(pair, subject.aoi, reader=reader)
         key = _key(subject)
         assert key is not None
@@ -75,9 +98,7 @@ class Shelf:
                 self._chips.popitem(last=False)
         return chip
 
-    def search(
-        self, subject: Subject, task: Task, deadline: float = DEADLINE
-    ) -> Sequence[ScenePair]:
+    def search(self, subject: Subject, budget: Budget) -> Sequence[ScenePair]:
         """The pairs of the subject's query, best first.
 
         Raises:
@@ -88,13 +109,36 @@ class Shelf:
 
         assert subject.aoi is not None
         assert subject.query is not None
-        budget = _budget(task, deadline)
         found = search_candidates(subject.aoi, **subject.query, budget=budget)
         with self._lock:
-            self._found[_search_key(subject)] = found
-            while len(self._found) > SEARCHES_KEPT:
-                self._found.popitem(last=False)
+            _keep(self._found, _search_key(subject), found, SEARCHES_KEPT)
         return found.pairs
+
+    def miss(self, before: Subject, query: Mapping[str, Any], error: SearchError) -> None:
+        """Keep what a search looked at that found no pair.
+
+        Args:
+            before: The subject as it was before the search, and is again.
+            query: Of the search.
+            error: What it came to.
+        """
+        if error.rejected:
+            seen = Candidates(pairs=(), rejected=tuple(error.rejected))
+            missed = Missed(query=query, candidates=seen, message=str(error))
+            with self._lock:
+                _keep(self._missed, _search_key(before), missed, SEARCHES_KEPT)
+
+    def forget_miss(self, subject: Subject) -> None:
+        """A new search begins."""
+        with self._lock:
+            self._missed.pop(_search_key(subject), None)
+
+    def missed(self, subject: Subject) -> Missed | None:
+        """The subject's last search, where that found no pair."""
+        if subject.aoi is None:
+            return None
+        with self._lock:
+            return self._missed.get(_search_key(subject))
 
     def candidates(self, subject: Subject) -> Candidates | None:
         """What the subject's search looked at; None = not in memory."""
@@ -103,12 +147,67 @@ class Shelf:
         with self._lock:
             return self._found.get(_search_key(subject))
 
+    def quicklook(self, subject: Subject, scene: str, budget: Budget) -> View:
+        """A small picture of a scene of the search, from memory or read.
+
+        Raises:
+            SearchError: There is no such scene in memory.
+            LoadError: It can't be read.
+            Cancelled: The budget was cancelled.
+        """
+        from earthmind_lab.data.files import Reader
+        from earthmind_lab.data.preview import preview
+
+        found = next((each for each in self.scenes(subject) if each.id == scene), None)
+        if found is None or subject.aoi is None:
+            raise SearchError(
+                f"The search of {subject.name!r} holds no scene {scene!r} in memory.",
+                change="search again, or the id of one of its scenes",
+            )
+        key = subject.aoi.geometry.wkb_hex, f"{found.collection} {found.sensor} {scene}"
+        with self._lock:
+            if key in self._looks:
+                self._looks.move_to_end(key)
+                return self._looks[key]
+        view = preview(found, subject.aoi, reader=Reader(budget=budget))
+        with self._lock:
+            _keep(self._looks, key, view, LOOKS_KEPT)
+        return view
+
+    def scenes(self, subject: Subject) -> tuple[Scene, ...]:
+        """Every scene that the subject's searches looked at, as far as they are in memory."""
+        missed = self.missed(subject)
+        looked = [self.candidates(subject), missed.candidates if missed else None]
+        held: dict[str, Scene] = {}
+        for found in filter(None, looked):
+            candidates: list[ScenePair | Rejected] = [*found.pairs, *found.rejected]
+            held |= {scene.id: scene for each in candidates for scene in each.scenes}
+        return tuple(held.values())
+
+    def progress(self, name: str) -> Progress | None:
+        """How far the last search or load of a subject is, or was."""
+        budget = self._budgets.get(name)
+        return None if budget is None else budget.progress
+
+    def budget(self, task: Task, seconds: float = DEADLINE) -> Budget:
+        """Time for reading that ends when the task is stopped.
+
+        Raises:
+            Cancelled: It was stopped already.
+        """
+        from earthmind_lab.data.budget import Budget
+
+        budget = Budget(seconds)
+        self._budgets[task.subject] = budget
+        task.on_stop(budget.cancel)
+        return budget
+
     def _pair(self, subject: Subject, task: Task) -> ScenePair:
         """The chosen pair as scenes; searched again after a restart."""
         row = subject.row
         assert row is not None
         found = self.candidates(subject)
-        pairs = self.search(subject, task) if found is None else found.pairs
+        pairs = self.search(subject, self.budget(task)) if found is None else found.pairs
         for pair in pairs:
             if (pair.optical and pair.optical.id, pair.sar and pair.sar.id) == row.ids:
                 return pair
@@ -132,19 +231,15 @@ def listed(
         SearchError: Nothing found, with the nearest miss.
         Cancelled: The task was stopped.
     """
-    pairs = tuple(shelf.search(subject, task, deadline))
-    rows = []
-    for pair in pairs:
+    assert subject.aoi is not None
+    budget, rows = shelf.budget(task, deadline), []
+    pairs = tuple(shelf.search(subject, budget))
+    for number, pair in enumerate(pairs):
         task.check()
-        scenes = [
-            {"id": s.id, "modality": s.modality, "sensor": s.sensor, "observed": s.observed}
-            for s in pair.scenes
-        ]
-        rows.append(
-            PairRow(
-                pair=plain(pair.to_dict()), cost=_cost(pair, subject), scenes=tuple(plain(scenes))
-            )
-        )
+        budget.step("working out what a load costs", number, min(COSTS, len(pairs)))
+        scenes = tuple(plain([facts_of(scene, subject.aoi) for scene in pair.scenes]))
+        cost = _cost(pair, subject, budget) if number < COSTS else {}
+        rows.append(PairRow(pair=plain(pair.to_dict()), cost=cost, scenes=scenes))
     return pairs, tuple(rows)
 
 
@@ -182,41 +277,44 @@ def _marked(answer: Answer) -> dict[str, Any]:
     return found
 
 
-def _budget(task: Task, seconds: float = DEADLINE) -> Budget:
-    """Time for reading that ends when the task is stopped.
-
-    Raises:
-        Cancelled: It was stopped already.
-    """
-    from earthmind_lab.data.budget import Budget
-
-    budget = Budget(seconds)
-    task.on_stop(budget.cancel)
-    return budget
-
-
-def _cost(pair: ScenePair, subject: Subject) -> Mapping[str, Any]:
+def _cost(pair: ScenePair, subject: Subject, budget: Budget) -> Mapping[str, Any]:
+    """What a load reads and makes, or why it would be refused; empty where nobody knows yet."""
+    from earthmind_lab.data.files import Reader
     from earthmind_lab.data.load import plan_chip
 
     assert subject.aoi is not None
     try:
-        plan = plan_chip(pair, subject.aoi)
+        plan = plan_chip(pair, subject.aoi, reader=Reader(budget=budget))
+    except Cancelled:
+        raise
     except EarthMindError as error:
-        return {"error": str(error)}
+        return {"error": str(error)} if budget.left else {}
     height, width = (int(side) for side in plan.grid.shape)
     return {"reads": plan.reads, "bytes": int(plan.bytes), "width": width, "height": height}
 
 
 def _search_key(subject: Subject) -> str:
     assert subject.aoi is not None
-    return json.dumps([subject.aoi.geometry.wkb_hex, subject.aoi.name, subject.query])
+    return json.dumps([subject.aoi.geometry.wkb_hex, subject.query])
 
 
 def _key(subject: Subject) -> str | None:
     """What a chip depends on; None where no pair is chosen."""
     if subject.aoi is None or subject.row is None:
         return None
-    return json.dumps([_search_key(subject), subject.row.ids])
+    return json.dumps([_search_key(subject), subject.aoi.name, subject.row.ids])
+
+
+_Key = TypeVar("_Key")
+_Kept = TypeVar("_Kept")
+
+
+def _keep(held: OrderedDict[_Key, _Kept], key: _Key, value: _Kept, most: int) -> None:
+    """Put it in as the newest, and the oldest out."""
+    held[key] = value
+    held.move_to_end(key)
+    while len(held) > most:
+        held.popitem(last=False)
 
 
 def _size(chip: Chip) -> int:

@@ -1,7 +1,7 @@
 """Map and panels for notebooks: the only part that knows ipyleaflet, leafmap and anywidget.
 
 Each part works alone, on any ipyleaflet or leafmap map, over one session. Names load on first use:
-`protocol` and `rows` need none of the map libraries.
+`protocol`, `words`, `rows` and `pair_rows` need none of the map libraries.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from earthmind_lab.errors import EarthMindError
 
 if TYPE_CHECKING:
+    from earthmind_lab.widgets.area_panel import AreaPanel
     from earthmind_lab.widgets.areas import AreaPicker
     from earthmind_lab.widgets.basemap import make_map
     from earthmind_lab.widgets.chat import ChatPanel
@@ -19,14 +20,17 @@ if TYPE_CHECKING:
     from earthmind_lab.widgets.map import EarthMap
     from earthmind_lab.widgets.pairs import PairTable
     from earthmind_lab.widgets.probe import ProbePanel
+    from earthmind_lab.widgets.timeline import Timeline
 
 _HOMES = {
+    "AreaPanel": "area_panel",
     "AreaPicker": "areas",
     "ChatPanel": "chat",
     "ChipLayer": "layers",
     "EarthMap": "map",
     "PairTable": "pairs",
     "ProbePanel": "probe",
+    "Timeline": "timeline",
     "make_map": "basemap",
 }
 
@@ -34,12 +38,14 @@ _LIBRARIES = ("anywidget", "ipyleaflet", "ipywidgets", "traitlets")
 """What every part needs of the extra `lab`."""
 
 __all__ = [
+    "AreaPanel",
     "AreaPicker",
     "ChatPanel",
     "ChipLayer",
     "EarthMap",
     "PairTable",
     "ProbePanel",
+    "Timeline",
     "make_map",
 ]
 

@@ -1,55 +1,70 @@
-"""AreaPicker: sample places, drawing, pasting and the list of areas, on any ipyleaflet map.
+"""AreaPicker: areas and regions on any ipyleaflet map, drawn and changed with the mouse.
 
 What is drawn on the map is a projection of the session: each change, from whatever face, is a
 session command, and afterwards the map's shapes are replaced by what the session holds. A shape
 carries the name of its area, so an edit in the browser comes back as an edit of that area.
+
+The map's tools know one outline with its holes. An area of several parts and the regions of the
+active area are shown beside them, where the mouse can't change them: the panel can.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from html import escape
-from typing import Any
+from typing import Any, get_args
 
 import ipyleaflet
 import ipywidgets
 
-from earthmind_lab.aoi import AOI
-from earthmind_lab.data.samples import place, places
+from earthmind_lab.aoi import AOI, MAX_SIDE_DEG
 from earthmind_lab.errors import AOIError, EarthMindError
 from earthmind_lab.session import Session
-from earthmind_lab.session.subject import Note, Subject
+from earthmind_lab.session.subject import MarkedRegion, Note, Subject
+from earthmind_lab.widgets.area_panel import AreaPanel, Mode
+from earthmind_lab.widgets.area_rows import editable
 from earthmind_lab.widgets.basemap import fly_to, make_map
 from earthmind_lab.widgets.later import Later
 
 AREA = "area"
 """Property of a drawn shape that holds the name of its area."""
+REGION = "region"
+"""Property of a marked region's shape that holds its id."""
+OUTLINES = "outlines"
+"""Name of the layer with what the mouse can't change."""
 ACTIVE = {"color": "#d7301f", "weight": 3, "fillOpacity": 0.05}
 RESTING = {"color": "#2b6cb0", "weight": 2, "fillOpacity": 0.05}
-_WIDE = ipywidgets.Layout(width="auto")
+MARKED = {"color": "#b8860b", "weight": 3, "dashArray": "6 5", "fillOpacity": 0.15}
+"""Regions are dashed as well: colour alone is not seen by everybody."""
 
 
 class AreaPicker:
-    """Places, drawing tools and the list of areas of a session.
+    """Drawing tools for the areas and regions of a session, with their panel.
 
     Args:
         session: Whose areas they are; every action is one of its commands.
         map: Any ipyleaflet or leafmap map; its own draw tools make room while the picker is
             there. None = a map of its own, which makes no request.
+
+    Raises:
+        EarthMindError: The browser side was never built.
     """
 
     def __init__(self, session: Session, map: ipyleaflet.Map | None = None) -> None:  # noqa: A002
         self.session = session
         self.map = make_map() if map is None else map
         self._own_map = map is None
+        self._mode: Mode = "area"
         self._at: str | None = None
-        self._drawn: str | None = None
-        self._names: tuple[str, ...] = ()
+        """The active subject to which the map went last."""
+        self._going = threading.Lock()
+        """Held while a command decides whether the map goes to what it makes active."""
         self._later = Later(self._draw, name="area picker")
-        self._build()
         self.tools = _draw_control()
+        self.outlines = ipyleaflet.GeoJSON(data=_collection([]), name=OUTLINES)
+        self.map.layers = (*self.map.layers, self.outlines)
         # leafmap brings a draw control; two of them would each keep what one mouse draws.
         self._others = [c for c in self.map.controls if isinstance(c, _DRAW_CONTROLS)]
         kept = [c for c in self.map.controls if c not in self._others]
@@ -57,55 +72,71 @@ class AreaPicker:
         self.tools.on_draw(self._on_draw)
         # The browser sends its own list of shapes too: it has no names, so ours goes back.
         self.tools.observe(lambda _: self._later.ask(), "data")
+        self.panel = AreaPanel(session, self)
         self._unwatch = session.watch(self._on_note)
         self._later.ask()
 
-    def _build(self) -> None:
-        entries = [("Choose a place ...", None), *((each.title, each.name) for each in places())]
-        self.place = ipywidgets.Dropdown(options=entries, value=None, layout=_WIDE)
-        self.place.observe(lambda change: self._go(change["new"]), "value")
-        self.go = ipywidgets.Button(description="Go there", tooltip="Fly to the place again")
-        self.go.on_click(lambda _: self._go(self.place.value))
-        self.why = ipywidgets.HTML()
-        self.pasted = ipywidgets.Text(
-            placeholder="west,south,east,north or GeoJSON", layout=_WIDE, continuous_update=True
-        )
-        self.add = ipywidgets.Button(description="Add area")
-        self.add.on_click(lambda _: self.paste(self.pasted.value))
-        self.replace = ipywidgets.Button(
-            description="Replace active", tooltip="Give the active area this outline"
-        )
-        self.replace.on_click(lambda _: self.paste(self.pasted.value, replace=True))
-        self.areas = ipywidgets.VBox(layout=ipywidgets.Layout(max_height="220px", overflow="auto"))
-        # HTML with escaped text: a Label would typeset $...$, links and all.
-        self.message = ipywidgets.HTML()
-        # Where to go stands above a map, what is there below it.
-        self.top = ipywidgets.VBox([ipywidgets.HBox([self.place, self.go]), self.why, self.message])
-        rows = [self.areas, self.pasted, ipywidgets.HBox([self.add, self.replace])]
-        self.rest = ipywidgets.VBox(rows)
-        self.panel = ipywidgets.VBox([self.top, self.rest])
-
     # --- what a user does; any thread ------------------------------------------------------------
 
-    def paste(self, text: str, *, replace: bool = False) -> None:
-        """Add an area, or give the active one another outline.
+    @property
+    def mode(self) -> Mode:
+        """What a shape drawn on the map becomes: an area, or a region of the active one."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        if mode not in get_args(Mode):
+            raise AOIError(f"There is no mode {mode!r}.", change=" or ".join(get_args(Mode)))
+        self._mode = mode
+        self.panel.refresh()
+
+    def select(self, name: str) -> None:
+        """Make a subject the active one, and fly there even where it is already.
+
+        Raises:
+            AOIError: There is none of this name.
+        """
+        with self._going:
+            self.session.select(name)
+            self._at = None
+        self._later.ask()
+
+    def open_place(self, name: str) -> str:
+        """The AOI of a sample place; the map flies there.
+
+        Raises:
+            SearchError: There is no such place.
+        """
+        with self._going:
+            found = self.session.open_place(name)
+            self._at = None
+        self._later.ask()
+        return found
+
+    def take_view(self, *, replace: bool = False) -> str:
+        """An area of what the map shows now.
 
         Args:
-            text: ``west,south,east,north`` in degrees, GeoJSON, or a vector file's path.
-            replace: Edit the active area.
+            replace: Give it to the active area instead of making a new one.
+
+        Returns:
+            The area's name.
+
+        Raises:
+            AOIError: The map is not on a screen yet, or shows too much.
         """
-
-        def command() -> None:
-            if not text.strip():
-                raise AOIError("There is nothing to add.", change="W,S,E,N in degrees, or GeoJSON")
-            aoi = AOI.from_any(text)
-            if replace:
-                self.session.edit(self.session.subject().name, aoi)
-            else:
-                self.session.draw(aoi)
-            self.pasted.value = ""
-
-        self._do(command)
+        if not self.map.bounds:
+            raise AOIError("The map is not on a screen yet.", change="show it, then ask again")
+        (south, west), (north, east) = self.map.bounds
+        if max(east - west, north - south) >= MAX_SIDE_DEG:
+            raise AOIError(
+                "The map shows too much for an AOI.",
+                found=f"{east - west:.3g}° x {north - south:.3g}°",
+                change=f"zoom in until it is less than {MAX_SIDE_DEG:g}° wide and high",
+            )
+        turns = 360.0 * round((west + east) / 720)
+        view = AOI.from_bbox(*(round(v, 6) for v in (west - turns, south, east - turns, north)))
+        return self._stay(lambda: self._outlined(view) if replace else self.session.draw(view))
 
     def settle(self, timeout: float | None = None) -> bool:
         """Wait until the map shows the session as it is now; False = `timeout` came first."""
@@ -119,23 +150,14 @@ class AreaPicker:
         self._later.close()
         kept = [c for c in self.map.controls if c is not self.tools]
         self.map.controls = (*kept, *self._others)
+        self.map.layers = tuple(each for each in self.map.layers if each is not self.outlines)
         self.tools.close()
+        self.outlines.close()
         self.panel.close()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         shown = ipywidgets.VBox([self.map, self.panel]) if self._own_map else self.panel
         return shown._repr_mimebundle_(**options)
-
-    def _go(self, name: str | None) -> None:
-        if name is None:
-            return
-        self.why.value = f"<small>{escape(place(name).why)}</small>"
-
-        def command() -> None:
-            self._at = None  # fly even when it is the active one already
-            self.session.open_place(name)
-
-        self._do(command)
 
     def _on_draw(self, _: Any, action: str, geo_json: Any) -> None:
         # Leaflet.draw gives one feature, Geoman a list of them.
@@ -145,8 +167,10 @@ class AreaPicker:
     def _drawn_as(self, action: str, feature: Mapping[str, Any]) -> None:
         """A shape that was drawn, changed or removed with the mouse."""
         name = (feature.get("properties") or {}).get(AREA)
-        if action == "created":
-            self._drawn = self.session.draw(_geometry_of(feature))
+        if action == "created" and self._mode == "region":
+            self.session.mark(_geometry_of(feature))
+        elif action == "created":
+            self._stay(lambda: self.session.draw(_geometry_of(feature)))
         elif name is None:
             raise AOIError("This shape is no area yet.", change="the same again")
         elif action == "deleted":
@@ -154,14 +178,25 @@ class AreaPicker:
         elif action == "edited":
             self.session.edit(name, _geometry_of(feature))
 
+    def _outlined(self, aoi: AOI) -> str:
+        name = self.session.subject().name
+        self.session.edit(name, aoi)
+        return name
+
+    def _stay(self, command: Callable[[], str]) -> str:
+        """Make a subject active to which the map need not go: the user is looking at it."""
+        with self._going:
+            self._at = command()
+            return self._at
+
     def _do(self, command: Callable[[], None]) -> None:
-        """Run one command; what is wrong with it is said in words."""
+        """Run one command of the map; what is wrong with it is said in the panel."""
         try:
             command()
         except EarthMindError as error:
-            self.message.value = _error(str(error))
+            self.panel.tell(str(error))
         else:
-            self.message.value = ""
+            self.panel.tell("")
         self._later.ask()
 
     # --- what is shown; only on the thread of `Later` --------------------------------------------
@@ -171,44 +206,22 @@ class AreaPicker:
             self._later.ask()
 
     def _draw(self) -> None:
-        subjects, active = self.session.subjects, self.session.active
-        shapes = [_shape(s, active=s.name == active) for s in subjects.values() if s.aoi]
+        with self._going:
+            subjects, active = self.session.subjects, self.session.active
+            now = subjects[active] if active is not None and active in subjects else None
+            go = active != self._at
+            self._at = active
+        areas = [_shape(s, active=s.name == active) for s in subjects.values() if s.aoi]
+        fixed = [s.name for s in subjects.values() if s.aoi and not editable(s.aoi)]
+        shapes = [shape for shape in areas if shape["properties"][AREA] not in fixed]
         if self.tools.data != shapes:
             self.tools.data = shapes
-        self._list(tuple(subjects), active)
-        if active != self._at:
-            aoi = subjects[active].aoi if active is not None and active in subjects else None
-            if aoi is not None and active != self._drawn:
-                fly_to(self.map, aoi.bounds)
-            self._at, self._drawn = active, None
-
-    def _list(self, names: tuple[str, ...], active: str | None) -> None:
-        """One row per subject: a button that selects it and one that deletes it."""
-        if names != self._names:
-            old, self._names = self.areas.children, names
-            self.areas.children = [self._row(name) for name in names]
-            for row in old:
-                for part in (*row.children, row):
-                    part.close()
-        for name, row in zip(names, self.areas.children, strict=True):
-            row.children[0].button_style = "info" if name == active else ""
-
-    def _row(self, name: str) -> ipywidgets.HBox:
-        select = ipywidgets.Button(description=name, layout=ipywidgets.Layout(flex="1 1 auto"))
-        delete = ipywidgets.Button(
-            icon="trash", tooltip="Delete (undo brings it back)",
-            layout=ipywidgets.Layout(width="38px"),
-        )  # fmt: skip
-        select.on_click(lambda _: self._select(name))
-        delete.on_click(lambda _: self._do(lambda: self.session.delete(name)))
-        return ipywidgets.HBox([select, delete])
-
-    def _select(self, name: str) -> None:
-        def command() -> None:
-            self._at = None
-            self.session.select(name)
-
-        self._do(command)
+        rest = [shape for shape in areas if shape["properties"][AREA] in fixed]
+        marked = [_region(each) for each in now.regions] if now is not None else []
+        if self.outlines.data != (drawn := _collection([*rest, *marked])):
+            self.outlines.data = drawn
+        if go and now is not None and now.aoi is not None:
+            fly_to(self.map, now.aoi.bounds)
 
 
 _DRAW_CONTROLS = (ipyleaflet.DrawControl, ipyleaflet.GeomanDrawControl)
@@ -238,6 +251,16 @@ def _shape(subject: Subject, *, active: bool) -> dict[str, Any]:
     return {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
+def _region(region: MarkedRegion) -> dict[str, Any]:
+    properties = {REGION: region.id, "label": region.label, "style": dict(MARKED)}
+    geometry = json.loads(json.dumps(region.geometry))
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _collection(features: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "FeatureCollection", "features": features}
+
+
 def _geometry_of(feature: Mapping[str, Any]) -> dict[str, Any]:
     """The geometry of a drawn shape, on this copy of the world.
 
@@ -258,7 +281,3 @@ def _geometry_of(feature: Mapping[str, Any]) -> dict[str, Any]:
     except (ShapelyError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise AOIError("The drawn shape can't be read.", change="draw it again") from error
     return dict(mapping(moved))
-
-
-def _error(text: str) -> str:
-    return f'<span style="color:#b00020" role="alert">{escape(text)}</span>'

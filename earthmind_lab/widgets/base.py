@@ -13,7 +13,7 @@ import time
 import weakref
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anywidget
 import traitlets
@@ -24,7 +24,7 @@ from earthmind_lab.session.subject import Note
 from earthmind_lab.widgets.protocol import BadMessage, FromBrowser, clean, from_browser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from earthmind_lab.session import Session
 
@@ -68,6 +68,7 @@ class SessionWidget(anywidget.AnyWidget):
     def __init__(self, session: Session, part: str) -> None:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._due: float | None = None
+        self._binary: tuple[Any, ...] = ()
         self._thread: threading.Thread | None = None
         super().__init__(_esm=static(f"{part}.js"), _css=static(f"{part}.css"))
         remind_kernel()
@@ -99,7 +100,11 @@ class SessionWidget(anywidget.AnyWidget):
 
     def _take(self, item: object) -> None:
         """One note or one message."""
+        if isinstance(item, _Sent):
+            self._binary = item.binary
+            item = item.content
         self._guard(self._note if isinstance(item, Note) else self._answer, item)
+        self._binary = ()
 
     def _guard(self, act: Callable[..., None], *given: object) -> None:
         """Whatever goes wrong is said, and the panel goes on."""
@@ -134,10 +139,10 @@ class SessionWidget(anywidget.AnyWidget):
         self.fault = clean(text)
         self._say("")
 
-    def _soon(self) -> None:
-        """Have `_flush` called within `BATCH_SECONDS`."""
-        if self._due is None:
-            self._due = time.monotonic() + BATCH_SECONDS
+    def _soon(self, seconds: float = BATCH_SECONDS) -> None:
+        """Have `_flush` called within some seconds."""
+        due = time.monotonic() + seconds
+        self._due = due if self._due is None else min(due, self._due)
 
     def _tick(self) -> None:
         if self._due is not None and time.monotonic() >= self._due:
@@ -154,7 +159,10 @@ class SessionWidget(anywidget.AnyWidget):
         raise NotImplementedError
 
     def _message(self, message: FromBrowser) -> str | None:
-        """Do what the browser asks; what to say about it, None where it has been answered."""
+        """Do what the browser asks; what to say about it, None where it has been answered.
+
+        `_binary` holds the buffers that came with it.
+        """
         raise NotImplementedError
 
     def _flush(self) -> None:
@@ -168,9 +176,15 @@ class _Inbox:
     def __init__(self, inbox: queue.SimpleQueue[Any]) -> None:
         self._inbox = inbox
 
-    def __call__(self, _widget: object, content: object, _buffers: object) -> None:
-        # A message of null must not read as the end of the queue.
-        self._inbox.put({} if content is None else content)
+    def __call__(self, _widget: object, content: object, buffers: Iterable[Any] | None) -> None:
+        self._inbox.put(_Sent(content, tuple(buffers or ())))
+
+
+class _Sent(NamedTuple):
+    """A message of the browser; one of null must not read as the end of the queue."""
+
+    content: object
+    binary: tuple[Any, ...]
 
 
 def _work(panel: weakref.ref[SessionWidget], inbox: queue.SimpleQueue[Any]) -> None:

@@ -15,7 +15,7 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.exchange import View
 from earthmind_lab.scene import Scene
 from earthmind_lab.widgets.protocol import clean
-from earthmind_lab.widgets.rows import day, sensor_words, source_words
+from earthmind_lab.widgets.words import day, sensor_words, source_words
 
 BLACK = "#000000"
 RGB = (("R", "#ff0000"), ("G", "#00ff00"), ("B", "#0000ff"))

@@ -3,8 +3,8 @@
     m = EarthMap()
     m                       # as the last line of a cell
 
-Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker`, `PairTable`,
-`ChipLayer`, `ProbePanel`, `ChatPanel`. All of them are skins over one `Session`.
+Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker` with its `AreaPanel`,
+`PairTable`, `ChipLayer`, `ProbePanel`, `ChatPanel`. All of them are skins over one `Session`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from earthmind_lab.widgets.chat import ChatPanel
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
 from earthmind_lab.widgets.probe import ProbePanel
+from earthmind_lab.widgets.timeline import Timeline
 
 if TYPE_CHECKING:
     import ipyleaflet
@@ -63,11 +64,12 @@ class EarthMap:
         self.layers = ChipLayer(self.session, self.map)
         self.probe = ProbePanel(self.session, self.map)
         self.pairs = PairTable(self.session)
+        self.timeline = Timeline(self.session)
         self.chat = ChatPanel(self.session, on_show=self._show)
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
         self.panel = _beside(
-            [self.areas.top, self.map, self.areas.rest],
+            [self.map, self.areas.panel, self.timeline],
             [self.chat, self.pairs, self.layers.panel, self.probe],
         )
 
@@ -88,7 +90,8 @@ class EarthMap:
 
     def close(self) -> None:
         """Take everything off the screen; the session stays open."""
-        for part in (self.areas, self.layers, self.probe, self.pairs, self.chat):
+        parts = (self.areas, self.layers, self.probe, self.pairs, self.timeline, self.chat)
+        for part in parts:
             part.close()
         # A column that is left and holds a closed part stops ipywidgets from telling a page that
         # opens of any widget.

@@ -8,7 +8,7 @@ from typing import Any
 from earthmind_lab.chip import Chip
 from earthmind_lab.widgets.legend import scene_of
 from earthmind_lab.widgets.protocol import clean
-from earthmind_lab.widgets.rows import moment, sensor_words
+from earthmind_lab.widgets.words import moment, sensor_words
 
 
 def origin_of(chip: Chip) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import AOIError
 from earthmind_lab.widgets.legend import scene_of, unit_of
 from earthmind_lab.widgets.protocol import clean
-from earthmind_lab.widgets.rows import day, sensor_words
+from earthmind_lab.widgets.words import day, sensor_words
 
 if TYPE_CHECKING:
     from pyproj import Transformer

@@ -3,10 +3,13 @@
 `widgets/src/protocol.ts` is the other side. Both read the files of ``tests/golden/protocol``, one
 message each. Nothing in here needs a widget library.
 
-    kernel -> browser   started, tokens, status, ended, snapshot
-    browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, cancel (pairs)
-                        raster, compare, switch, object, cut, fit, remove,
-                        reload, squares (layers); probe, locate, along, clear (values)
+    kernel -> browser   started, tokens, status, ended, snapshot; progress (pairs)
+                        received, settled (areas)
+    browser -> kernel   hello, ask, stop, undo, show (chat); search, choose, pick, looks, cancel
+                        (pairs, timeline); select, delete, rename, restore, place, box, square,
+                        view, paste, mode, unmark, upload, piece, drop, layer, take (areas);
+                        raster, compare, switch, object, cut, fit, remove, reload, squares
+                        (layers); probe, locate, along, clear (values)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -76,7 +79,36 @@ class Snapshot(TypedDict):
     seconds: float
 
 
-FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot
+# areas
+
+
+class Received(TypedDict):
+    """Of an upload, this many bytes are here: the next piece may come."""
+
+    kind: Literal["received"]
+    upload: str
+    size: int
+
+
+class Settled(TypedDict):
+    """An upload is over: read, refused or dropped; what came of it is in the traits."""
+
+    kind: Literal["settled"]
+    upload: str
+
+
+# pairs
+
+
+class Progress(TypedDict):
+    """How far a search or a load is; `stall` is empty where every server answers."""
+
+    kind: Literal["progress"]
+    text: str
+    stall: str
+
+
+FromKernel: TypeAlias = Started | Tokens | Status | Ended | Snapshot | Received | Settled | Progress
 FromBrowser: TypeAlias = dict[str, Any]
 """Checked by `from_browser`: ``kind`` and exactly the fields of `BROWSER`."""
 
@@ -122,8 +154,14 @@ _LONG: _Check = (_long_text, "a text")
 _COUNT: _Check = (_count, "a whole number")
 _NUMBER: _Check = (_number, "a number")
 _NUMBER_OR_NONE: _Check = (_or_none(_number), "a number or null")
-_STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
 _BOOL: _Check = (lambda value: isinstance(value, bool), "true or false")
+_COUNTS: _Check = (
+    lambda value: isinstance(value, list) and len(value) <= 1000 and all(map(_count, value)),
+    "a list of at most 1000 whole numbers",
+)
+_MODE: _Check = (lambda value: value in ("area", "region"), "area or region")
+_PICK: _Check = (lambda value: value in ("pin", "exclude", "free"), "pin, exclude or free")
+_STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
 _SENSOR: _Check = (lambda value: value in ("optical", "sar"), "optical or sar")
 _HOW: _Check = (lambda value: value in ("", "swipe", "blink"), "swipe, blink or nothing")
 _MOUSE: _Check = (lambda value: value in ("", "values", "line"), "values, line or nothing")
@@ -137,6 +175,11 @@ KERNEL: Mapping[str, Mapping[str, _Check]] = {
         "ask": _TEXT_OR_NONE, "question": _LONG, "text": _LONG, "status": _LONG,
         "seconds": _NUMBER,
     },
+    # areas
+    "received": {"upload": _TEXT, "size": _COUNT},
+    "settled": {"upload": _TEXT},
+    # Pairs
+    "progress": {"text": _LONG, "stall": _LONG},
 }  # fmt: skip
 """Fields of each message to the browser."""
 BROWSER: Mapping[str, Mapping[str, _Check]] = {
@@ -145,8 +188,19 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "stop": {},
     "undo": {},
     "show": {"turn": _TEXT},
-    "search": {"dates": _TEXT_OR_NONE, "max_gap": _TEXT_OR_NONE, "max_cloud": _NUMBER_OR_NONE},
+    # Pairs and timeline
+    "search": {
+        "dates": _TEXT_OR_NONE,
+        "around": _TEXT_OR_NONE,
+        "max_gap": _TEXT_OR_NONE,
+        "max_cloud": _NUMBER_OR_NONE,
+        "purpose": _TEXT_OR_NONE,
+        "sensors": _TEXT_OR_NONE,
+        "catalog": _TEXT_OR_NONE,
+    },
     "choose": {"rank": _COUNT},
+    "pick": {"scene": _TEXT, "how": _PICK},
+    "looks": {"on": _BOOL},
     "cancel": {},
     # layers
     "raster": {"sensor": _SENSOR, "visible": _BOOL, "opacity": _NUMBER, "composite": _TEXT_OR_NONE},
@@ -163,7 +217,26 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "locate": {"text": _TEXT},
     "along": {"text": _TEXT},
     "clear": {},
-}
+    # areas
+    "select": {"name": _TEXT},
+    "delete": {"name": _TEXT},
+    "rename": {"name": _TEXT, "new": _TEXT},
+    "restore": {"name": _TEXT, "version": _COUNT},
+    "place": {"place": _TEXT},
+    "box": {
+        "west": _NUMBER, "south": _NUMBER, "east": _NUMBER, "north": _NUMBER, "replace": _BOOL,
+    },
+    "square": {"lat": _NUMBER, "lon": _NUMBER, "km": _NUMBER, "replace": _BOOL},
+    "view": {"replace": _BOOL},
+    "paste": {"text": _TEXT, "replace": _BOOL},
+    "mode": {"mode": _MODE},
+    "unmark": {"region": _TEXT},
+    "upload": {"upload": _TEXT, "name": _TEXT, "size": _COUNT},
+    "piece": {"upload": _TEXT, "at": _COUNT},
+    "drop": {"upload": _TEXT},
+    "layer": {"upload": _TEXT, "layer": _TEXT},
+    "take": {"upload": _TEXT, "features": _COUNTS},
+}  # fmt: skip
 """Fields of each message to the kernel."""
 
 

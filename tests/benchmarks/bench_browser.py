@@ -10,6 +10,7 @@ overlay     a chip of 2048 x 2048 px through ChipLayer, which reprojects it and 
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.browser.lab_side import EXECUTE, Notebook
 BEAT_MS = 50
 SECONDS = 6
 ROUNDS = 5
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium")
 BEATS = """(limit) => new Promise((done) => {
   const gaps = []; let last = performance.now(); const begin = last;
   const timer = setInterval(() => {

@@ -42,7 +42,8 @@ def from_place_to_undo(notebook: Notebook) -> None:
     assert notebook.state()["subjects"] == {}
 
     # A place: the map goes there and draws its area.
-    page.locator(".widget-dropdown select").first.select_option(place("spain").title)
+    page.get_by_label("Sample place").select_option(place("spain").title)
+    page.get_by_role("button", name="Open place").click()
     spain = notebook.until(lambda s: "spain" in s["subjects"])["subjects"]["spain"]
     expect(page.locator(SHAPES)).to_have_count(1)
     west, south, east, north = spain["bounds"]

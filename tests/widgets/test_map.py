@@ -14,6 +14,7 @@ from PIL import Image
 from earthmind_lab.conversation import ask
 from earthmind_lab.errors import PromptError
 from earthmind_lab.session import Session
+from earthmind_lab.widgets.areas import OUTLINES
 from earthmind_lab.widgets.basemap import make_map
 from earthmind_lab.widgets.map import EarthMap
 from tests.session_world import BOX, DATES, SlowEngine, made_up
@@ -77,7 +78,7 @@ def settled(m):
 
 
 def names(m):
-    return [layer.name for layer in m.map.layers]
+    return [layer.name for layer in m.map.layers if layer.name != OUTLINES]
 
 
 def answered():

@@ -66,7 +66,8 @@ def test_a_text_without_end_is_refused():
 
 
 def test_numbers_are_numbers():
-    search = {"kind": "search", "dates": None, "max_gap": None}
+    texts = ("dates", "around", "max_gap", "purpose", "sensors", "catalog")
+    search = {"kind": "search", **dict.fromkeys(texts)}
     for bad in (float("nan"), float("inf"), "20", True):
         with pytest.raises(BadMessage):
             from_browser({**search, "max_cloud": bad})

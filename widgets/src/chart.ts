@@ -1,5 +1,7 @@
 // Lines over a distance, as an SVG: for the eye; the table beside it holds the same numbers.
 
+import { el } from "./text";
+
 export interface Series {
   readonly name: string;
   readonly values: readonly (number | null)[];
@@ -21,7 +23,7 @@ export const dashOf = (at: number): string => DASHES[at % DASHES.length] ?? "";
  *
  * @param metres - From the beginning, per sample.
  */
-export function chart(metres: readonly number[], series: readonly Series[], unit: string): SVGElement {
+export function chart(metres: readonly number[], series: readonly Series[], unit: string): HTMLElement {
   const known = series.flatMap((each) => each.values.filter((value) => value !== null));
   const [low, high] = span(known);
   const last = metres.at(-1) ?? 0;
@@ -29,9 +31,7 @@ export function chart(metres: readonly number[], series: readonly Series[], unit
   const y = (at: number): number =>
     TOP + (1 - (at - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
   const root = node("svg", {
-    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "em-chart", role: "img",
-    "aria-label": `${series.map((each) => each.name).join(", ")} in ${unit} over ` +
-      `${last.toFixed(0)} m; the table holds the numbers`,
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "em-chart", "aria-hidden": "true",
   });
   for (const at of [low, (low + high) / 2, high]) {
     root.append(
@@ -48,7 +48,11 @@ export function chart(metres: readonly number[], series: readonly Series[], unit
     (path as SVGElement & ElementCSSInlineStyle).style.stroke = colourOf(at);
     root.append(path);
   });
-  return root;
+  const names = series.map((each) => each.name).join(", ");
+  return el("div", {
+    role: "img",
+    "aria-label": `${names} in ${unit} over ${last.toFixed(0)} m; the table holds the numbers`,
+  }, root);
 }
 
 /** Pen up where there is no data. */

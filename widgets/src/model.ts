@@ -5,7 +5,7 @@ import type { FromBrowser } from "./protocol";
 
 export interface Model {
   get(name: string): unknown;
-  send(content: unknown): void;
+  send(content: unknown, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
   on(event: string, handler: (...given: never[]) => void): void;
   off(event: string, handler: (...given: never[]) => void): void;
   /** The host's; JupyterLab's and Notebook's know the kernel's connection. */
@@ -60,10 +60,11 @@ export class Line {
     for (const event of NETWORK) window.addEventListener(event, this.reach);
   }
 
-  /** Send; from now on an answer is expected. */
-  send(message: FromBrowser): void {
+  /** Send, with bytes where they belong to it; from now on an answer is expected. */
+  send(message: FromBrowser, ...bytes: ArrayBuffer[]): void {
     try {
-      this.model.send(message);
+      if (bytes.length === 0) this.model.send(message);
+      else this.model.send(message, undefined, bytes);
     } catch {
       this.live(false);
       return;

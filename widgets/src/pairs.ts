@@ -1,74 +1,57 @@
-// The table of ranked pairs: search, look at the reasons and the cost, choose.
+// The panel of pairs: a search, its progress, the user's own choices, the table.
 
+import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
+import { type Asked, Form, type Offers } from "./pair_form";
+import { type Choice, drawChoices, type Pair, Table } from "./pair_table";
 import { fromKernel } from "./protocol";
 import { DOING, Words } from "./talk";
 import { button, el, fill, rows, say, swap } from "./text";
-
-interface Pair {
-  rank: number;
-  score: string;
-  scenes: { id: string; modality: string; sensor: string; observed: string }[];
-  gap: string;
-  cloud: string;
-  overlap: string;
-  cost: string;
-  refused: string;
-  factors: { name: string; meaning: string; value: string }[];
-  reasons: string[];
-}
 
 interface About {
   name: string;
   kind: string;
   busy: string;
   loaded: boolean;
-  dates: string;
-  place: boolean;
   hint: string;
-}
-
-/** A pair's rows in the table: made once, then only told what has changed. */
-interface Row {
-  readonly nodes: readonly HTMLElement[];
-  update(chosen: boolean, about: About, lost: boolean): void;
+  terms: Asked;
+  choices: readonly Choice[];
+  looks: string;
+  network: boolean;
 }
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
-const TRAITS = ["pairs", "chosen", "about", "fault"] as const;
-const COLUMNS = ["Why", "Score", "Scenes", "Gap", "Cloud", "Overlap", "Cost before loading", "Choice"];
+const TRAITS = ["pairs", "chosen", "about", "offers", "looks", "fault"] as const;
+const TERMS = ["dates", "around", "max_gap", "max_cloud", "purpose", "sensors", "catalog"] as const;
 
-class Table {
+class Panel {
   private link: Link = "ok";
   private readonly words = new Words();
-  private drawn = "";
-  private rows: readonly Row[] = [];
-  private asked = "";
-  private readonly open = new Set<string>();
+  private source: unknown = null;
+  private pairs: readonly Pair[] = [];
   private readonly line: Line;
 
   private readonly title = el("h3", { class: "em-title" });
-  private readonly first = el("input", { type: "date", class: "em-field" });
-  private readonly last = el("input", { type: "date", class: "em-field" });
-  private readonly gap = el("input", {
-    type: "number", min: "0", step: "any", class: "em-field em-short", placeholder: "auto",
-  });
-  private readonly cloud = el("input", {
-    type: "number", min: "0", max: "100", step: "any", class: "em-field em-short",
-    placeholder: "20",
-  });
   private readonly find = button("Find pairs", () => this.search());
   private readonly stop = button("Stop", () => {
     this.words.ends();
     this.line.send({ kind: "cancel" });
   }, { class: "em-button em-stop" });
-  private readonly form = el("div", { class: "em-form", role: "group", "aria-label": "Search" },
-    field("From", this.first), field("to", this.last), field("days apart at most", this.gap),
-    field("cloud at most, %", this.cloud), this.find, this.stop);
+  private readonly form = new Form(() => this.search(), this.find, this.stop);
+  private readonly looks = button("", () => {
+    this.line.send({ kind: "looks", on: this.about().looks !== "on" });
+  }, { class: "em-button em-quiet em-small" });
+  private readonly choices = el("ul", { class: "em-choices", "aria-label": "Your own choices" });
   private readonly hint = el("p", { class: "em-hint" });
   private readonly fault = el("p", { class: "em-fault", role: "alert" });
   private readonly status = el("p", { class: "em-status", role: "status" });
-  private readonly table = el("div", { class: "em-scroll" });
+  /** Seconds that pass are for eyes: read out, they would be all that is heard. */
+  private readonly progress = el("p", { class: "em-status em-progress" });
+  private readonly stall = el("p", { class: "em-stall", role: "status" });
+  private readonly table = new Table({
+    choose: (rank) => this.line.send({ kind: "choose", rank }),
+    pick: (scene, how) => this.line.send({ kind: "pick", scene, how }),
+  });
 
   constructor(
     private readonly model: Model,
@@ -78,9 +61,10 @@ class Table {
       this.link = link;
       this.update();
     });
-    fill(root, el("section", { class: "em-panel em-pairs", "aria-label": "Pairs" },
-      el("header", { class: "em-head" }, this.title), this.form, this.hint, this.fault,
-      this.status, this.table));
+    keepKeys(root);
+    fill(root, el("section", { class: "em-panel em-pairs", "aria-label": "Pairs", tabindex: "-1" },
+      el("header", { class: "em-head" }, this.title, this.looks), this.form.root, this.hint,
+      this.fault, this.status, this.progress, this.stall, this.choices, this.table.root));
     model.on("msg:custom", this.hear);
     for (const trait of TRAITS) model.on(`change:${trait}`, this.synced);
     model.on("comm_live_update", this.alive);
@@ -109,146 +93,93 @@ class Table {
     this.line.heard();
     const message = fromKernel(content);
     if (message?.kind === "status") this.words.text = message.text;
+    if (message?.kind === "progress" && this.about().busy !== "") {
+      say(this.progress, message.text);
+      say(this.stall, message.stall);
+    }
     this.update();
   };
 
   private search(): void {
-    const [from, to] = [this.first.value, this.last.value];
-    if ((from === "") !== (to === "")) {
-      this.words.text = "Give both days, or none for the days of the place.";
-      this.update();
+    if (this.about().busy !== "" || FAULTS.has(this.link)) return;
+    const terms = this.form.terms();
+    if (typeof terms !== "string") {
+      this.line.send({ kind: "search", ...terms });
       return;
     }
-    this.line.send({
-      kind: "search",
-      dates: from === "" ? null : `${from}/${to}`,
-      max_gap: this.gap.value === "" ? null : `${this.gap.value} days`,
-      max_cloud: this.cloud.value === "" ? null : Number(this.cloud.value),
-    });
+    this.words.text = terms;
+    this.update();
   }
 
   private about(): About {
     const found = (this.model.get("about") ?? {}) as Partial<About>;
+    const asked = (found.terms ?? {}) as Partial<Asked>;
     return {
       name: String(found.name ?? ""),
       kind: String(found.kind ?? ""),
       busy: String(found.busy ?? ""),
       loaded: found.loaded === true,
-      dates: String(found.dates ?? ""),
-      place: found.place === true,
       hint: String(found.hint ?? ""),
+      terms: Object.fromEntries(TERMS.map((key) => [key, String(asked[key] ?? "")])) as Asked,
+      choices: rows<Choice>(found.choices),
+      looks: String(found.looks ?? "none"),
+      network: found.network === true,
     };
   }
 
   private update(): void {
     const about = this.about();
-    const pairs = rows<Pair>(this.model.get("pairs"));
-    say(this.title, about.name === "" ? "Pairs" : `Pairs of ${about.name}`);
-    this.takeDates(about);
     const busy = about.busy !== "";
     const lost = FAULTS.has(this.link);
-    this.form.hidden = about.kind !== "aoi";
-    this.find.disabled = lost;
-    this.stop.disabled = lost;
-    if (busy) swap(this.stop, this.find);
-    else swap(this.find, this.stop);
+    say(this.title, about.name === "" ? "Pairs" : `Pairs of ${about.name}`);
+    this.drawForm(about, busy, lost);
     say(this.hint, busy ? "" : about.hint);
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     this.words.during(about.busy);
     // What a question does is the chat's to say.
     const doing = lost || about.busy === "ask" ? "" : (DOING.get(about.busy) ?? "");
     say(this.status, this.link === "silent" ? SILENT : this.words.text || doing);
-    const key = JSON.stringify(pairs);
-    if (key !== this.drawn) {
-      this.drawn = key;
-      this.rows = pairs.map((pair) => this.drawPair(pair));
-      fill(this.table, pairs.length === 0 ? null : drawTable(this.rows));
+    if (!busy || lost) for (const each of [this.progress, this.stall]) say(each, "");
+    drawChoices(this.choices, about.choices, busy || lost,
+      (scene) => this.line.send({ kind: "pick", scene, how: "free" }));
+    this.drawTable(about, lost);
+  }
+
+  private drawForm(about: About, busy: boolean, lost: boolean): void {
+    const offers = this.model.get("offers") as Offers | undefined;
+    if (offers?.catalogs !== undefined) this.form.offer(offers);
+    // A search that is stopped leaves what was typed for it.
+    if (about.busy !== "search") this.form.take(about.name, about.terms);
+    this.form.root.hidden = about.kind !== "aoi";
+    this.find.disabled = lost;
+    this.stop.disabled = lost;
+    if (busy) swap(this.stop, this.find);
+    else swap(this.find, this.stop);
+    this.looks.hidden = about.looks === "none";
+    this.looks.disabled = lost;
+    const over = about.network ? " (reads over the network)" : "";
+    say(this.looks, about.looks === "none" ? ""
+      : about.looks === "on" ? "Hide quick-looks" : `Show quick-looks${over}`);
+  }
+
+  private drawTable(about: About, lost: boolean): void {
+    const source = this.model.get("pairs");
+    if (source !== this.source) {
+      this.source = source;
+      this.pairs = rows<Pair>(source);
     }
-    const chosen = this.model.get("chosen");
-    this.rows.forEach((row, rank) => row.update(chosen === pairs[rank]?.rank, about, lost));
+    const looks = about.looks === "on" ? this.model.get("looks") : null;
+    this.table.draw(this.pairs, {
+      subject: about.name,
+      chosen: this.model.get("chosen"), busy: about.busy, loaded: about.loaded, lost,
+      choices: about.choices, looks: (looks ?? {}) as Record<string, unknown>,
+    });
   }
-
-  /** The days of the last search, once per subject: what the user types stays. */
-  private takeDates(about: About): void {
-    const key = `${about.name}\n${about.dates}`;
-    if (key === this.asked) return;
-    this.asked = key;
-    const [from, to] = about.dates.split("/");
-    this.first.value = from ?? "";
-    this.last.value = to ?? "";
-  }
-
-  private drawPair(pair: Pair): Row {
-    const ids = pair.scenes.map((scene) => scene.id).join("\n");
-    const name = `pair ${pair.rank + 1}`;
-    const more = el("tr", { class: "em-more" },
-      el("td", {}), el("td", { colspan: String(COLUMNS.length - 1) }, drawWhy(pair)));
-    const why = button("", () => {
-      if (!this.open.delete(ids)) this.open.add(ids);
-      turn();
-    }, { class: "em-button em-quiet em-why" });
-    const turn = (): void => {
-      const open = this.open.has(ids);
-      more.hidden = !open;
-      why.setAttribute("aria-expanded", String(open));
-      why.setAttribute("aria-label", `Factors and reasons of ${name}`);
-      why.textContent = open ? "▾" : "▸";
-    };
-    turn();
-    const choose = button("Choose", () => this.line.send({ kind: "choose", rank: pair.rank }));
-    // Takes the focus where the button goes, and can't be pressed.
-    const mark = el("span", { class: "em-mark", tabindex: "-1", hidden: true });
-    const row = el("tr", { class: "em-pair" },
-      el("td", {}, why),
-      el("td", { class: "em-score" }, pair.score),
-      el("td", { class: "em-scenes" }, ...pair.scenes.map((scene) =>
-        el("div", { title: scene.id }, el("strong", {}, scene.sensor), ` ${scene.observed}`))),
-      el("td", {}, pair.gap), el("td", {}, pair.cloud), el("td", {}, pair.overlap),
-      el("td", {}, pair.cost),
-      el("td", {}, choose, mark));
-    const update = (chosen: boolean, about: About, lost: boolean): void => {
-      row.classList.toggle("em-chosen", chosen);
-      if (chosen) row.setAttribute("aria-current", "true");
-      else row.removeAttribute("aria-current");
-      choose.disabled = lost || about.busy !== "" || pair.refused !== "";
-      const loading = chosen && about.busy === "load";
-      if (loading || (chosen && about.loaded)) {
-        mark.textContent = loading ? "loading…" : "✓ chosen";
-        swap(mark, choose);
-      } else swap(choose, mark);
-      choose.textContent = chosen ? "Load" : "Choose";
-      choose.setAttribute("aria-label", `${choose.textContent} ${name}`);
-    };
-    return { nodes: [row, more], update };
-  }
-}
-
-function drawTable(rows: readonly Row[]): HTMLElement {
-  return el("table", { class: "em-table" },
-    el("caption", { class: "em-caption" },
-      `${rows.length} ${rows.length === 1 ? "pair" : "pairs"}, best first`),
-    el("thead", {}, el("tr", {}, ...COLUMNS.map((name) => el("th", { scope: "col" }, name)))),
-    el("tbody", {}, ...rows.flatMap((row) => row.nodes)));
-}
-
-function field(label: string, input: HTMLInputElement): HTMLElement {
-  return el("label", { class: "em-label" }, `${label} `, input);
-}
-
-function drawWhy(pair: Pair): HTMLElement {
-  const factors = pair.factors.map((factor) =>
-    el("li", {}, el("strong", {}, factor.name), ` ${factor.value}, ${factor.meaning}`));
-  return el("div", { class: "em-why-text" },
-    pair.refused === "" ? null
-      : el("p", { class: "em-fault" }, `It can't be loaded. ${pair.refused}`),
-    el("p", {}, "Score = 100 × V × T × Q:"), el("ul", { class: "em-factors" }, ...factors),
-    el("ul", {}, ...pair.reasons.map((reason) => el("li", {}, reason))),
-    el("p", { class: "em-ids" }, pair.scenes.map((scene) => scene.id).join(" + ")));
 }
 
 export default {
   render({ model, el: root }: { model: Model; el: HTMLElement }): () => void {
-    const table = new Table(model, root);
-    return () => table.close();
+    const panel = new Panel(model, root);
+    return () => panel.close();
   },
 };

@@ -16,7 +16,25 @@ export type FromKernel =
       text: string;
       status: string;
       seconds: number;
-    };
+    }
+  // areas
+  | { kind: "received"; upload: string; size: number }
+  | { kind: "settled"; upload: string }
+  // Pairs; `stall` is empty where every server answers.
+  | { kind: "progress"; text: string; stall: string };
+
+/** What a search asks for; null = as the place, or the settings, have it. */
+export interface Terms {
+  dates: string | null;
+  around: string | null;
+  max_gap: string | null;
+  max_cloud: number | null;
+  purpose: string | null;
+  sensors: string | null;
+  catalog: string | null;
+}
+
+export type Pick = "pin" | "exclude" | "free";
 
 export type FromBrowser =
   | { kind: "hello" }
@@ -24,9 +42,32 @@ export type FromBrowser =
   | { kind: "stop" }
   | { kind: "undo" }
   | { kind: "show"; turn: string }
-  | { kind: "search"; dates: string | null; max_gap: string | null; max_cloud: number | null }
+  // Pairs and timeline
+  | ({ kind: "search" } & Terms)
   | { kind: "choose"; rank: number }
+  | { kind: "pick"; scene: string; how: Pick }
+  | { kind: "looks"; on: boolean }
   | { kind: "cancel" }
+  // areas
+  | { kind: "select"; name: string }
+  | { kind: "delete"; name: string }
+  | { kind: "rename"; name: string; new: string }
+  | { kind: "restore"; name: string; version: number }
+  | { kind: "place"; place: string }
+  | {
+      kind: "box"; west: number; south: number; east: number; north: number; replace: boolean;
+    }
+  | { kind: "square"; lat: number; lon: number; km: number; replace: boolean }
+  | { kind: "view"; replace: boolean }
+  | { kind: "paste"; text: string; replace: boolean }
+  | { kind: "mode"; mode: "area" | "region" }
+  | { kind: "unmark"; region: string }
+  | { kind: "upload"; upload: string; name: string; size: number }
+  /** Its bytes are the message's only buffer. */
+  | { kind: "piece"; upload: string; at: number }
+  | { kind: "drop"; upload: string }
+  | { kind: "layer"; upload: string; layer: string }
+  | { kind: "take"; upload: string; features: number[] }
   // layers
   | { kind: "raster"; sensor: string; visible: boolean; opacity: number; composite: string | null }
   | { kind: "compare"; how: "" | "swipe" | "blink" }
@@ -55,11 +96,15 @@ const text: Holds = (value) =>
 const count: Holds = (value) => Number.isInteger(value) && (value as number) >= 0;
 const number: Holds = (value) => typeof value === "number" && Number.isFinite(value);
 const state: Holds = (value) => value === "done" || value === "stopped" || value === "failed";
-const bool: Holds = (value) => typeof value === "boolean";
 const oneOf =
   (...known: string[]): Holds =>
   (value) =>
     known.includes(value as string);
+const flag: Holds = (value) => typeof value === "boolean";
+const counts: Holds = (value) =>
+  Array.isArray(value) && value.length <= 1000 && value.every(count);
+const mode: Holds = (value) => value === "area" || value === "region";
+const pick: Holds = (value) => value === "pin" || value === "exclude" || value === "free";
 const orNull =
   (holds: Holds): Holds =>
   (value) =>
@@ -79,6 +124,11 @@ const KERNEL: ReadonlyMap<string, Fields> = new Map([
     "snapshot",
     fields({ ask: orNull(text), question: long, text: long, status: long, seconds: number }),
   ],
+  // areas
+  ["received", fields({ upload: text, size: count })],
+  ["settled", fields({ upload: text })],
+  // Pairs
+  ["progress", fields({ text: long, stall: long })],
 ]);
 
 const BROWSER: ReadonlyMap<string, Fields> = new Map([
@@ -87,17 +137,26 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["stop", fields({})],
   ["undo", fields({})],
   ["show", fields({ turn: text })],
-  ["search", fields({ dates: orNull(text), max_gap: orNull(text), max_cloud: orNull(number) })],
+  // Pairs and timeline
+  [
+    "search",
+    fields({
+      dates: orNull(text), around: orNull(text), max_gap: orNull(text), max_cloud: orNull(number),
+      purpose: orNull(text), sensors: orNull(text), catalog: orNull(text),
+    }),
+  ],
   ["choose", fields({ rank: count })],
+  ["pick", fields({ scene: text, how: pick })],
+  ["looks", fields({ on: flag })],
   ["cancel", fields({})],
   // layers
   [
     "raster",
-    fields({ sensor: oneOf("optical", "sar"), visible: bool, opacity: number,
+    fields({ sensor: oneOf("optical", "sar"), visible: flag, opacity: number,
       composite: orNull(text) }),
   ],
   ["compare", fields({ how: oneOf("", "swipe", "blink") })],
-  ["switch", fields({ turn: text, visible: bool, probability: bool, weights: bool })],
+  ["switch", fields({ turn: text, visible: flag, probability: flag, weights: flag })],
   ["object", fields({ turn: orNull(text), number: count })],
   ["cut", fields({ turn: text, probability: number })],
   ["fit", fields({})],
@@ -109,6 +168,23 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["locate", fields({ text })],
   ["along", fields({ text })],
   ["clear", fields({})],
+  // areas
+  ["select", fields({ name: text })],
+  ["delete", fields({ name: text })],
+  ["rename", fields({ name: text, new: text })],
+  ["restore", fields({ name: text, version: count })],
+  ["place", fields({ place: text })],
+  ["box", fields({ west: number, south: number, east: number, north: number, replace: flag })],
+  ["square", fields({ lat: number, lon: number, km: number, replace: flag })],
+  ["view", fields({ replace: flag })],
+  ["paste", fields({ text, replace: flag })],
+  ["mode", fields({ mode })],
+  ["unmark", fields({ region: text })],
+  ["upload", fields({ upload: text, name: text, size: count })],
+  ["piece", fields({ upload: text, at: count })],
+  ["drop", fields({ upload: text })],
+  ["layer", fields({ upload: text, layer: text })],
+  ["take", fields({ upload: text, features: counts })],
 ]);
 
 /** A message from the kernel with its known fields only; null where it is none. */

@@ -77,9 +77,13 @@ export function step(live: Live | null, message: FromKernel, now: number): Step 
     case "status":
       if (message.ask === null) return as(live, false, message.text);
       return as(live?.ask === message.ask ? { ...live, status: message.text } : live);
+    case "progress": // of the pairs
+      return as(live);
     case "ended":
       if (live?.ask !== message.ask) return as(live);
       return as(null, false, message.state === "failed" ? message.message : "");
+    default: // another panel's
+      return as(live);
   }
 }
 

@@ -53,6 +53,20 @@ export function button(label: string, act: () => void, attributes: Record<string
   return made;
 }
 
+/** Have a form act on its button, and on Enter in a field of one line. */
+export function onSubmit(form: HTMLFormElement, act: () => void): void {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    act();
+  });
+  // In JupyterLab's output a browser does not submit by itself.
+  form.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.target instanceof HTMLInputElement)) return;
+    event.preventDefault();
+    act();
+  });
+}
+
 /** Text of an element, written only when it differs: an untouched node is not read out again. */
 export function say(element: HTMLElement, words: string): void {
   if (element.textContent !== words) element.textContent = words;
