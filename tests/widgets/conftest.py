@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from earthmind_lab.session import Session
 from tests.stand_in_engine import StandInEngine, StandInHandle
 from tests.widgets.browser_side import BrowserSide
+from tests.widgets.layer_world import FakeSession
 
 TEXT = "A 🌊 of water <b>here</b>."
 
@@ -62,3 +64,19 @@ def talking(gate: threading.Event) -> Iterator[Session]:
 @pytest.fixture
 def browser(monkeypatch: pytest.MonkeyPatch) -> BrowserSide:
     return BrowserSide(monkeypatch)
+
+
+@pytest.fixture
+def shown(browser: BrowserSide) -> Iterator[SimpleNamespace]:
+    """A layer on a map that has something of its own."""
+    from earthmind_lab.widgets.basemap import make_map
+    from earthmind_lab.widgets.layers import ChipLayer
+
+    session, m = FakeSession(), make_map()
+    layer = ChipLayer(session, m)
+    browser.follow(layer.panel)
+    yield SimpleNamespace(
+        session=session, map=m, layer=layer, panel=layer.panel, browser=browser,
+        tell=lambda **message: browser.tell(layer.panel, message),
+    )  # fmt: skip
+    layer.close()

@@ -4,128 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import time
-from dataclasses import replace
-from types import SimpleNamespace
 
 import ipyleaflet
 import numpy as np
 import pytest
 
 from earthmind_lab.errors import PromptError
-from earthmind_lab.session import Selected, Session
-from earthmind_lab.session.subject import Note, SaidTurn, Subject
+from earthmind_lab.session import Session
+from earthmind_lab.session.subject import Subject
 from earthmind_lab.widgets.basemap import PANES, make_map
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.legend import attribution_of, feature_words
 from earthmind_lab.widgets.raster import composites_of
 from tests.stand_in_engine import StandInEngine, make_chip, square
-
-HOSTILE = "<img src=x onerror=alert(1)></script>"
-
-
-class FakeSession:
-    """The part of a session that a layer reads, set by hand."""
-
-    def __init__(self):
-        self.active, self.subjects, self.chips, self.chosen = None, {}, {}, []
-        self.listeners, self.answers, self.selected, self.engine = [], {}, None, None
-
-    def subject(self, name=None):
-        from earthmind_lab.errors import AOIError
-
-        if (name or self.active) not in self.subjects:
-            raise AOIError("There is no area yet.")
-        return self.subjects[name or self.active]
-
-    def chip(self, name=None):
-        return self.chips.get(name or self.active)
-
-    def choose(self, rank, name=None):
-        self.chosen.append(rank)
-
-    def answer(self, turn):
-        return self.answers.get(turn)
-
-    def select_object(self, turn, number=0):
-        self.selected = None if turn is None else Selected(turn=turn, number=number)
-        for listener in self.listeners:
-            listener(Note(kind="changed", subject=self.active, what="selected"))
-
-    def watch(self, listener):
-        self.listeners.append(listener)
-        return lambda: listener in self.listeners and self.listeners.remove(listener)
-
-    def show(self, subject, chip=None):
-        self.active = subject.name
-        self.subjects[subject.name], self.chips[subject.name] = subject, chip
-        for listener in self.listeners:
-            listener(Note(kind="changed", subject=subject.name, what="turns"))
-
-
-def turn(number=1, west=-0.77, label="water", **changes):
-    ring = [[west, 38.1], [west + 0.01, 38.1], [west + 0.01, 38.11], [west, 38.11], [west, 38.1]]
-    about = {"label": label, "score": 0.9, "probability": 0.97, "area_m2": 301_000.0,
-             "source": "sar", "observed": "2019-09-17T00:00:00Z",
-             "style": {"color": "url(x)"}}  # fmt: skip
-    shape = {"type": "Polygon", "coordinates": [ring]}
-    features = [{"type": "Feature", "geometry": shape, "properties": about}]
-    fields = {
-        "id": f"ask-{number}", "question": "Segment the water.", "state": "done", "text": "Sure.",
-        "features": {"type": "FeatureCollection", "features": features},
-        "record": {"inputs": [{"modality": "sar", "sensor": "sentinel-1-rtc"}]},
-    }  # fmt: skip
-    return SaidTurn(**{**fields, **changes})
-
-
-def area(*turns, **changes):
-    led = [None, *(each.id for each in turns)]
-    turns = tuple(replace(each, parent=led[n]) for n, each in enumerate(turns))
-    return Subject(name="a", kind="aoi", turns=turns, head=led[-1], **changes)
-
-
-@pytest.fixture
-def shown(browser):
-    """A layer on a map that has something of its own."""
-    session, m = FakeSession(), make_map()
-    layer = ChipLayer(session, m)
-    browser.follow(layer.panel)
-    yield SimpleNamespace(
-        session=session, map=m, layer=layer, panel=layer.panel, browser=browser,
-        tell=lambda **message: browser.tell(layer.panel, message),
-    )  # fmt: skip
-    layer.close()
-
-
-def names(m):
-    return [each.name for each in m.layers]
-
-
-def row(shown, sensor):
-    return next(each for each in shown.panel.rasters if each["sensor"] == sensor)
-
-
-def shows(shown, subject, chip=None):
-    """Show it, and wait for the map and its panel."""
-    shown.session.show(subject, chip)
-    assert shown.layer.settle(10)
-    settled(shown)
-
-
-def settled(shown):
-    """Wait until the panel has said all that it was told."""
-    asked(shown)
-    while shown.panel._due is not None:
-        time.sleep(0.01)
-    asked(shown)  # what was due then is done
-    assert shown.panel.fault == ""
-
-
-def asked(shown):
-    """Wait until the panel has taken all that was put to it."""
-    count = len(shown.browser.messages)
-    shown.tell(kind="hello")
-    shown.browser.wait(lambda: len(shown.browser.messages) > count)
+from tests.widgets.layer_world import (
+    HOSTILE,
+    FakeSession,
+    area,
+    names,
+    row,
+    settled,
+    shows,
+    touch,
+    turn,
+)
 
 
 def test_nothing_to_show(shown):
@@ -257,88 +159,6 @@ def test_an_error_of_one_picture_leaves_the_other_and_goes_with_its_cause(shown,
     shows(shown, area(), make_chip())
     assert names(shown.map) == ["land", "Optical", "SAR"]
     assert shown.panel.about["message"] == ""
-
-
-def touch(layer, event, number=0):
-    feature = layer.data["features"][number]
-    layer._handle_mouse_events(
-        None, {"event": event, "feature": feature, "properties": feature["properties"]}, None
-    )
-
-
-WORDS = "water, 30.1 ha mapped, score 0.90, probability 0.97, from Sentinel-1, 17 Sep 2019"
-
-
-def test_objects_say_what_they_are_and_where_from(shown):
-    shows(shown, area(turn(1), turn(2, west=-0.75), turn(3, features={"features": []})))
-    assert names(shown.map) == ["land", "answer 1", "answer 2"]
-    first, second = shown.map.layers[1:]
-    colours = [each.data["features"][0]["properties"]["style"]["color"] for each in (first, second)]
-    assert colours[0] != colours[1]
-    assert shown.layer.about.layout.display == "none"
-    assert "url(x)" not in str(first.data)  # the style of a feature is ours
-    touch(first, "mouseover")
-    assert WORDS in shown.layer.about.value
-    assert shown.layer.about.layout.display is None
-    newest, oldest = shown.panel.answers
-    assert (newest["title"], oldest["title"]) == ("Answer 2", "Answer 1")
-    assert [newest["colour"], oldest["colour"]] == colours[::-1]
-    assert oldest["objects"] == [{"words": WORDS, "selected": False}]
-    assert oldest["area"] == "30.1 ha"
-    shown.tell(kind="fit")
-    shown.browser.wait(lambda: shown.map.center == pytest.approx([38.105, -0.755], abs=1e-3))
-    shown.tell(kind="switch", turn="ask-1", visible=False, probability=False, weights=False)
-    shown.browser.wait(lambda: not shown.panel.answers[1]["visible"])
-    assert first.data["features"] == []
-    shown.layer.fit_features()
-    assert shown.map.center == pytest.approx([38.105, -0.745], abs=1e-3)
-
-
-def test_a_click_selects_and_the_map_stays(shown):
-    shows(shown, area(turn(1)))
-    shown.map.center = [1, 2]
-    touch(shown.map.layers[1], "click")
-    assert shown.session.selected == Selected(turn="ask-1", number=0)
-    assert shown.layer.settle(10)
-    assert shown.map.center == [1, 2]
-    style = shown.map.layers[1].data["features"][0]["properties"]["style"]
-    assert style["weight"] == 5
-    shown.browser.wait(lambda: shown.panel.answers[0]["objects"][0]["selected"])
-    shown.session.select_object(None)
-    assert shown.layer.settle(10)
-    assert shown.map.layers[1].data["features"][0]["properties"]["style"]["weight"] == 2
-
-
-def test_an_object_selected_elsewhere_is_flown_to(shown):
-    shows(shown, area(turn(1), turn(2, west=-0.75)))
-    shown.layer.set_turn("ask-2", visible=False)
-    shown.tell(kind="object", turn="ask-2", number=0)
-    shown.browser.wait(lambda: shown.panel.answers[0]["objects"][0]["selected"])
-    assert shown.map.center == pytest.approx([38.105, -0.745], abs=1e-3)
-    assert shown.layer.turns["ask-2"].visible
-    assert WORDS in shown.layer.about.value
-    # Once: what is drawn afterwards moves nothing.
-    shown.map.center = [1, 2]
-    assert shown.layer.settle(10)
-    assert shown.map.center == [1, 2]
-
-
-def test_of_very_many_objects_the_first_are_listed(shown):
-    many = turn(1)
-    many.features["features"] *= 203
-    shows(shown, area(many))
-    (answer,) = shown.panel.answers
-    assert (len(answer["objects"]), answer["more"]) == (200, 3)
-    assert len(shown.map.layers[1].data["features"]) == 203
-
-
-def test_what_an_older_page_touches_selects_nothing(shown):
-    shows(shown, area(turn(1)))
-    for number in (7, -1, "0", None, True):
-        shown.map.layers[1]._handle_mouse_events(
-            None, {"event": "click", "feature": {}, "properties": {"number": number}}, None
-        )
-    assert shown.session.selected is None
 
 
 def test_a_turn_that_is_undone_leaves_the_map(shown):

@@ -24,7 +24,7 @@ from earthmind_lab.widgets.pixels import (
 )
 from earthmind_lab.widgets.probe import ProbePanel
 from tests.stand_in_engine import make_chip
-from tests.widgets.test_layers import FakeSession, area
+from tests.widgets.layer_world import FakeSession, area
 
 
 def numbered(side=40):

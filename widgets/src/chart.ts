@@ -1,5 +1,7 @@
 // Lines over a distance, as an SVG: for the eye; the table beside it holds the same numbers.
 
+import { el } from "./text";
+
 export interface Series {
   readonly name: string;
   readonly values: readonly (number | null)[];
@@ -7,7 +9,8 @@ export interface Series {
 
 const WIDTH = 460;
 const HEIGHT = 150;
-const [LEFT, RIGHT, TOP, BOTTOM] = [52, 8, 8, 24];
+/** Room for half a line's width. */
+const EDGE = 2;
 const SVG = "http://www.w3.org/2000/svg";
 /** Dashes tell lines apart where colours don't. */
 const DASHES = ["", "6 3", "2 2", "8 3 2 3", "4 4", "1 3", "10 4"] as const;
@@ -21,26 +24,19 @@ export const dashOf = (at: number): string => DASHES[at % DASHES.length] ?? "";
  *
  * @param metres - From the beginning, per sample.
  */
-export function chart(metres: readonly number[], series: readonly Series[], unit: string): SVGElement {
+export function chart(metres: readonly number[], series: readonly Series[], unit: string): HTMLElement {
   const known = series.flatMap((each) => each.values.filter((value) => value !== null));
   const [low, high] = span(known);
   const last = metres.at(-1) ?? 0;
-  const x = (at: number): number => LEFT + (at / (last || 1)) * (WIDTH - LEFT - RIGHT);
-  const y = (at: number): number =>
-    TOP + (1 - (at - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
+  const x = (at: number): number => (at / (last || 1)) * WIDTH;
+  const y = (at: number): number => EDGE + (1 - (at - low) / (high - low)) * (HEIGHT - 2 * EDGE);
   const root = node("svg", {
-    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "em-chart", role: "img",
-    "aria-label": `${series.map((each) => each.name).join(", ")} in ${unit} over ` +
-      `${last.toFixed(0)} m; the table holds the numbers`,
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "em-chart", "aria-hidden": "true",
+    preserveAspectRatio: "none",
   });
-  for (const at of [low, (low + high) / 2, high]) {
-    root.append(
-      node("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(at), y2: y(at), class: "em-grid" }),
-      node("text", { x: LEFT - 5, y: y(at) + 4, "text-anchor": "end" }, number(at, high - low)));
-  }
-  for (const [at, anchor] of [[0, "start"], [last / 2, "middle"], [last, "end"]] as const) {
-    root.append(node("text", { x: x(at), y: HEIGHT - 8, "text-anchor": anchor },
-      `${at.toFixed(0)} m`));
+  const middle = (low + high) / 2;
+  for (const at of [low, middle, high]) {
+    root.append(node("line", { x1: 0, x2: WIDTH, y1: y(at), y2: y(at), class: "em-grid" }));
   }
   series.forEach((each, at) => {
     const path = node("path", { d: pathOf(metres, each.values, x, y), class: "em-series",
@@ -48,7 +44,15 @@ export function chart(metres: readonly number[], series: readonly Series[], unit
     (path as SVGElement & ElementCSSInlineStyle).style.stroke = colourOf(at);
     root.append(path);
   });
-  return root;
+  const names = series.map((each) => each.name).join(", ");
+  // Text is no part of the SVG: there its contrast could not be measured.
+  const labels = (name: string, ...words: string[]): HTMLElement =>
+    el("div", { class: name }, ...words.map((each) => el("span", {}, each)));
+  return el("div", {
+    role: "img", class: "em-plot",
+    "aria-label": `${names} in ${unit} over ${last.toFixed(0)} m; the table holds the numbers`,
+  }, labels("em-y", ...[high, middle, low].map((at) => number(at, high - low))), root,
+  labels("em-x", ...[0, last / 2, last].map((at) => `${at.toFixed(0)} m`)));
 }
 
 /** Pen up where there is no data. */
@@ -80,9 +84,8 @@ function number(value: number, range: number): string {
   return value.toFixed(digits).replace("-", "−");
 }
 
-function node(tag: string, attributes: Record<string, string | number>, text = ""): SVGElement {
+function node(tag: string, attributes: Record<string, string | number>): SVGElement {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
-  if (text !== "") made.textContent = text;
   return made;
 }
