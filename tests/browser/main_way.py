@@ -78,6 +78,7 @@ def from_place_to_undo(notebook: Notebook) -> None:
     expect(page.get_by_label("Swipe between Sentinel-2, 18 Sep 2019 and Sentinel-1")).to_have_count(
         1
     )
+    notebook.map.scroll_into_view_if_needed()  # the switch may lie far below
     notebook.drag((0.5, 0.5), (0.25, 0.5))
     page.wait_for_function(
         "[...document.querySelectorAll('.leaflet-sbs-range')].some((each) => each.value < 0.4)"
