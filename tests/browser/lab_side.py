@@ -215,6 +215,7 @@ class Notebook:
         )
         light = str(name == "light").lower()
         expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)  # it covers the page
         self._theme = name
 
     def size(self, width: int = WIDTH, height: int = HEIGHT) -> None:

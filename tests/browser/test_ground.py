@@ -166,7 +166,7 @@ def test_chat_and_pairs_are_accessible(notebook, theme):
         notebook.shot(f"{theme}-{width}")
         assert [axe(notebook.page, each) for each in panels] == [[], []]
         # What a scroll of the table's own brings up, and nothing reaches out of its panel.
-        table = notebook.page.locator(".em-scroll")
+        table = notebook.pairs.locator(".em-scroll")
         table.evaluate("each => each.scrollLeft = each.scrollWidth")
         assert axe(notebook.page, ".em-pairs") == []
         table.evaluate("each => each.scrollLeft = 0")
