@@ -49,7 +49,7 @@ from earthmind_lab.widgets.basemap import make_map, OPTICAL_PANE
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.render import render
 from tests.stand_in_engine import make_chip
-from tests.widgets.test_layers import FakeSession
+from tests.widgets.layer_world import FakeSession
 import dataclasses, ipyleaflet, numpy
 rng = numpy.random.default_rng(0)
 base = make_chip(2048, sar=False)
