@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.answer import Answer
 from earthmind_lab.exchange import Modality
+from earthmind_lab.sensors import MODALITY_WORDS
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-SENSOR_WORDS: Mapping[Modality, str] = {"sar": "SAR", "optical": "optical"}
 _SAYS = re.compile(r"\s*(yes|no)\b", re.IGNORECASE)
 
 
@@ -95,7 +95,7 @@ def compare(both: Told, less: Told, without: Modality) -> Comparison | None:
     """
     if not all(_read(both.record, *keys) == _read(less.record, *keys) for keys in _SAME):
         return None
-    sensor = SENSOR_WORDS[without]
+    sensor = MODALITY_WORDS[without]
     one, other = (_by_label(told.features) for told in (both, less))
     marked = tuple(
         _marked(label, one.get(label, ()), other.get(label, ())) for label in {**one, **other}

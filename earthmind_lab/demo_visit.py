@@ -21,6 +21,7 @@ from earthmind_lab.demo_picture import Masks, link, seen, talk, when
 from earthmind_lab.errors import EarthMindError, PromptError
 from earthmind_lab.exchange import Queued, Token, View
 from earthmind_lab.render import picture_view, render
+from earthmind_lab.sensors import MODALITY_WORDS
 from earthmind_lab.session import Session
 from earthmind_lab.session.subject import PairRow, SaidTurn, Subject
 
@@ -32,7 +33,6 @@ MARKS = {
     "uncheckable": "? uncheckable",
 }
 """Verdicts by sign and word."""
-NAMES = {"optical": "optical", "sar": "SAR"}
 READY = "Ready."
 LOG = logging.getLogger(__name__)
 TICK = 0.05
@@ -202,7 +202,9 @@ def page(visit: Visit, status: str = READY) -> Shown:
 
 def line(row: PairRow, rank: int) -> str:
     """A pair in one sentence: both dates, gap, score."""
-    scenes = " and ".join(f"{NAMES[s['modality']]} {when(s['observed'])}" for s in row.scenes)
+    scenes = " and ".join(
+        f"{MODALITY_WORDS[s['modality']]} {when(s['observed'])}" for s in row.scenes
+    )
     gap = row.pair["gap_hours"]
     hours = " to ".join(f"{each:g}" for each in (gap if isinstance(gap, list) else [gap])
                         if each is not None)  # fmt: skip
@@ -232,7 +234,9 @@ def evidence(turn: SaidTurn, areas: Mapping[str, float]) -> list[str]:
         found = [each["properties"] for each in turn.features["features"]]
         found = [each for each in found if each["label"] == label]
         objects = "1 object" if len(found) == 1 else f"{len(found)} objects"
-        seen_by = {f"{NAMES.get(p['source'], p['source'])} {when(p['observed'])}" for p in found}
+        seen_by = {
+            f"{MODALITY_WORDS.get(p['source'], p['source'])} {when(p['observed'])}" for p in found
+        }
         sources = " and ".join(sorted(seen_by))
         lines.append(f"▣ {label}: {format_area(area)} mapped in {objects}, from {sources}")
     return [*lines, *(f"{MARKS[c['verdict']]}: {c['sentence']}" for c in turn.evidence)]

@@ -31,6 +31,7 @@ from earthmind_lab.figures import TINTS, caption, draw_masks
 from earthmind_lab.quicklook import data_url
 from earthmind_lab.record import Record
 from earthmind_lab.render import default_composites, render
+from earthmind_lab.sensors import MODALITY_WORDS
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -39,7 +40,6 @@ LAND = Path(__file__).parent / "widgets" / "land.png"
 """The land of the world in web Mercator, from Natural Earth."""
 AROUND_PX = 110
 """Half of the locator's side in pixels of that picture."""
-SENSOR_WORDS = {"optical": "optical", "sar": "SAR"}
 MOST_OBJECTS = 200
 """Rows of one table; the rest is counted. The record and the exports have all of them."""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -221,7 +221,7 @@ def _objects(features: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> st
             format_area(float(own.get("area_m2") or 0)),
             _share(own.get("probability")),
             _share(own.get("score")),
-            f"{SENSOR_WORDS.get(str(own.get('source')), 'unknown sensor')}, {_day(own)}",
+            f"{MODALITY_WORDS.get(str(own.get('source')), 'unknown sensor')}, {_day(own)}",
         )
         for own in about[:MOST_OBJECTS]
     ]

@@ -35,6 +35,9 @@ Level = Literal["TOA", "SR", "DN"]
 Quantity = Literal["sigma0", "gamma0", "gamma0_rtc"]
 Convention = Literal["power", "amplitude", "dB"]
 
+MODALITY_WORDS: Mapping[str, str] = {"sar": "SAR", "optical": "optical"}
+"""How people call a sensor family."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from earthmind_lab.errors import SearchError
 from earthmind_lab.scene import Scene
-from earthmind_lab.sensors import SENSORS
+from earthmind_lab.sensors import MODALITY_WORDS, SENSORS
 
 Day: TypeAlias = str | date | datetime
 
@@ -71,8 +71,9 @@ class Limits:
 
     def name(self, modality: str) -> str:
         """What was asked for of a modality, for messages."""
-        words = {"sar": "SAR", "optical": "optical"}
-        return " or ".join(words.get(kind) or SENSORS[kind].title for kind in self.kinds(modality))
+        return " or ".join(
+            MODALITY_WORDS.get(kind) or SENSORS[kind].title for kind in self.kinds(modality)
+        )
 
     @property
     def terms(self) -> dict[str, Any]:

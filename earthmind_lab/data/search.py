@@ -34,6 +34,7 @@ from earthmind_lab.data.pairing import candidates_of, pairs_of
 from earthmind_lab.data.sides import Terms
 from earthmind_lab.errors import SearchError
 from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
+from earthmind_lab.sensors import MODALITY_WORDS
 
 __all__ = [
     "MODALITIES",
@@ -246,8 +247,7 @@ def _search(
 
 def _alone(found: Mapping[str, Sequence[Scene]]) -> tuple[Rejected, ...]:
     """The scenes of one sensor as candidates where the other has none at all."""
-    names = {"optical": "optical", "sar": "SAR"}
-    lacking = " and ".join(names[kind] for kind, scenes in found.items() if not scenes)
+    lacking = " and ".join(MODALITY_WORDS[kind] for kind, scenes in found.items() if not scenes)
     reason = f"There is no {lacking} scene of these days to pair it with."
     return tuple(
         Rejected(

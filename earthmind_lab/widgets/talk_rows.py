@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.answer import format_area
-from earthmind_lab.comparing import SENSOR_WORDS, Comparison, Told, compare
+from earthmind_lab.comparing import Comparison, Told, compare
 from earthmind_lab.exchange import Modality
 from earthmind_lab.widgets.protocol import clean
 from earthmind_lab.widgets.rows import turn_row
 
 if TYPE_CHECKING:
-    from earthmind_lab.session.subject import SaidTurn, Subject
+    from earthmind_lab.sensors import MODALITY_WORDS
+from earthmind_lab.session.subject import SaidTurn, Subject
 
 
 class TalkRows:
@@ -95,7 +96,7 @@ def _how(turn: SaidTurn) -> str:
     """Options that differ from the defaults, in words."""
     given = dict(turn.options)
     off = given.pop("sensor_off", None)
-    words = [f"without {SENSOR_WORDS[off]}"] if off in SENSOR_WORDS else []
+    words = [f"without {MODALITY_WORDS[off]}"] if off in MODALITY_WORDS else []
     words += [f"{key.replace('_', ' ')} {value}" for key, value in given.items()]
     return ", ".join(words)
 
@@ -103,8 +104,8 @@ def _how(turn: SaidTurn) -> str:
 def _without(turn: SaidTurn) -> list[str]:
     """Sensors that the answer had both of, either of which could be taken away."""
     seen = {each.get("modality") for each in (turn.record or {}).get("inputs", ())}
-    had_both = seen >= set(SENSOR_WORDS) and not turn.options.get("sensor_off")
-    return list(SENSOR_WORDS) if had_both else []
+    had_both = seen >= set(MODALITY_WORDS) and not turn.options.get("sensor_off")
+    return list(MODALITY_WORDS) if had_both else []
 
 
 def _compared(subject: Subject, turn: SaidTurn) -> dict[str, Any] | None:
@@ -118,7 +119,7 @@ def _compared(subject: Subject, turn: SaidTurn) -> dict[str, Any] | None:
         if each.record is not None
     )
     found = compare(one, other, off)
-    sensor = SENSOR_WORDS[off]
+    sensor = MODALITY_WORDS[off]
     title = f"With and without {sensor}"
     if found is None:
         why = "Not compared: the two answers are about other pixels, or to other questions."

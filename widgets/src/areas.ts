@@ -5,7 +5,7 @@ import { type Area, AreaList } from "./area_list";
 import { Choice, type Offer } from "./area_choice";
 import { NewArea } from "./area_forms";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
-import { fromKernel } from "./protocol";
+import { type FromKernel } from "./protocol";
 import { button, el, fill, onSubmit, rows, say } from "./text";
 import { type Limits, Uploader } from "./upload";
 
@@ -72,18 +72,11 @@ class Panel {
     });
     this.choice = new Choice(this.send);
     this.build();
-    model.on("msg:custom", this.hear);
-    for (const trait of TRAITS) model.on(`change:${trait}`, this.synced);
-    model.on("comm_live_update", this.alive);
-    this.update();
-    this.line.send({ kind: "hello" });
+    this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
   close(): void {
     this.line.close();
-    this.model.off("msg:custom", this.hear);
-    for (const trait of TRAITS) this.model.off(`change:${trait}`, this.synced);
-    this.model.off("comm_live_update", this.alive);
   }
 
   private build(): void {
@@ -114,19 +107,7 @@ class Panel {
     fill(this.root, panel);
   }
 
-  private readonly synced = (): void => {
-    this.line.heard();
-    this.update();
-  };
-
-  private readonly alive = (): void => {
-    // The model that a view is given hides its state; the view's own frame shows it.
-    this.line.live(this.root.closest(".jupyter-widgets-disconnected") === null);
-  };
-
-  private readonly hear = (content: unknown): void => {
-    this.line.heard();
-    const message = fromKernel(content);
+  private readonly hear = (message: FromKernel | null): void => {
     if (message === null) return;
     if (message.kind === "status") this.said = message.text;
     this.uploader.hear(message);

@@ -2,7 +2,7 @@
 
 import { type Drafts, draftsOf } from "./drafts";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
-import { fromKernel } from "./protocol";
+import { type FromKernel } from "./protocol";
 import { DOING, type Live, step, Words } from "./talk";
 import { arrange, button, el, fill, handOver, rows, say, seconds } from "./text";
 import { type Acts, drawTurn, Place, type Sensor, type Turn } from "./turns";
@@ -77,7 +77,7 @@ class Chat {
 
   constructor(
     private readonly model: Model,
-    private readonly root: HTMLElement,
+    root: HTMLElement,
   ) {
     this.line = new Line(model, (link) => {
       this.link = link;
@@ -103,34 +103,15 @@ class Chat {
       this.log.addEventListener(event, reads, { passive: true });
     }
     this.clock = setInterval(() => this.tick(), 1000);
-    model.on("msg:custom", this.hear);
-    for (const trait of TRAITS) model.on(`change:${trait}`, this.synced);
-    model.on("comm_live_update", this.alive);
-    this.update();
-    this.line.send({ kind: "hello" });
+    this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
   close(): void {
     clearInterval(this.clock);
     this.line.close();
-    this.model.off("msg:custom", this.hear);
-    for (const trait of TRAITS) this.model.off(`change:${trait}`, this.synced);
-    this.model.off("comm_live_update", this.alive);
   }
 
-  private readonly synced = (): void => {
-    this.line.heard();
-    this.update();
-  };
-
-  private readonly alive = (): void => {
-    // The model that a view is given hides its state; the view's own frame shows it.
-    this.line.live(this.root.closest(".jupyter-widgets-disconnected") === null);
-  };
-
-  private readonly hear = (content: unknown): void => {
-    this.line.heard();
-    const message = fromKernel(content);
+  private readonly hear = (message: FromKernel | null): void => {
     if (message === null) return;
     if (message.kind === "code") {
       this.showCode(message.turn, message.text);

@@ -3,7 +3,7 @@
 import { type Answer, answerRow, type Range, type Row } from "./answers";
 import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
-import { fromKernel } from "./protocol";
+import { type FromKernel } from "./protocol";
 import { type Ramp, rampList } from "./ramp";
 import { arrange, button, el, fill, rows, say } from "./text";
 import { Wanted } from "./wanted";
@@ -82,7 +82,7 @@ class Panel {
 
   constructor(
     private readonly model: Model,
-    private readonly root: HTMLElement,
+    root: HTMLElement,
   ) {
     this.line = new Line(model, (link) => {
       this.link = link;
@@ -95,32 +95,14 @@ class Panel {
       el("div", { class: "em-row", role: "group", "aria-label": "Compare and find" }, this.swipe,
         this.blink, this.fit),
       this.answers, this.owner, this.origins, this.eyes));
-    model.on("msg:custom", this.hear);
-    for (const trait of TRAITS) model.on(`change:${trait}`, this.synced);
-    model.on("comm_live_update", this.alive);
-    this.update();
-    this.line.send({ kind: "hello" });
+    this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
   close(): void {
     this.line.close();
-    this.model.off("msg:custom", this.hear);
-    for (const trait of TRAITS) this.model.off(`change:${trait}`, this.synced);
-    this.model.off("comm_live_update", this.alive);
   }
 
-  private readonly synced = (): void => {
-    this.line.heard();
-    this.update();
-  };
-
-  private readonly alive = (): void => {
-    this.line.live(this.root.closest(".jupyter-widgets-disconnected") === null);
-  };
-
-  private readonly hear = (content: unknown): void => {
-    this.line.heard();
-    const message = fromKernel(content);
+  private readonly hear = (message: FromKernel | null): void => {
     if (message?.kind === "status") this.said = message.text;
     this.update();
   };

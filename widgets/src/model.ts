@@ -1,7 +1,7 @@
 // The part of anywidget's model that is used here, and what is the same for every view: whether
 // the kernel still listens.
 
-import type { FromBrowser } from "./protocol";
+import { type FromBrowser, type FromKernel, fromKernel } from "./protocol";
 
 export interface Model {
   get(name: string): unknown;
@@ -49,6 +49,7 @@ export class Line {
   private cut = false;
   private gone = false;
   private link: Link = "ok";
+  private readonly ends: (() => void)[] = [];
 
   constructor(
     private readonly model: Model,
@@ -89,9 +90,42 @@ export class Line {
     this.tell();
   }
 
+  /**
+   * Hear the kernel from now on, until `close`, and say hello to it. `synced` draws what is there,
+   * now and after each change of the traits; `hear` gets each message, null where it makes no sense.
+   */
+  follow(
+    root: HTMLElement,
+    traits: readonly string[],
+    synced: () => void,
+    hear: (message: FromKernel | null) => void,
+  ): void {
+    const on = (event: string, heard: (content: unknown) => void): void => {
+      this.model.on(event, heard);
+      this.ends.push(() => this.model.off(event, heard));
+    };
+    on("msg:custom", (content) => {
+      this.heard();
+      hear(fromKernel(content));
+    });
+    for (const trait of traits) {
+      on(`change:${trait}`, () => {
+        this.heard();
+        synced();
+      });
+    }
+    on("comm_live_update", () => {
+      // The model that a view is given hides its state; the view's own frame shows it.
+      this.live(root.closest(".jupyter-widgets-disconnected") === null);
+    });
+    synced();
+    this.send({ kind: "hello" });
+  }
+
   /** Listen no more. */
   close(): void {
     this.rest();
+    for (const end of this.ends.splice(0)) end();
     this.kernel?.statusChanged.disconnect(this.status);
     this.kernel?.connectionStatusChanged.disconnect(this.reach);
     for (const event of NETWORK) window.removeEventListener(event, this.reach);

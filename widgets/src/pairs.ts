@@ -4,7 +4,7 @@ import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { type Asked, Form, type Offers } from "./pair_form";
 import { type Choice, drawChoices, type Pair, Table } from "./pair_table";
-import { fromKernel } from "./protocol";
+import { type FromKernel } from "./protocol";
 import { DOING, Words } from "./talk";
 import { button, el, fill, rows, say, swap } from "./text";
 
@@ -55,7 +55,7 @@ class Panel {
 
   constructor(
     private readonly model: Model,
-    private readonly root: HTMLElement,
+    root: HTMLElement,
   ) {
     this.line = new Line(model, (link) => {
       this.link = link;
@@ -65,33 +65,14 @@ class Panel {
     fill(root, el("section", { class: "em-panel em-pairs", "aria-label": "Pairs", tabindex: "-1" },
       el("header", { class: "em-head" }, this.title, this.looks), this.form.root, this.hint,
       this.fault, this.status, this.progress, this.stall, this.choices, this.table.root));
-    model.on("msg:custom", this.hear);
-    for (const trait of TRAITS) model.on(`change:${trait}`, this.synced);
-    model.on("comm_live_update", this.alive);
-    this.update();
-    this.line.send({ kind: "hello" });
+    this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
   close(): void {
     this.line.close();
-    this.model.off("msg:custom", this.hear);
-    for (const trait of TRAITS) this.model.off(`change:${trait}`, this.synced);
-    this.model.off("comm_live_update", this.alive);
   }
 
-  private readonly synced = (): void => {
-    this.line.heard();
-    this.update();
-  };
-
-  private readonly alive = (): void => {
-    // The model that a view is given hides its state; the view's own frame shows it.
-    this.line.live(this.root.closest(".jupyter-widgets-disconnected") === null);
-  };
-
-  private readonly hear = (content: unknown): void => {
-    this.line.heard();
-    const message = fromKernel(content);
+  private readonly hear = (message: FromKernel | null): void => {
     if (message?.kind === "status") this.words.text = message.text;
     if (message?.kind === "progress" && this.about().busy !== "") {
       say(this.progress, message.text);

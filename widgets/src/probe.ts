@@ -3,7 +3,7 @@
 import { chart, colourOf, dashOf } from "./chart";
 import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
-import { fromKernel } from "./protocol";
+import { type FromKernel } from "./protocol";
 import { button, el, fill, rows, say } from "./text";
 
 interface Column {
@@ -73,7 +73,7 @@ class Panel {
 
   constructor(
     private readonly model: Model,
-    private readonly root: HTMLElement,
+    root: HTMLElement,
   ) {
     this.line = new Line(model, (link) => {
       this.link = link;
@@ -88,32 +88,14 @@ class Panel {
     fill(root, el("section", { class: "em-panel em-probe", "aria-label": "Values" },
       el("header", { class: "em-head" }, el("h3", { class: "em-title" }, "Values")),
       this.hint, this.fault, this.status, this.controls, this.table, this.path, this.charts));
-    model.on("msg:custom", this.hear);
-    for (const trait of TRAITS) model.on(`change:${trait}`, this.synced);
-    model.on("comm_live_update", this.alive);
-    this.update();
-    this.line.send({ kind: "hello" });
+    this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
   close(): void {
     this.line.close();
-    this.model.off("msg:custom", this.hear);
-    for (const trait of TRAITS) this.model.off(`change:${trait}`, this.synced);
-    this.model.off("comm_live_update", this.alive);
   }
 
-  private readonly synced = (): void => {
-    this.line.heard();
-    this.update();
-  };
-
-  private readonly alive = (): void => {
-    this.line.live(this.root.closest(".jupyter-widgets-disconnected") === null);
-  };
-
-  private readonly hear = (content: unknown): void => {
-    this.line.heard();
-    const message = fromKernel(content);
+  private readonly hear = (message: FromKernel | null): void => {
     if (message?.kind === "status") this.said = message.text;
     this.update();
   };

@@ -3,7 +3,7 @@
 import { type Candidates, middle, nearest, partner, read, type Scene } from "./candidates";
 import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
-import { fromKernel, type Pick } from "./protocol";
+import { type FromKernel, type Pick } from "./protocol";
 import { Words } from "./talk";
 import { button, el, fill, say } from "./text";
 import { draw, type Drawing, label } from "./timeline_svg";
@@ -49,7 +49,7 @@ class Timeline {
 
   constructor(
     private readonly model: Model,
-    private readonly root: HTMLElement,
+    root: HTMLElement,
   ) {
     this.line = new Line(model, (link) => {
       this.link = link;
@@ -73,34 +73,15 @@ class Timeline {
     this.sizes = typeof ResizeObserver === "undefined" ? null
       : new ResizeObserver(() => this.measure());
     this.sizes?.observe(this.picture);
-    model.on("msg:custom", this.hear);
-    for (const trait of TRAITS) model.on(`change:${trait}`, this.synced);
-    model.on("comm_live_update", this.alive);
-    this.update();
-    this.line.send({ kind: "hello" });
+    this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
   close(): void {
     this.sizes?.disconnect();
     this.line.close();
-    this.model.off("msg:custom", this.hear);
-    for (const trait of TRAITS) this.model.off(`change:${trait}`, this.synced);
-    this.model.off("comm_live_update", this.alive);
   }
 
-  private readonly synced = (): void => {
-    this.line.heard();
-    this.update();
-  };
-
-  private readonly alive = (): void => {
-    // The model that a view is given hides its state; the view's own frame shows it.
-    this.line.live(this.root.closest(".jupyter-widgets-disconnected") === null);
-  };
-
-  private readonly hear = (content: unknown): void => {
-    this.line.heard();
-    const message = fromKernel(content);
+  private readonly hear = (message: FromKernel | null): void => {
     if (message?.kind === "status") this.words.text = message.text;
     this.update();
   };
