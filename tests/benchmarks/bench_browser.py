@@ -83,6 +83,9 @@ def draw():
     session.draw((-0.775, 38.09, -0.745, 38.12))
     session.search(dates="2019-09-15/2019-09-20").result()
     session.choose(0).result()
+def clear():
+    for name in list(m.session.subjects):
+        m.session.delete(name)
 def bare_overlay(view, pane):
     buffer = io.BytesIO()
     Image.fromarray(view.image).save(buffer, "JPEG", quality=85)
@@ -163,7 +166,7 @@ def drawn(notebook: Notebook) -> None:
     notebook.execute("draw()")
     times: dict[str, list[float]] = {"bare": [], "drawn": []}
     for number in range(ROUNDS + 1):
-        notebook.execute("m.layers.settle(30); m.session.delete(m.session.active)")
+        notebook.execute("m.layers.settle(30); clear()")
         expect(notebook.page.locator(PICTURES)).to_have_count(0)
         drawn_ms = notebook.page.evaluate(DRAWN, [EXECUTE, "draw()", 2, 100])
         notebook.execute("m.layers.settle(30); bounds = m.map.layers[-1].bounds")
