@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from earthmind_lab.answer import Answer, format_area, observable
 from earthmind_lab.exchange import Reply
 from earthmind_lab.grid import pixel_areas
-from earthmind_lab.widgets.web_mercator import Shown, reproject
+from earthmind_lab.widgets.web_mercator import Shown, lay_out
 
 if TYPE_CHECKING:
     from earthmind_lab.chip import Chip
@@ -90,7 +90,7 @@ def picture(kind: Kind, answer: Answer) -> Shown | None:
     height, width = (int(side) for side in answer.grid.shape)
     reply = answer.reply
     held = probability(reply) if kind == "probability" else sar_share(reply, (height, width))
-    return None if held is None else reproject(colours(held, RAMPS[kind].stops), answer.grid)
+    return None if held is None else lay_out(colours(held, RAMPS[kind].stops), answer.grid)
 
 
 def area_curve(answer: Answer, chip: Chip | None) -> list[str]:

@@ -13,7 +13,7 @@ from earthmind_lab.exchange import Modality
 from earthmind_lab.render import PREFERRED, fillable, render
 from earthmind_lab.widgets.basemap import OPTICAL_PANE, SAR_PANE
 from earthmind_lab.widgets.legend import attribution_of, picture_title, ramps, stretch_words
-from earthmind_lab.widgets.web_mercator import Shown, reproject, shown_url
+from earthmind_lab.widgets.web_mercator import Shown, lay_out, shown_url
 
 PANE: dict[Modality, str] = {"optical": OPTICAL_PANE, "sar": SAR_PANE}
 WORD: dict[Modality, str] = {"optical": "Optical", "sar": "SAR"}
@@ -73,7 +73,7 @@ class Raster:
         known = chip.valid_sar if self.modality == "sar" else chip.valid_optical
         # A new layer each time: Leaflet reads the attribution of a layer only when it comes.
         self.layer = image(
-            reproject(view.image, chip.grid, known=known),
+            lay_out(view.image, chip.grid, known=known),
             name=WORD[self.modality],
             pane=PANE[self.modality],
             attribution=escape(attribution_of(chip, self.modality)),

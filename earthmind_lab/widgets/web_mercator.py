@@ -1,7 +1,8 @@
 """Pictures of a chip as a web map shows them: in EPSG:3857, as data URLs.
 
-A web map stretches a picture linearly between two corners in Web Mercator, so a picture in UTM has
-to be reprojected first. That is for the eye only: the model and every number keep the chip's grid.
+A web map stretches a picture linearly between two corners in Web Mercator, and a chip in UTM leans
+and bends a little against its lines. The pixels go to the browser as they are, cut into pieces that
+are small enough to lie straight; the browser turns and stretches each into its place.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from affine import Affine
     from odc.geo.geobox import GeoBox
     from PIL import Image
 
@@ -30,23 +33,41 @@ MAX_SIDE_PX = 2048
 """Larger pictures are shown at less resolution: the browser needs no more."""
 QUALITY = 85
 """Of JPEG."""
+AWAY_PX = 0.1
+"""How far a pixel may lie from its place, in pixels of the chip: pieces are as small as that needs.
+At 38 degrees, 500 pixels of 10 m are one piece, 2048 are sixteen."""
+MOST_PIECES = 8
+"""In a row; only pictures of hundreds of kilometres would need more."""
+_POINTS = 5
+"""Along a side of a piece, whose place is computed exactly."""
 
 
-CELL_PX = 64
-"""Between two points whose place is computed exactly; what lies between is bilinear. Over 64 pixels
-of 10 m the earth bends by less than a hundredth of one."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Piece:
+    """A part of a picture that lies straight on the map."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3)."""
+    known: NDArray[np.bool_]
+    """(H, W); False = no data."""
+    affine: Affine
+    """From its columns and rows to those of the whole picture on the map."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
     """A picture ready for a web map."""
 
-    image: NDArray[np.uint8]
-    """(H, W, 3), rows from north to south in equal steps of Web Mercator."""
-    known: NDArray[np.bool_]
-    """(H, W); False = outside the chip, or no data."""
+    pieces: tuple[Piece, ...]
+    """In the order of painting; each reaches one pixel below the next, so that no seam shows."""
+    size: tuple[int, int]
+    """Width and height in pixels; rows from north to south in equal steps of Web Mercator."""
     bounds: tuple[tuple[float, float], tuple[float, float]]
     """((south, west), (north, east)) in degrees, as Leaflet wants them."""
+
+
+_Span: TypeAlias = tuple[slice, slice]
+"""Rows and columns of a piece."""
 
 
 def to_web_mercator(
@@ -62,7 +83,7 @@ def to_web_mercator(
     return EARTH_M * np.radians(longitude), EARTH_M * np.arctanh(np.sin(inside))
 
 
-def reproject(
+def lay_out(
     image: NDArray[np.uint8],
     grid: GeoBox,
     *,
@@ -78,10 +99,9 @@ def reproject(
         max_side: The longer side of the result at most, pixels.
 
     Returns:
-        The picture with about one pixel of its own per pixel of the chip, or fewer. Colours are
-        bilinear; what is known is decided by the nearest pixel.
+        The same pixels, or the means of some where there are too many, and where each piece lies
+        to `AWAY_PX`.
     """
-    from affine import Affine
     from PIL import Image
     from rasterio.warp import transform_bounds
 
@@ -91,15 +111,62 @@ def reproject(
     box = transform_bounds(crs, "EPSG:3857", *_box(grid.affine, rows, columns))
     width, height, factor = _size(box, rows * columns, max_side)
     there = np.ones((rows, columns), dtype=bool) if known is None else known
-    picture = Image.fromarray(image).reduce(factor)
-    holes = Image.fromarray(there[::factor, ::factor].astype(np.uint8))
-    mesh = _mesh(grid.affine @ Affine.scale(factor), crs, box, (width, height))
-    size, kind = (width, height), Image.Transform.MESH
-    return Shown(
-        image=np.asarray(picture.transform(size, kind, mesh, Image.Resampling.BILINEAR)),
-        known=np.asarray(holes.transform(size, kind, mesh, Image.Resampling.NEAREST)) > 0,
-        bounds=(_degrees(*box[:2]), _degrees(*box[2:])),
+    if factor > 1:
+        image, there = np.asarray(Image.fromarray(image).reduce(factor)), there[::factor, ::factor]
+    to_map = Affine.scale(width / (box[2] - box[0]), -height / (box[3] - box[1]))
+    to_map @= Affine.translation(-box[0], -box[3])
+    affine = grid.affine @ Affine.scale(factor)
+    spans = _cut(image, 1)
+    places, away = _places(spans, affine, crs, to_map)
+    if away > AWAY_PX:  # a piece of half the side lies four times as near
+        spans = _cut(image, min(MOST_PIECES, math.ceil(math.sqrt(away / AWAY_PX))))
+        places, _ = _places(spans, affine, crs, to_map)
+    pieces = tuple(
+        Piece(image=image[span], known=there[span], affine=place)
+        for span, place in zip(spans, places, strict=True)
     )
+    return Shown(
+        pieces=pieces, size=(width, height), bounds=(_degrees(*box[:2]), _degrees(*box[2:]))
+    )
+
+
+def _cut(image: NDArray[np.uint8], parts: int) -> list[_Span]:
+    """A picture in parts x parts, each one pixel longer than its share."""
+    rows, columns = (
+        [
+            slice(int(low), min(int(high) + 1, side))
+            for low, high in pairwise(np.linspace(0, side, parts + 1))
+        ]
+        for side in image.shape[:2]
+    )
+    return [(down, right) for down in rows for right in columns]
+
+
+def _places(
+    spans: Sequence[_Span], affine: Affine, crs: str, to_map: Affine
+) -> tuple[list[Affine], float]:
+    """Where pieces lie on the map's picture, straightened, and how far from their place at most."""
+    from rasterio.warp import transform
+
+    columns, rows = np.concatenate([_lattice(span) for span in spans], axis=1)
+    metres: Any = np.array(transform(crs, "EPSG:3857", *(affine @ (columns, rows))))
+    x, y = to_map @ tuple(metres)
+    places, away = [], 0.0
+    for number, (down, right) in enumerate(spans):
+        part = slice(number * _POINTS**2, (number + 1) * _POINTS**2)
+        own = np.stack([columns[part] - right.start, rows[part] - down.start], axis=1)
+        own = np.hstack([own, np.ones((len(own), 1))])
+        there = np.stack([x[part], y[part]], axis=1)
+        fit = np.linalg.lstsq(own, there, rcond=None)[0]
+        away = max(away, float(np.hypot(*(own @ fit - there).T).max()))
+        places.append(Affine(*(float(each) for each in fit.T.ravel())))
+    return places, away
+
+
+def _lattice(span: _Span) -> NDArray[np.float64]:
+    """(2, points) columns and rows, evenly over a piece from edge to edge."""
+    down, right = (np.linspace(each.start, each.stop, _POINTS) for each in span)
+    return np.stack([each.ravel() for each in np.meshgrid(right, down)])
 
 
 def _box(affine: Any, rows: int, columns: int) -> tuple[float, float, float, float]:
@@ -119,63 +186,38 @@ def _size(
     return width, height, max(1, math.floor(limit / step))
 
 
-def _mesh(
-    affine: Affine, crs: str, box: tuple[float, float, float, float], size: tuple[int, int]
-) -> list[tuple[tuple[int, int, int, int], tuple[float, ...]]]:
-    """For Pillow: rectangles of the result, and where their corners lie in the picture.
-
-    The corners of each go NW, SW, SE, NE.
-    """
-    from rasterio.warp import transform
-
-    x, y = (
-        np.unique(np.append(np.arange(0, side, CELL_PX), side)).astype(np.float64) for side in size
-    )
-    right, down = np.meshgrid(box[0] + x / size[0] * (box[2] - box[0]),
-                              box[3] - y / size[1] * (box[3] - box[1]))  # fmt: skip
-    there = transform("EPSG:3857", crs, right.ravel(), down.ravel())
-    columns, rows = ~affine @ tuple(np.array(each).reshape(right.shape) for each in there)
-    return [
-        (
-            (int(x[j]), int(y[i]), int(x[j + 1]), int(y[i + 1])),
-            tuple(
-                float(each[at])
-                for at in ((i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1))
-                for each in (columns, rows)
-            ),
-        )
-        for i in range(len(y) - 1)
-        for j in range(len(x) - 1)
-    ]
-
-
 def shown_url(shown: Shown) -> str:
-    """A data URL: JPEG where the picture has no holes, else an SVG of that JPEG and its mask.
+    """A data URL: an SVG of the pieces as JPEG, each in its place, with a mask where it has holes.
 
-    A chip in UTM leans a little against the lines of a web map, so most have holes at the edge.
-    JPEG knows none, WebP takes ten times as long to encode, and PNG of a scene is ten times larger.
+    JPEG knows no holes, WebP takes ten times as long to encode, and PNG of a scene is ten times
+    larger.
 
     >>> picture = np.zeros((2, 2, 3), dtype=np.uint8)
-    >>> whole, torn = np.ones((2, 2), dtype=bool), np.eye(2, dtype=bool)
-    >>> shown_url(Shown(image=picture, known=whole, bounds=((0, 0), (1, 1))))[:23]
-    'data:image/jpeg;base64,'
-    >>> shown_url(Shown(image=picture, known=torn, bounds=((0, 0), (1, 1))))[:19]
-    'data:image/svg+xml,'
+    >>> piece = Piece(image=picture, known=np.eye(2, dtype=bool), affine=Affine.identity())
+    >>> shown_url(Shown(pieces=(piece,), size=(2, 2), bounds=((0, 0), (1, 1))))[:24]
+    'data:image/svg+xml,<svg '
     """
-    from PIL import Image
-
-    picture = _url(Image.fromarray(shown.image), "JPEG", quality=QUALITY)
-    if shown.known.all():
-        return picture
-    holes = _url(Image.fromarray(shown.known), "PNG", compress_level=1)
-    height, width = shown.known.shape
-    part = f"<image width='{width}' height='{height}' preserveAspectRatio='none'"
+    width, height = shown.size
+    parts = "".join(_part(piece, number) for number, piece in enumerate(shown.pieces))
     return (
         "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' preserveAspectRatio='none' "
-        f"width='{width}' height='{height}' viewBox='0 0 {width} {height}'>"
-        f"<mask id='known'>{part} href='{holes}'/></mask>"
-        f"{part} mask='url(%23known)' href='{picture}'/></svg>"
+        f"width='{width}' height='{height}' viewBox='0 0 {width} {height}'>{parts}</svg>"
     )
+
+
+def _part(piece: Piece, number: int) -> str:
+    from PIL import Image
+
+    height, width = piece.known.shape
+    a, b, c, d, e, f = (f"{each:.9g}" for each in piece.affine[:6])
+    image = f"<image width='{width}' height='{height}' preserveAspectRatio='none'"
+    picture = f"href='{_url(Image.fromarray(piece.image), 'JPEG', quality=QUALITY)}'"
+    mask, masked = "", ""
+    if not piece.known.all():
+        holes = _url(Image.fromarray(piece.known), "PNG", compress_level=1)
+        mask = f"<mask id='known{number}'>{image} href='{holes}'/></mask>"
+        masked = f"mask='url(%23known{number})' "
+    return f"<g transform='matrix({a},{d},{b},{e},{c},{f})'>{mask}{image} {masked}{picture}/></g>"
 
 
 def _url(image: Image.Image, kind: str, **options: int) -> str:

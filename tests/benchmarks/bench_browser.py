@@ -3,9 +3,9 @@
     python -m tests.benchmarks.bench_browser
 
 heartbeat   gaps of the page while the model answers against the gaps of the idle page (goal: <= 3)
-overlay     a chip of 2048 x 2048 px through ChipLayer, which reprojects it and keeps its slanted
-            edges clear, against a bare ImageOverlay of the same picture as JPEG, not reprojected,
-            not clipped; rendering and encoding included in both (goal: <= 1.2)
+overlay     a chip of 2048 x 2048 px through ChipLayer, which turns it into its place, against a
+            bare ImageOverlay of the same picture as JPEG, not turned; rendering and encoding
+            included in both (goal: <= 1.2)
 drawn       from drawing an area whose chip is cached, over search and choice, to the pictures of
             both sensors, against bare ImageOverlays of the same two pictures (goal: <= 3)
 """

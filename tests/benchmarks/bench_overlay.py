@@ -1,4 +1,4 @@
-"""How long a picture of a chip takes to be ready for the map: reprojection and encoding.
+"""How long a picture of a chip takes to be ready for the map: its places and encoding.
 
 `python tests/benchmarks/bench_overlay.py [side]` prints milliseconds, the best of three runs.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from earthmind_lab.widgets.web_mercator import reproject, shown_url
+from earthmind_lab.widgets.web_mercator import lay_out, shown_url
 
 
 def best(work: Callable[[], Any], runs: int = 3) -> tuple[float, Any]:
@@ -34,8 +34,8 @@ def main() -> None:
     image = (coarse + rng.integers(0, 40, coarse.shape)).astype(np.uint8)
     shape = image.shape[:2]
     grid = GeoBox(shape, Affine(10, 0, 690_000, 0, -10, 4_220_600), "EPSG:32630")
-    spent, shown = best(lambda: reproject(image, grid))
-    print(f"reproject {side} px to {shown.image.shape[:2]}: {spent:.0f} ms")
+    spent, shown = best(lambda: lay_out(image, grid))
+    print(f"lay out {side} px in {len(shown.pieces)} pieces: {spent:.0f} ms")
     spent, url = best(lambda: shown_url(shown))
     print(f"encode: {spent:.0f} ms, {len(url) / 2**20:.2f} MiB on the wire")
 
