@@ -64,6 +64,9 @@ class SessionWidget(anywidget.AnyWidget):
     _css = traitlets.Unicode().tag(sync=True)
     fault = traitlets.Unicode().tag(sync=True)
     """What went wrong and what to do, until the next command."""
+    unfolded = traitlets.Bool(default_value=True).tag(sync=True)
+    """Whether more than the heading is in sight; a view whose reader folds it goes its own way
+    until this changes."""
 
     def __init__(self, session: Session, part: str) -> None:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()

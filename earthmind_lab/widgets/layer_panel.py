@@ -148,6 +148,7 @@ class LayerPanel(SessionWidget):
             "message": clean(" ".join(layers.faults)),
             "least": LEAST, "most": MOST, "step": STEP,
         }  # fmt: skip
+        self.unfolded = bool(chip or turns or self.about["waits"] or self.about["message"])
 
     def _answer_row(self, shown: TurnLayer) -> dict[str, Any]:
         turn, added = shown.turn, shown.turn.id in self._layers.added

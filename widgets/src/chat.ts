@@ -223,7 +223,7 @@ class Chat {
     const about = this.about();
     const atEnd =
       this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR_END;
-    say(this.title, about.name === "" ? "Chat" : about.name);
+    say(this.title, about.name === "" ? "Chat" : `Chat about ${about.name}`);
     if (about.key !== this.area) {
       this.area = about.key;
       this.box.value = this.drafts.box(this.area);
