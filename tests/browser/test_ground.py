@@ -27,6 +27,7 @@ CUT = (
 )
 """What a browser says of a connection that a test has cut."""
 NARROW = 480
+CELLS = "window.jupyterapp.shell.currentWidget.content.widgets.length"
 FOCUSED = "document.activeElement.textContent"
 
 
@@ -167,6 +168,11 @@ def test_chat_and_pairs_are_accessible(notebook, theme):
     assert [axe(notebook.page, each) for each in panels] == [[], []]
     notebook.chat.get_by_role("button", name="Stop").click()
     expect(notebook.talk.locator(".em-stopped")).to_have_count(1)
+    # Everything that an EarthMap shows, with all of it loaded.
+    for name in "Timeline", "Values":
+        notebook.unfold(notebook.page.get_by_role("region", name=name, exact=True))
+    others = (".em-areas", ".em-timeline", ".em-layers", ".em-probe")
+    assert [axe(notebook.page, each) for each in others] == [[], [], [], []]
     for width in WIDTH, NARROW:
         notebook.size(width)
         notebook.shot(f"{theme}-{width}")
@@ -211,6 +217,14 @@ def test_the_keyboard_keeps_its_place(notebook):
     page.keyboard.press("Enter")
     answered(notebook)
     expect(notebook.chat.get_by_label("Question", exact=True)).to_be_focused()
+    # In the notebook's command mode b adds a cell, and d, d takes one away: not from in here.
+    cells = page.evaluate(CELLS)
+    places = page.get_by_label("Sample place")
+    for part in notebook.talk, notebook.pairs.locator(".em-folder"), places:
+        for key in ("b", "d", "d"):
+            part.press(key)
+    assert page.evaluate(CELLS) == cells
+    assert page.locator(".jp-mod-editMode").count() == 0
 
 
 # --- the ground itself ---------------------------------------------------------------------------
