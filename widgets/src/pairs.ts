@@ -23,6 +23,8 @@ interface About {
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
 const TRAITS = ["pairs", "chosen", "about", "offers", "looks", "unfolded", "fault"] as const;
+/** The beginning of "18 Sep 2019 10:56 UTC". */
+const DAY = /^\d{1,2} \S+ \d{4}/;
 const TERMS = ["dates", "around", "max_gap", "max_cloud", "purpose", "sensors", "catalog"] as const;
 
 class Panel {
@@ -131,7 +133,8 @@ class Panel {
   private brief(about: About): string {
     const chosen = this.pairs.find((pair) => pair.rank === this.model.get("chosen"));
     if (chosen === undefined) return about.hint;
-    const scenes = chosen.scenes.map((each) => `${each.sensor} ${each.observed.split(",")[0]}`);
+    const day = (observed: string): string => DAY.exec(observed)?.[0] ?? observed;
+    const scenes = chosen.scenes.map((scene) => `${scene.sensor} ${day(scene.observed)}`);
     return `Chosen: ${scenes.join(", ")}`;
   }
 
