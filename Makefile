@@ -8,8 +8,8 @@
 #   make bench   ratios of running times, measured side by side; full size: 16 GB of memory, 8 of disk
 #   make nano    earthmind-nano from nothing into out/nano, two hours on two cores; goes on where it
 #                was stopped (NANO_SMOKE=1: every stage at toy size, a minute)
-#   make soak    long campaigns: generated prompts and items, loads that fail and are killed,
-#                half an hour of seats on one server (EARTHMIND_SOAK_MINUTES)
+#   make soak    long campaigns: generated prompts, items and messages of browsers, loads that fail
+#                and are killed, half an hour of seats on one server (EARTHMIND_SOAK_MINUTES)
 #   make .venv   the environment alone
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -82,6 +82,7 @@ nano: .venv
 soak: .venv
 	$(BIN)/python -m tests.soak.soak
 	EARTHMIND_FUZZ=2000 $(BIN)/python -m pytest --quiet -s tests/model/test_fuzz.py
+	EARTHMIND_MESSAGES=2000 $(BIN)/python -m pytest --quiet tests/widgets/test_message_sequences.py
 	EARTHMIND_FUZZ_ITEMS=1000 $(BIN)/python -m pytest --quiet tests/data/test_fuzz_items.py
 	EARTHMIND_FAULTY_LOADS=500 $(BIN)/python -m pytest --quiet tests/data/test_remote.py -k fifty
 	EARTHMIND_REQUESTS=1000 $(BIN)/python -m pytest --quiet tests/server/test_schema.py -k nothing

@@ -287,6 +287,8 @@ def test_python_names_exist():
     assert names <= set(earthmind_lab.__all__)
 
 
+# leafmap hands its own arguments on to ipyleaflet; where it was imported before, it is heard of.
+@pytest.mark.filterwarnings("ignore:Passing unrecognized arguments:DeprecationWarning")
 def test_python_example_runs(tmp_path, monkeypatch):
     from PIL import Image
 

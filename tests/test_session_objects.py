@@ -12,8 +12,9 @@ from earthmind_lab.errors import EarthMindError, PromptError
 from earthmind_lab.exchange import Options, Reply
 from earthmind_lab.replay import replay
 from earthmind_lab.session import Selected, Session
+from earthmind_lab.session.shelf import chip_bytes
 from earthmind_lab.settings import Settings
-from tests.session_world import BOX, DATES, SIDE, SlowEngine, made_up
+from tests.session_world import BOX, CHIP, DATES, SIDE, SlowEngine, made_up
 
 WAIT, WATER = 20, "Segment the water."
 
@@ -137,10 +138,14 @@ def test_after_a_restart_objects_are_there_and_probabilities_are_not(tmp_path, m
 
 
 def test_the_oldest_answers_make_way(session, monkeypatch):
-    monkeypatch.setattr("earthmind_lab.session.answers.ANSWER_BYTES", 2 * 16 * 16 * 4)
+    # Two masks, and once the pixels that all of them are about.
+    room = 2 * 16 * 16 * 4 + chip_bytes(CHIP)
+    monkeypatch.setattr("earthmind_lab.session.answers.ANSWER_BYTES", room)
     turns = [asked(session) for _ in range(3)]
     held = [session.answer(turn.id) is not None for turn in turns]
     assert held == [False, True, True]
+    session.set_threshold(turns[2].id, 0.6)
+    assert session.answer(turns[1].id) is not None
 
 
 def test_an_object_is_selected_for_map_and_text(session):

@@ -12,7 +12,7 @@ from shapely.geometry import box, mapping
 
 from earthmind_lab.data.budget import Budget
 from earthmind_lab.errors import AOIError, Cancelled, EngineBusy, PromptError, SearchError
-from earthmind_lab.exchange import Region
+from earthmind_lab.exchange import Options, Region
 from earthmind_lab.session import Session
 from earthmind_lab.settings import Settings
 from tests.session_world import BOX, DATES, OTHER, SIDE, SlowEngine, made_up
@@ -234,6 +234,12 @@ def test_asked_without_a_sensor_it_names_the_turn_that_had_both(session, engine)
     assert answer.record.options["sensor_off"] == "sar"
     session.again(less.id).result(WAIT)
     assert session.subject().talk[-1].options == {"sensor_off": "sar"}
+    # One that lacked a sensor itself is no answer with both.
+    session.again(less.id, without="optical").result(WAIT)
+    assert session.subject().talk[-1].against == both.id
+    asked(session, DRY, options=Options(sensor_off="sar"))
+    session.again(session.subject().talk[-1].id, without="optical").result(WAIT)
+    assert session.subject().talk[-1].against is None
 
 
 def test_what_cannot_be_asked_again_says_why(session):

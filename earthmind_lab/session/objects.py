@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from earthmind_lab.answer import Answer
 from earthmind_lab.errors import PromptError
@@ -66,6 +66,8 @@ class ObjectCommands(SessionBase):
         }  # fmt: skip
         new = turn_of(turn, asked, cut)
         with self._keeper.lock:
+            now = self.subject(subject.name).turn(turn)  # another search may have made it stale
+            new = new if now is None else replace(new, stale=now.stale)
             self._keeper.commit(commands.said_anew(self._keeper.state, subject.name, new))
             self._answers.keep(turn, cut)
 

@@ -94,7 +94,7 @@ class Shelf:
         assert key is not None
         with self._lock:
             self._chips[key] = chip
-            while len(self._chips) > 1 and sum(map(_size, self._chips.values())) > CHIP_BYTES:
+            while len(self._chips) > 1 and sum(map(chip_bytes, self._chips.values())) > CHIP_BYTES:
                 self._chips.popitem(last=False)
         return chip
 
@@ -317,6 +317,7 @@ def _keep(held: OrderedDict[_Key, _Kept], key: _Key, value: _Kept, most: int) ->
         held.popitem(last=False)
 
 
-def _size(chip: Chip) -> int:
+def chip_bytes(chip: Chip) -> int:
+    """What its pixels take in memory."""
     arrays = (chip.optical, chip.sar, chip.inside, chip.valid_optical, chip.valid_sar)
     return sum(array.nbytes for array in arrays if array is not None)

@@ -92,12 +92,14 @@ class TalkCommands(SessionBase):
                     change="ask(question, regions=...) with them",
                 )
             options = replace(DEFAULT, **old.options)
+            # Compared with an answer that had both sensors.
+            both = turn if options.sensor_off is None else old.against
             if without is not None:
                 options = replace(options, sensor_off=without)
             return self._ask(
                 subject, old.question if question is None else question,
                 [_shape(shape) for shape in shapes], options, parent=old.parent,
-                against=turn if without is not None else None,
+                against=both if without is not None else None,
             )  # fmt: skip
 
     def branch(self, turn: str | None, name: str | None = None) -> None:
@@ -137,7 +139,7 @@ class TalkCommands(SessionBase):
         def work(task: Task, now: Subject) -> tuple[Any, Change]:
             answer = self._answer(task, now, question, regions, options)
             turn = turn_of(task.id, args, answer)
-            self._answers.keep(task.id, answer)
+            self._answers.keep(task.id, answer, self._shelf.chip(now))
             return answer, lambda state: commands.said(state, now.name, turn)
 
         return self._keeper.start("ask", subject.name, begin, work)

@@ -21,6 +21,7 @@ import traitlets
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.kernel import remind_kernel
 from earthmind_lab.session.subject import Note
+from earthmind_lab.widgets.aside import Aside, Ended
 from earthmind_lab.widgets.protocol import BadMessage, FromBrowser, clean, from_browser
 
 if TYPE_CHECKING:
@@ -64,9 +65,13 @@ class SessionWidget(anywidget.AnyWidget):
     _css = traitlets.Unicode().tag(sync=True)
     fault = traitlets.Unicode().tag(sync=True)
     """What went wrong and what to do, until the next command."""
+    unfolded = traitlets.Bool(default_value=True).tag(sync=True)
+    """Whether more than the heading is in sight; a view whose reader folds it goes its own way
+    until this changes."""
 
     def __init__(self, session: Session, part: str) -> None:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._aside = Aside(self._inbox)
         self._due: float | None = None
         self._binary: tuple[Any, ...] = ()
         self._thread: threading.Thread | None = None
@@ -103,7 +108,10 @@ class SessionWidget(anywidget.AnyWidget):
         if isinstance(item, _Sent):
             self._binary = item.binary
             item = item.content
-        self._guard(self._note if isinstance(item, Note) else self._answer, item)
+        if isinstance(item, Ended):
+            self._guard(self._ended, item)
+        else:
+            self._guard(self._note if isinstance(item, Note) else self._answer, item)
         self._binary = ()
 
     def _guard(self, act: Callable[..., None], *given: object) -> None:
@@ -130,6 +138,13 @@ class SessionWidget(anywidget.AnyWidget):
         said = self._message(message)
         if said is not None:
             self._say(said)
+        self._soon()
+
+    def _ended(self, ended: Ended) -> None:
+        """Something that was done beside this thread."""
+        if ended.error is not None:
+            raise ended.error
+        self._say(ended.said)
         self._soon()
 
     def _say(self, text: str) -> None:

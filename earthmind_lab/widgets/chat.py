@@ -61,6 +61,7 @@ class ChatPanel(SessionWidget):
         session: Whose talk it shows; questions asked from Python appear too.
         on_show: Called with a turn whose features the user wants to see, on the panel's thread.
         suggestions: Questions to offer; None = those that fit what is loaded.
+        alone: Nothing beside it tells why a search or a load failed, so it does.
 
     Raises:
         EarthMindError: The browser side was never built.
@@ -83,10 +84,11 @@ class ChatPanel(SessionWidget):
 
     def __init__(
         self, session: Session, *, on_show: Callable[[SaidTurn], None] | None = None,
-        suggestions: Sequence[str] | None = None,
+        suggestions: Sequence[str] | None = None, alone: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(session, "chat")
         self.on_show = on_show
+        self._alone = alone
         self.panel = uuid.uuid4().hex
         self._offered = suggestions
         self.fault = clean("\n".join(getattr(session, "messages", ())))
@@ -119,9 +121,9 @@ class ChatPanel(SessionWidget):
 
     def _failed(self, note: Note) -> None:
         """What went wrong with a subject that isn't shown is said when it is."""
-        if note.subject in (None, self._active):
+        if note.subject is None or (self._alone and note.subject == self._active):
             self._fail(note.message)
-        else:
+        elif self._alone:
             self._faults[note.subject] = clean(note.message)
 
     def _progress(self, note: Note) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import traitlets
@@ -21,6 +22,7 @@ from earthmind_lab.widgets.squares import squares_of
 
 if TYPE_CHECKING:
     from earthmind_lab.chip import Chip
+    from earthmind_lab.engine.base import Engine
     from earthmind_lab.widgets.features import TurnLayer
     from earthmind_lab.widgets.layers import ChipLayer
 
@@ -60,7 +62,8 @@ class LayerPanel(SessionWidget):
         self._layers = layers
         self._curves: dict[str, tuple[Answer, Chip | None, list[str]]] = {}
         self._origin: tuple[Chip | None, list[Any]] = (None, [])
-        self._squared: Chip | None = None
+        self._seen: tuple[Chip | None, list[Any]] = (None, [])
+        """A chip and what the model sees of it."""
         self._begin()
 
     def refresh(self) -> None:
@@ -95,9 +98,9 @@ class LayerPanel(SessionWidget):
             layers.remove(message["turn"])
             return ""
         if kind == "cut":
-            self._say("Cutting the masks…")
-            self.session.set_threshold(message["turn"], message["probability"])
-            return f"Masks are cut at {message['probability']:.2f}."
+            work = partial(self._cut, message["turn"], message["probability"], self.session.active)
+            self._aside.do(kind, work)
+            return "Cutting the masks…"
         if kind == "fit":
             layers.fit_features()
             return ""
@@ -116,19 +119,29 @@ class LayerPanel(SessionWidget):
         return ""
 
     def _show_squares(self) -> str:
-        chip = self._layers.chip
+        chip, engine = self._layers.chip, self.session.engine
         if chip is None:
             return "There are no pixels yet: choose a pair first."
-        if self.session.engine is None:
+        if engine is None:
             return "The model is loaded with the first question: ask something first."
-        self._squared, self.squares = chip, squares_of(chip, self.session.engine)
+        self._aside.do("squares", partial(self._look, chip, engine))
+        return "Asking the model what it sees…"
+
+    # A claim may need a mask that nobody has drawn yet, and an engine may be far away: beside the
+    # panel's thread.
+
+    def _cut(self, turn: str, probability: float, name: str | None) -> str:
+        self.session.set_threshold(turn, probability, name)
+        return f"Masks are cut at {probability:.2f}."
+
+    def _look(self, chip: Chip, engine: Engine) -> str:
+        self._seen = chip, squares_of(chip, engine)
         return ""
 
     def _flush(self) -> None:
         layers = self._layers
         chip, subject = layers.chip, layers.subject
-        if self._squared is not chip:
-            self._squared, self.squares = chip, []
+        self.squares = self._seen[1] if self._seen[0] is chip else []
         if self._origin[0] is not chip:
             self._origin = (chip, [] if chip is None else origin_of(chip))
         self.origin = self._origin[1]
@@ -148,6 +161,7 @@ class LayerPanel(SessionWidget):
             "message": clean(" ".join(layers.faults)),
             "least": LEAST, "most": MOST, "step": STEP,
         }  # fmt: skip
+        self.unfolded = bool(chip or turns or self.about["waits"] or self.about["message"])
 
     def _answer_row(self, shown: TurnLayer) -> dict[str, Any]:
         turn, added = shown.turn, shown.turn.id in self._layers.added

@@ -315,6 +315,7 @@ class ChipLayer:
         """The layer that shows it already, or a new one with the switches of the one before."""
         old = self.turns.get(turn.id)
         if old is not None and old.title == title and old.shows(turn):
+            old.turn = turn  # looks the same, but may be cut elsewhere
             return old
         return TurnLayer(
             turn, title, tint, say=self.say, choose=lambda which: self.choose(turn.id, which),

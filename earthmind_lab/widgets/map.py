@@ -1,4 +1,4 @@
-"""EarthMap: places and areas, pairs, pictures and the talk, side by side.
+"""EarthMap: the steps of the work at the left, the map and the talk in sight beside them.
 
     m = EarthMap()
     m                       # as the last line of a cell
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _SESSION = "map"
 _MOST_SESSIONS = 20
-_HEIGHT = "480px"
-"""Map, place and the cell itself fit a laptop's screen."""
 
 
 class EarthMap:
@@ -60,19 +58,21 @@ class EarthMap:
         self.session, said = _free_session(engine) if session is None else (session, "")
         if session is not None and engine is not None:
             session.engine = engine
-        self.map = make_map(host="leafmap", height=_HEIGHT) if map is None else map
+        self.map = make_map(host="leafmap") if map is None else map
         self.areas = AreaPicker(self.session, self.map)
         self.layers = ChipLayer(self.session, self.map)
         self.probe = ProbePanel(self.session, self.map)
         self.pairs = PairTable(self.session)
         self.timeline = Timeline(self.session)
-        self.chat = ChatPanel(self.session, on_show=self._show)
+        self.chat = ChatPanel(self.session, on_show=self._show, alone=False)
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
-        self.panel = _beside(
-            [self.map, self.areas.panel, self.timeline],
-            [self.chat, self.pairs, self.layers.panel, self.probe],
-        )
+        for part in (self.timeline, self.probe):
+            part.unfolded = False  # wanted by some, in some of the steps
+        steps = (self.areas, self.pairs, self.timeline, self.layers, self.probe)
+        self._parts = (*steps, self.chat)
+        panels = [getattr(step, "panel", step) for step in steps]  # some are of the map as well
+        self.panel = _workspace(panels, self.map, self.chat)
 
     def add(self, answer: Answer) -> None:
         """Put the objects of an answer made in Python on the map, and fly to them.
@@ -91,12 +91,12 @@ class EarthMap:
 
     def close(self) -> None:
         """Take everything off the screen; the session stays open."""
-        parts = (self.areas, self.layers, self.probe, self.pairs, self.timeline, self.chat)
-        for part in parts:
+        for part in self._parts:
             part.close()
-        # A column that is left and holds a closed part stops ipywidgets from telling a page that
+        # A box that is left and holds a closed part stops ipywidgets from telling a page that
         # opens of any widget.
-        for each in (*self.panel.children, self.panel):
+        (grid,) = self.panel.children
+        for each in (*grid.children[:2], grid, self.panel):
             each.close()
 
     def _show(self, turn: SaidTurn) -> None:
@@ -129,9 +129,11 @@ def _free_session(engine: Engine | None) -> tuple[Session, str]:
     raise refused
 
 
-def _beside(left: list[Any], right: list[Any]) -> ipywidgets.Widget:
-    """Two columns, that stack where the cell is narrow."""
-    wide = ipywidgets.VBox(left, layout=ipywidgets.Layout(flex="3 1 480px", min_width="320px"))
-    slim = ipywidgets.VBox(right, layout=ipywidgets.Layout(flex="2 1 380px", min_width="300px"))
-    row = ipywidgets.Layout(flex_flow="row wrap", width="100%", align_items="flex-start")
-    return ipywidgets.HBox([wide, slim], layout=row)
+def _workspace(steps: list[Any], shown: ipyleaflet.Map, chat: ChatPanel) -> ipywidgets.Widget:
+    """The steps in their order, which scroll; map and talk stay. panel.css says where they are."""
+    boxes = {"em-steps": ipywidgets.VBox(steps), "em-map": ipywidgets.Box([shown])}
+    grid = ipywidgets.GridBox([*boxes.values(), chat])
+    panel = ipywidgets.Box([grid])
+    for name, each in {**boxes, "em-talk": chat, "em-grid-work": grid, "em-work": panel}.items():
+        each.add_class(name)
+    return panel

@@ -144,6 +144,8 @@ class PairTable(SessionWidget):
             self.about = self._about(subject)
             self.looks = self._quick.found
             self.fault = self._faults.get(active or "") or self._faults.get("", "")
+            # Once there are pixels, which pair they are is all one needs to know of it.
+            self.unfolded = bool(self.fault) or not self.about["loaded"]
         self._tell_progress(subject)
 
     def _words(self, subject: Subject | None) -> list[dict[str, Any]]:

@@ -61,6 +61,16 @@ WINDOWING = """(windowingMode) => {
   const notebook = window.jupyterapp.shell.currentWidget.content;
   notebook.notebookConfig = {...notebook.notebookConfig, windowingMode};
 }"""
+TO_TOP = """() => document.querySelector('.jp-OutputArea-output:has(.em-work)')
+  .scrollIntoView({block: 'start'})"""
+SHARE = """(part) => new Promise((done) => {
+  const seen = new IntersectionObserver(([entry]) => {
+    seen.disconnect();
+    done(entry.intersectionRatio);
+  });
+  seen.observe(part);
+})"""
+"""How much of an element no edge of a scrolled part, nor the page's, cuts away."""
 OWN_ERRORS = (
     # The applications ask for files that a notebook need not have.
     r"status of 404 .*(/api/|/lab/)",
@@ -269,6 +279,18 @@ class Notebook:
     @property
     def pairs(self) -> Locator:
         return self.page.get_by_role("region", name="Pairs")
+
+    def unfold(self, panel: Locator) -> None:
+        """Show what a panel's heading has folded, or is about to."""
+        heading = panel.locator(".em-folder")
+        expect(heading).to_have_attribute("aria-expanded", "false")
+        heading.click()
+
+    def in_sight(self) -> None:
+        """Fail unless map and chat are both in the page's part that shows the notebook."""
+        self.page.evaluate(TO_TOP)
+        for part in self.map, self.chat:
+            assert part.evaluate(SHARE) > 0.99
 
     def ask(self, question: str) -> None:
         """Type into the panel, and Enter."""

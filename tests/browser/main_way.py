@@ -23,6 +23,8 @@ if m.session.subject().chosen is None:
 PICTURES = ".leaflet-earthmind-optical-pane img, .leaflet-earthmind-sar-pane img"
 SHAPES = ".leaflet-overlay-pane path"
 """Outlines on the map: areas, and objects of answers."""
+SCREENS = ((1366, 768), (1920, 1080))
+"""Of laptops and of desks, in px: where map and chat stand together."""
 LIVE = ".em-current .em-text"
 WATCH = """() => {
   const written = (window.written = []);
@@ -108,6 +110,10 @@ def from_place_to_undo(notebook: Notebook) -> None:
     assert all(each["source"] and each["observed"] for each in turn["features"])
     assert notebook.value("[each.name for each in m.map.layers][-1]") == "answer 1"
     notebook.shot(f"{lab.name}-answer")
+    for size in SCREENS:
+        notebook.size(*size)
+        notebook.in_sight()
+    notebook.size()
 
     # Stop a second one after its first word.
     notebook.ask(ENDLESS)

@@ -154,6 +154,7 @@ def test_drawn_edited_with_the_mouse_and_taken_from_the_view(notebook):
 
 def test_a_box_by_keyboard_alone(notebook):
     page, keyboard = notebook.page, notebook.page.keyboard
+    before = areas(notebook)
     panel(notebook).get_by_label("Sample place").focus()
     summary = panel(notebook).locator("summary")
     for _ in range(60):
@@ -171,17 +172,18 @@ def test_a_box_by_keyboard_alone(notebook):
         keyboard.press("Tab")
     expect(panel(notebook).get_by_role("button", name="Add box")).to_be_focused()
     keyboard.press("Enter")
-    made = until(notebook, lambda s: "area 3" in s)["area 3"]["bounds"]
-    assert made == pytest.approx([-0.775, 38.09, -0.745, 38.12])
+    now = until(notebook, lambda s: len(s) > len(before))
+    (name,) = set(now) - set(before)
+    assert now[name]["bounds"] == pytest.approx([-0.775, 38.09, -0.745, 38.12])
     # The focus stays where it was, and a name is changed without a mouse too.
     expect(panel(notebook).get_by_role("button", name="Add box")).to_be_focused()
-    rename = panel(notebook).get_by_role("button", name="Rename area 3")
+    rename = panel(notebook).get_by_role("button", name=f"Rename {name}")
     rename.focus()
     keyboard.press("Enter")
     expect(panel(notebook).get_by_role("textbox", name="New name")).to_be_focused()
     keyboard.type("Orihuela <b>fields</b>")
     keyboard.press("Enter")
-    until(notebook, lambda s: "Orihuela <b>fields</b>" in s and "area 3" not in s)
+    until(notebook, lambda s: "Orihuela <b>fields</b>" in s and name not in s)
     expect(
         panel(notebook).get_by_role("button", name="Rename Orihuela <b>fields</b>")
     ).to_be_focused()

@@ -186,8 +186,9 @@ def test_values_under_the_mouse_at_a_place_and_along_a_line(notebook):
     notebook.execute(READY)
     page = notebook.page
     values = page.get_by_role("region", name="Values", exact=True)
+    notebook.unfold(values)
     row = values.get_by_role("row").filter(has_text="VV")
-    expect(row).to_contain_text("dB σ⁰")
+    expect(values.locator(".em-group").last).to_have_text(re.compile(r"^Sentinel-1.*, dB σ⁰$"))
     follow = values.get_by_role("button", name="Read under the mouse")
     follow.press("Enter")
     expect(follow).to_have_attribute("aria-pressed", "true")
@@ -228,6 +229,7 @@ def test_after_a_busy_cell_only_the_newest_place_is_answered(notebook):
     notebook.execute(READY)
     page = notebook.page
     values = page.get_by_role("region", name="Values", exact=True)
+    notebook.unfold(values)
     values.get_by_role("button", name="Read under the mouse").click()
     notebook.until(lambda mode: mode == "values", "m.probe.mode")
     notebook.execute(COUNTED)

@@ -45,7 +45,9 @@ def pairs(notebook):
 
 @pytest.fixture
 def timeline(notebook):
-    return notebook.page.get_by_role("region", name="Timeline")
+    timeline = notebook.page.get_by_role("region", name="Timeline")
+    notebook.unfold(timeline)
+    return timeline
 
 
 def asked(notebook):
@@ -139,9 +141,11 @@ def test_timeline_reason_choice_pin_and_back(notebook, pairs, timeline):
 
     # The pair chosen on its line; a scene of it says so.
     touch = timeline.locator("line.em-touch").first
+    touch.scroll_into_view_if_needed()
     box = touch.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(pairs).to_contain_text("✓ chosen")
+    expect(pairs.get_by_text("Chosen: Sentinel-2")).to_be_visible()  # all that is left of the table
     expect(timeline.get_by_role("button", name="pair 1 is chosen")).to_have_count(2)
     assert notebook.subject("punjab")["chosen"] == 0
     page.evaluate(DARK)

@@ -183,6 +183,12 @@ def test_a_turn_about_another_pair_is_drawn_dashed(shown):
     assert shown.panel.answers[0]["stale"]
 
 
+def test_a_cut_that_moves_nothing_is_told_all_the_same(shown):
+    for threshold in (0.6, 0.5):
+        shows(shown, area(turn(options={"mask_threshold": threshold})))
+        assert [each["threshold"] for each in shown.panel.answers] == [threshold]
+
+
 def test_a_picture_has_no_place_on_the_map(shown):
     shows(shown, Subject(name="p", kind="picture"), make_chip())
     assert names(shown.map) == ["land"]

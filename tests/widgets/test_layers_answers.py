@@ -5,6 +5,7 @@ The engine is scripted: the embedded model weighs no sensors.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -118,7 +119,7 @@ def test_the_threshold_cuts_anew_and_undo_takes_it_back(asked):
     asked.tell(kind="cut", turn=asked.turn, probability=0.9)
     asked.browser.wait(lambda: row(asked)["threshold"] == 0.9)
     after = row(asked)
-    assert asked.browser.said("cut at 0.90")
+    asked.browser.wait(lambda: asked.browser.said("cut at 0.90"))
     # The slider promised this very area.
     assert after["area"] == before["areas"][list(steps()).index(0.9)]
     assert after["area"] != before["area"] == before["areas"][list(steps()).index(0.5)]
@@ -126,6 +127,34 @@ def test_the_threshold_cuts_anew_and_undo_takes_it_back(asked):
     asked.session.undo()
     asked.browser.wait(lambda: row(asked)["area"] == before["area"])
     assert row(asked)["threshold"] == 0.5
+
+
+def test_an_engine_far_away_holds_no_panel_up(asked, monkeypatch):
+    gate, cut = threading.Event(), []
+
+    def slowly(turn, probability, name):
+        gate.wait(WAIT)
+        cut.append(probability)
+
+    monkeypatch.setattr(asked.session, "set_threshold", slowly)
+    seen = asked.session.engine.pictures
+    monkeypatch.setattr(
+        asked.session.engine, "pictures", lambda views: gate.wait(WAIT) and seen(views)
+    )
+    for probability in (0.6, 0.7, 0.8):  # a slider
+        asked.tell(kind="cut", turn=asked.turn, probability=probability)
+    asked.tell(kind="squares")
+    asked.browser.wait(lambda: asked.browser.said("Asking the model what it sees"))
+    assert asked.browser.said("Cutting the masks…")
+    asked.tell(kind="raster", sensor="sar", visible=False, opacity=1, composite=None)
+    asked.browser.wait(lambda: not asked.panel.rasters[1]["visible"])
+    assert cut == []
+    gate.set()
+    assert asked.panel._aside.settle(WAIT)
+    # What the slider passed meanwhile is nobody's wish any more.
+    assert cut[-1] == 0.8
+    assert len(cut) < 3
+    asked.browser.wait(lambda: asked.panel.squares)
 
 
 @pytest.mark.parametrize("probability", [0, 1, -3, 7])

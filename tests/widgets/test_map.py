@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ import pytest
 from PIL import Image
 
 from earthmind_lab.conversation import ask
-from earthmind_lab.errors import PromptError
+from earthmind_lab.errors import CatalogUnavailable, PromptError
 from earthmind_lab.session import Session
 from earthmind_lab.widgets.areas import OUTLINES
 from earthmind_lab.widgets.basemap import make_map
 from earthmind_lab.widgets.map import EarthMap
-from tests.session_world import BOX, DATES, SlowEngine, made_up
+from tests.session_world import BOX, DATES, OTHER, SlowEngine, made_up
 from tests.stand_in_engine import StandInEngine, make_chip, square
 
 PATIENCE = 20.0
@@ -216,6 +217,36 @@ def test_closing_leaves_no_widget_that_holds_a_closed_one(asked):
     left = before & set(_instances.values())
     assert m.chat not in left
     assert told(left) == left
+
+
+def becomes(holds):
+    """Whether it holds, now or soon."""
+    end = time.monotonic() + PATIENCE
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+def test_a_failed_search_is_said_once_and_where_one_searches(open_map, monkeypatch):
+    def stalls(*_, **__):
+        raise CatalogUnavailable("The catalog stalls.")
+
+    m = open_map(Session(engine=StandInEngine()))
+    m.session.draw(BOX)
+    monkeypatch.setattr("earthmind_lab.data.search.search_candidates", stalls)
+    with pytest.raises(CatalogUnavailable):
+        m.session.search(dates=DATES).result(PATIENCE)
+    assert becomes(lambda: m.pairs.fault == "The catalog stalls.")
+    m.session.draw(OTHER)
+    assert becomes(lambda: m.chat.about["name"] == "area 2")  # by now it has heard of it
+    assert (m.chat.fault, m.chat._faults) == ("", {})
+
+
+def test_only_what_the_next_step_needs_is_unfolded(asked):
+    parts = (asked.areas.panel, asked.pairs, asked.timeline, asked.layers.panel, asked.probe)
+    assert becomes(lambda: [p.unfolded for p in parts] == [True, False, False, True, False])
+    asked.session.draw(OTHER)  # no pixels any more
+    assert becomes(lambda: [p.unfolded for p in parts] == [True, True, False, False, False])
 
 
 def test_what_a_notebook_shows_is_one_panel(open_map):

@@ -4,6 +4,7 @@
 import { type Area, AreaList } from "./area_list";
 import { Choice, type Offer } from "./area_choice";
 import { NewArea } from "./area_forms";
+import { Fold } from "./fold";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { type FromKernel } from "./protocol";
 import { button, el, fill, onSubmit, rows, say } from "./text";
@@ -22,7 +23,7 @@ interface Region {
 }
 
 const TRAITS =
-  ["areas", "active", "regions", "places", "mode", "choice", "about", "fault"] as const;
+  ["areas", "active", "regions", "places", "mode", "choice", "about", "unfolded", "fault"] as const;
 /** Nothing can be sent, and why. */
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
 const MODES = [["area", "areas"], ["region", "regions of the active area"]] as const;
@@ -50,6 +51,8 @@ class Panel {
   private readonly hint = el("p", { class: "em-hint" });
   private readonly fault = el("p", { class: "em-fault", role: "alert" });
   private readonly status = el("p", { class: "em-status", role: "status" });
+  private readonly fold = new Fold([this.controls, this.fault, this.status],
+    button("Undo", () => this.send({ kind: "undo" }), { class: "em-button em-quiet" }));
 
   constructor(
     private readonly model: Model,
@@ -85,6 +88,7 @@ class Panel {
       el("button", { type: "submit", class: "em-button" }, "Open place"));
     onSubmit(open, () => {
       if (this.place.value !== "") this.send({ kind: "place", place: this.place.value });
+      say(this.why, ""); // read, and others want the room
     });
     this.place.addEventListener("change", () => this.explain());
     for (const [mode, words] of MODES) {
@@ -96,13 +100,10 @@ class Panel {
     }
     fill(this.controls, open, this.why, this.switch, this.hint, this.list.element, this.marked,
       this.choice.element, this.fresh.element);
-    const undo = button("Undo", () => this.send({ kind: "undo" }),
-      { class: "em-button em-quiet" });
     // JupyterLab reads keys in its notebook as commands: Enter on a button would edit a cell.
     const panel = el("section",
       { class: "em-panel em-areas", "aria-label": "Areas", "data-lm-suppress-shortcuts": "true" },
-      el("header", { class: "em-head" }, el("h3", { class: "em-title" }, "Areas"), undo),
-      this.controls, this.fault, this.status);
+      this.fold.head, this.fold.inside);
     this.fresh.acceptDrops(panel);
     fill(this.root, panel);
   }
@@ -142,6 +143,8 @@ class Panel {
     this.choice.update((this.model.get("choice") ?? {}) as Partial<Offer>, this.uploader.last);
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     say(this.status, this.link === "silent" ? SILENT : this.said);
+    this.fold.update(this.model, "Areas",
+      this.fault.textContent || (aoi === null ? active : `${aoi.name}, ${aoi.about}`));
   }
 
   private drawPlaces(): void {

@@ -1,6 +1,7 @@
 // The chat panel: turns from synced state, the answer under way from messages.
 
 import { type Drafts, draftsOf } from "./drafts";
+import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { type FromKernel } from "./protocol";
 import { DOING, type Live, step, Words } from "./talk";
@@ -88,6 +89,7 @@ class Chat {
     this.box.value = this.drafts.box(this.area);
     this.box.addEventListener("input", () => this.drafts.keepBox(this.area, this.box.value));
     this.box.addEventListener("keydown", (event) => this.key(event));
+    keepKeys(root);
     fill(
       root,
       el("section", { class: "em-panel em-chat", "aria-label": "Chat" },
@@ -223,7 +225,7 @@ class Chat {
     const about = this.about();
     const atEnd =
       this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR_END;
-    say(this.title, about.name === "" ? "Chat" : about.name);
+    say(this.title, about.name === "" ? "Chat" : `Chat about ${about.name}`);
     if (about.key !== this.area) {
       this.area = about.key;
       this.box.value = this.drafts.box(this.area);
@@ -239,11 +241,13 @@ class Chat {
     if (atEnd || this.follows) this.toEnd();
   }
 
-  /** The last turn in sight: an answer that is longer than the log from its question on. */
+  /** The last turn in sight; one longer than the log from its question on, or its comparison. */
   private toEnd(): void {
     const last = this.log.lastElementChild as HTMLElement | null;
     const long = last !== null && last !== this.current && last.offsetHeight > this.log.clientHeight;
-    this.log.scrollTop = long ? last.offsetTop - this.log.offsetTop : this.log.scrollHeight;
+    const from = last?.querySelector<HTMLElement>(".em-compared") ?? last;
+    this.log.scrollTop = long && from !== null ? from.offsetTop - this.log.offsetTop
+      : this.log.scrollHeight;
   }
 
   private drawTurns(about: About): void {

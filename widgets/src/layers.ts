@@ -1,6 +1,7 @@
 // The switches of what is on the map: pictures, answers and their objects; legend and origin.
 
 import { type Answer, answerRow, type Range, type Row } from "./answers";
+import { Fold } from "./fold";
 import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { type FromKernel } from "./protocol";
@@ -44,7 +45,7 @@ interface About extends Range {
 }
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
-const TRAITS = ["rasters", "answers", "about", "origin", "squares", "fault"] as const;
+const TRAITS = ["rasters", "answers", "about", "origin", "squares", "unfolded", "fault"] as const;
 /** A picture that the kernel made, and nothing else that an address can name. */
 const PICTURE = /^data:image\/jpeg;base64,[A-Za-z0-9+/=]+$/;
 
@@ -56,7 +57,6 @@ class Panel {
   private readonly pictures = new Map<string, Row<Raster>>();
   private readonly talk = new Map<string, Row<Answer>>();
 
-  private readonly title = el("h3", { class: "em-title" });
   private readonly hint = el("p", { class: "em-hint" });
   private readonly fault = el("p", { class: "em-fault", role: "alert" });
   private readonly status = el("p", { class: "em-status", role: "status" });
@@ -79,6 +79,10 @@ class Panel {
     el("p", { class: "em-hint" },
       "The squares that the vision encoder is given when you ask about this pair."),
     this.eye, this.squares);
+  private readonly fold = new Fold([this.hint, this.fault, this.status, this.load, this.rasters,
+    el("div", { class: "em-row", role: "group", "aria-label": "Compare and find" }, this.swipe,
+      this.blink, this.fit),
+    this.answers, this.owner, this.origins, this.eyes]);
 
   constructor(
     private readonly model: Model,
@@ -90,11 +94,7 @@ class Panel {
     });
     keepKeys(root);
     fill(root, el("section", { class: "em-panel em-layers", "aria-label": "Layers" },
-      el("header", { class: "em-head" }, this.title), this.hint, this.fault, this.status,
-      this.load, this.rasters,
-      el("div", { class: "em-row", role: "group", "aria-label": "Compare and find" }, this.swipe,
-        this.blink, this.fit),
-      this.answers, this.owner, this.origins, this.eyes));
+      this.fold.head, this.fold.inside));
     this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
@@ -130,7 +130,6 @@ class Panel {
     const answers = rows<Answer>(this.model.get("answers"));
     const lost = FAULTS.has(this.link);
     const pixels = rasters.some((each) => each.composites.length > 0);
-    say(this.title, about.name === "" ? "Layers" : `Layers of ${about.name}`);
     say(this.hint, pixels || about.waits || about.busy !== "" ? ""
       : "The pictures of a pair come when you choose one.");
     say(this.fault, FAULTS.get(this.link)
@@ -150,14 +149,19 @@ class Panel {
     each(this.answers, this.talk, answers, (answer) => answer.id,
       () => answerRow(about, (message) => this.line.send(message)), lost);
     say(this.owner, about.attribution);
-    this.fold(this.origin, "origin", (block: Block) => originBlock(block));
+    this.redraw(this.origin, "origin", (block: Block) => originBlock(block));
     this.origins.hidden = rows(this.model.get("origin")).length === 0;
-    this.fold(this.squares, "squares", (view: View) => squareRow(view));
+    this.redraw(this.squares, "squares", (view: View) => squareRow(view));
     this.eyes.hidden = !pixels;
+    const on = [...rasters.filter((each) => each.visible).map((each) => each.name),
+      ...answers.filter((each) => each.visible).map((each) => each.title)];
+    this.fold.update(this.model, about.name === "" ? "Layers" : `Layers of ${about.name}`,
+      this.fault.textContent
+        || (pixels ? `Shown: ${on.join(", ") || "none"}` : this.hint.textContent ?? ""));
   }
 
   /** A list that is drawn anew only when it differs. */
-  private fold<T extends object>(into: HTMLElement, trait: string, draw: (row: T) => HTMLElement) {
+  private redraw<T extends object>(into: HTMLElement, trait: string, draw: (row: T) => HTMLElement) {
     const found = rows<T>(this.model.get(trait));
     const key = JSON.stringify(found);
     if (this.drawn.get(trait) === key) return;

@@ -1,5 +1,6 @@
 // The panel of pairs: a search, its progress, the user's own choices, the table.
 
+import { Fold } from "./fold";
 import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { type Asked, Form, type Offers } from "./pair_form";
@@ -21,7 +22,9 @@ interface About {
 }
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
-const TRAITS = ["pairs", "chosen", "about", "offers", "looks", "fault"] as const;
+const TRAITS = ["pairs", "chosen", "about", "offers", "looks", "unfolded", "fault"] as const;
+/** The beginning of "18 Sep 2019 10:56 UTC". */
+const DAY = /^\d{1,2} \S+ \d{4}/;
 const TERMS = ["dates", "around", "max_gap", "max_cloud", "purpose", "sensors", "catalog"] as const;
 
 class Panel {
@@ -31,7 +34,6 @@ class Panel {
   private pairs: readonly Pair[] = [];
   private readonly line: Line;
 
-  private readonly title = el("h3", { class: "em-title" });
   private readonly find = button("Find pairs", () => this.search());
   private readonly stop = button("Stop", () => {
     this.words.ends();
@@ -52,6 +54,8 @@ class Panel {
     choose: (rank) => this.line.send({ kind: "choose", rank }),
     pick: (scene, how) => this.line.send({ kind: "pick", scene, how }),
   });
+  private readonly fold = new Fold([this.form.root, this.hint, this.fault, this.status,
+    this.progress, this.stall, this.choices, this.looks, this.table.root]);
 
   constructor(
     private readonly model: Model,
@@ -63,8 +67,7 @@ class Panel {
     });
     keepKeys(root);
     fill(root, el("section", { class: "em-panel em-pairs", "aria-label": "Pairs", tabindex: "-1" },
-      el("header", { class: "em-head" }, this.title, this.looks), this.form.root, this.hint,
-      this.fault, this.status, this.progress, this.stall, this.choices, this.table.root));
+      this.fold.head, this.fold.inside));
     this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
@@ -112,7 +115,6 @@ class Panel {
     const about = this.about();
     const busy = about.busy !== "";
     const lost = FAULTS.has(this.link);
-    say(this.title, about.name === "" ? "Pairs" : `Pairs of ${about.name}`);
     this.drawForm(about, busy, lost);
     say(this.hint, busy ? "" : about.hint);
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
@@ -124,6 +126,16 @@ class Panel {
     drawChoices(this.choices, about.choices, busy || lost,
       (scene) => this.line.send({ kind: "pick", scene, how: "free" }));
     this.drawTable(about, lost);
+    this.fold.update(this.model, about.name === "" ? "Pairs" : `Pairs of ${about.name}`,
+      this.fault.textContent || this.brief(about));
+  }
+
+  private brief(about: About): string {
+    const chosen = this.pairs.find((pair) => pair.rank === this.model.get("chosen"));
+    if (chosen === undefined) return about.hint;
+    const day = (observed: string): string => DAY.exec(observed)?.[0] ?? observed;
+    const scenes = chosen.scenes.map((scene) => `${scene.sensor} ${day(scene.observed)}`);
+    return `Chosen: ${scenes.join(", ")}`;
   }
 
   private drawForm(about: About, busy: boolean, lost: boolean): void {

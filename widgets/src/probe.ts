@@ -1,6 +1,7 @@
 // The numbers behind the pictures: under the mouse, at a place, along a line.
 
 import { chart, colourOf, dashOf } from "./chart";
+import { Fold } from "./fold";
 import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { type FromKernel } from "./protocol";
@@ -30,7 +31,9 @@ interface Profile {
 type Mode = "" | "values" | "line";
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
-const TRAITS = ["mode", "columns", "here", "pinned", "line", "profile", "fault"] as const;
+const TRAITS = ["mode", "columns", "here", "pinned", "line", "profile", "unfolded",
+  "fault"] as const;
+const USE = "Under the mouse, at a place, along a line";
 const SVG = "http://www.w3.org/2000/svg";
 
 class Panel {
@@ -70,6 +73,8 @@ class Panel {
     this.body);
   private readonly path = el("p", { class: "em-hint" });
   private readonly charts = el("div", { class: "em-charts" });
+  private readonly fold = new Fold([this.hint, this.fault, this.status, this.controls, this.table,
+    this.path, this.charts]);
 
   constructor(
     private readonly model: Model,
@@ -86,8 +91,7 @@ class Panel {
       });
     }
     fill(root, el("section", { class: "em-panel em-probe", "aria-label": "Values" },
-      el("header", { class: "em-head" }, el("h3", { class: "em-title" }, "Values")),
-      this.hint, this.fault, this.status, this.controls, this.table, this.path, this.charts));
+      this.fold.head, this.fold.inside));
     this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
@@ -132,6 +136,8 @@ class Panel {
     say(this.path, corners.length === 0 ? "" : `Line: ${corners.join("; ")}`);
     const profile = this.model.get("profile");
     this.once("profile", profile, () => this.drawProfile((profile ?? {}) as Partial<Profile>));
+    this.fold.update(this.model, "Values",
+      this.fault.textContent || (none ? this.hint.textContent ?? "" : USE));
   }
 
   /** Draw what differs from last time. */
@@ -145,12 +151,14 @@ class Panel {
   private drawRows(columns: readonly Column[]): void {
     const cells = columns.map(() => [el("td", {}), el("td", {})] as const);
     this.cells = cells;
+    // What the bands of a sensor share is said once, above them.
     fill(this.body,
       el("tr", {}, el("th", { scope: "row" }, "Place"), this.herePlace, this.pinnedPlace),
-      ...columns.map((column, at) => el("tr", {},
-        el("th", { scope: "row", title: column.source }, bandName(column),
-          el("span", { class: "em-unit" }, ` ${column.unit}`)),
-        ...(cells[at] ?? []))));
+      ...columns.flatMap((column, at) => [
+        ...(column.modality === columns[at - 1]?.modality ? [] : [el("tr", { class: "em-group" },
+          el("th", { scope: "colgroup", colspan: "3" }, `${column.source}, `,
+            el("span", { class: "em-unit" }, column.unit)))]),
+        el("tr", {}, el("th", { scope: "row" }, bandName(column)), ...(cells[at] ?? []))]));
   }
 
   private fillValues(): void {

@@ -68,7 +68,9 @@ export function onSubmit(form: HTMLFormElement, act: () => void): void {
   });
   // In JupyterLab's output a browser does not submit by itself.
   form.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || !(event.target instanceof HTMLInputElement)) return;
+    // isComposing: Enter that ends a word of an input method.
+    if (event.key !== "Enter" || event.isComposing) return;
+    if (!(event.target instanceof HTMLInputElement)) return;
     event.preventDefault();
     act();
   });

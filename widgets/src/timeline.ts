@@ -1,6 +1,7 @@
 // The timeline of a search: all of its scenes, what became of each, and what can be done with it.
 
 import { type Candidates, middle, nearest, partner, read, type Scene } from "./candidates";
+import { Fold } from "./fold";
 import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { type FromKernel, type Pick } from "./protocol";
@@ -8,7 +9,7 @@ import { Words } from "./talk";
 import { button, el, fill, say } from "./text";
 import { draw, type Drawing, label } from "./timeline_svg";
 
-const TRAITS = ["shown", "chosen", "about", "fault"] as const;
+const TRAITS = ["shown", "chosen", "about", "unfolded", "fault"] as const;
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
 const MISSED = "The last search found no pair. This is what it looked at:";
 const WIDTH = 640;
@@ -29,7 +30,6 @@ class Timeline {
   private readonly line: Line;
   private readonly sizes: ResizeObserver | null;
 
-  private readonly title = el("h3", { class: "em-title" });
   private readonly count = el("p", { class: "em-hint" });
   private readonly hint = el("p", { class: "em-hint" });
   private readonly missed = el("p", { class: "em-hint" });
@@ -46,6 +46,9 @@ class Timeline {
   private readonly list = el("div", { class: "em-list", tabindex: "0", role: "group",
     "aria-label": "All candidates" });
   private readonly all = el("details", { class: "em-all" }, this.summary, this.list);
+  private readonly fold = new Fold([this.hint, this.missed, this.fault, this.count,
+    el("div", { class: "em-stage" }, this.picture, this.tip), this.legend, this.detail,
+    this.status, this.all]);
 
   constructor(
     private readonly model: Model,
@@ -57,9 +60,7 @@ class Timeline {
     });
     keepKeys(root);
     fill(root, el("section", { class: "em-panel em-timeline", "aria-label": "Timeline" },
-      el("header", { class: "em-head" }, this.title), this.hint, this.missed, this.fault, this.count,
-      el("div", { class: "em-stage" }, this.picture, this.tip), this.legend, this.detail,
-      this.status, this.all));
+      this.fold.head, this.fold.inside));
     this.picture.addEventListener("keydown", (event) => this.key(event));
     for (const kind of ["pointerover", "focusin"]) this.picture.addEventListener(kind, this.point);
     for (const kind of ["pointerleave", "focusout"]) {
@@ -120,7 +121,6 @@ class Timeline {
       this.drawList();
     }
     const { pairs, rejected, scenes } = this.found;
-    say(this.title, about.name === "" ? "Timeline" : `Timeline of ${about.name}`);
     say(this.hint, about.name === "" ? "Search first: its scenes come here."
       : scenes.length === 0 && about.busy === "" ? "Nothing was searched yet, or nothing is left of it." : about.hint);
     // Why, and what would help, is said where one searches.
@@ -133,6 +133,8 @@ class Timeline {
       : `${many(scenes.length, "scene")}, ${many(pairs.length, "pair")}, ${rejected.length} rejected`);
     say(this.summary, `All ${total} candidates as a table`);
     for (const part of [this.all, this.legend]) part.hidden = total === 0;
+    this.fold.update(this.model, about.name === "" ? "Timeline" : `Timeline of ${about.name}`,
+      this.fault.textContent || (total === 0 ? this.hint : this.count).textContent || "");
     this.drawPicture();
     this.drawDetail();
   }

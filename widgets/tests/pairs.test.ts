@@ -122,6 +122,18 @@ test("the chosen row is marked, in words too", () => {
   expect(labelled("Choose pair 1").disabled).toBe(true);
 });
 
+test("folded, one line says what is chosen, or what to do", () => {
+  const model = open({ unfolded: false, about: { ...ABOUT, hint: "Find the pairs." } });
+  const brief = root.querySelector<HTMLElement>(".em-brief");
+  expect([brief?.textContent, brief?.hidden]).toEqual(["Find the pairs.", false]);
+  expect(root.querySelector<HTMLElement>(".em-inside")?.hidden).toBe(true);
+  model.set("pairs", [pair(0)]);
+  model.set("chosen", 0);
+  expect(brief?.textContent).toBe("Chosen: Sentinel-2 18 Sep 2019, Sentinel-1 17 Sep 2019");
+  model.set("unfolded", true);
+  expect(brief?.hidden).toBe(true);
+});
+
 test("the chosen row is the current one, and every column has a name", () => {
   open({ pairs: [pair(0), pair(1)], chosen: 1 });
   const current = [...root.querySelectorAll(".em-pair")].map((r) => r.getAttribute("aria-current"));

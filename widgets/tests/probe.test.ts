@@ -57,11 +57,13 @@ test("values stand beside each other with their units", () => {
   model.set("pinned", { place: "39° N, 1° W", pixel: "", values: ["no data", "no data"] });
   expect(cells()).toEqual([
     ["Place", "38° N, 1° W, row 1, column 2", "39° N, 1° W, outside the pictures"],
-    ["red reflectance", "0.0812", "no data"],
-    ["VV dB σ⁰", "−12.0", "no data"],
+    ["Sentinel-2, 18 Sep 2019, reflectance"],
+    ["red", "0.0812", "no data"],
+    ["Sentinel-1, 17 Sep 2019, dB σ⁰"],
+    ["VV", "−12.0", "no data"],
   ]);
   model.set("here", {});
-  expect(cells()[1]).toEqual(["red reflectance", "–", "no data"]);
+  expect(cells()[2]).toEqual(["red", "–", "no data"]);
 });
 
 test("a movement changes cells, not the table", () => {

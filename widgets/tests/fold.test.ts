@@ -1,0 +1,50 @@
+import { beforeEach, expect, test } from "vitest";
+import { Fold } from "../src/fold";
+import { button, el } from "../src/text";
+import { FakeModel } from "./fake";
+
+let model: FakeModel;
+let fold: Fold;
+let toggle: HTMLButtonElement;
+
+beforeEach(() => {
+  model = new FakeModel({});
+  fold = new Fold([el("p", {}, "inside"), button("Act", () => undefined)], button("Tool", () => undefined));
+  document.body.replaceChildren(fold.head, fold.inside);
+  toggle = fold.head.querySelector("h3 button") as HTMLButtonElement;
+  fold.update(model, "Pairs", "two of them");
+});
+
+function kernel(unfolded: boolean): void {
+  model.set("unfolded", unfolded);
+  fold.update(model, "Pairs", "two of them");
+}
+
+test("a heading shows and hides what is below it; its tools stay", () => {
+  expect([toggle.textContent, toggle.getAttribute("aria-expanded"), fold.open]).toEqual(["Pairs", "true", true]);
+  const brief = fold.head.querySelector<HTMLElement>(".em-brief");
+  expect(brief?.hidden).toBe(true);
+  toggle.click();
+  expect([toggle.getAttribute("aria-expanded"), fold.open, brief?.hidden]).toEqual(["false", false, false]);
+  expect(brief?.textContent).toBe("two of them");
+  expect(fold.head.textContent).toContain("Tool");
+  toggle.click();
+  expect(fold.open).toBe(true);
+});
+
+test("the kernel folds by what it knows, the reader decides in between", () => {
+  kernel(false);
+  expect(fold.open).toBe(false);
+  toggle.click();
+  kernel(false); // nothing new
+  expect(fold.open).toBe(true);
+  kernel(true);
+  kernel(false);
+  expect(fold.open).toBe(false);
+});
+
+test("the focus of what is folded away goes to the heading", () => {
+  fold.inside.querySelector("button")?.focus();
+  kernel(false);
+  expect(document.activeElement).toBe(toggle);
+});
