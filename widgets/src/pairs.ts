@@ -14,6 +14,8 @@ interface About {
   busy: string;
   loaded: boolean;
   hint: string;
+  /** Which two dates are compared, or how to. */
+  compared: string;
   terms: Asked;
   choices: readonly Choice[];
   looks: string;
@@ -21,7 +23,7 @@ interface About {
 }
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
-const TRAITS = ["pairs", "chosen", "about", "offers", "looks", "fault"] as const;
+const TRAITS = ["pairs", "chosen", "before", "about", "offers", "looks", "fault"] as const;
 const TERMS = ["dates", "around", "max_gap", "max_cloud", "purpose", "sensors", "catalog"] as const;
 
 class Panel {
@@ -48,8 +50,10 @@ class Panel {
   /** Seconds that pass are for eyes: read out, they would be all that is heard. */
   private readonly progress = el("p", { class: "em-status em-progress" });
   private readonly stall = el("p", { class: "em-stall", role: "status" });
+  private readonly compared = el("p", { class: "em-compared", role: "status" });
   private readonly table = new Table({
     choose: (rank) => this.line.send({ kind: "choose", rank }),
+    compare: (rank) => this.line.send({ kind: "dates", rank }),
     pick: (scene, how) => this.line.send({ kind: "pick", scene, how }),
   });
 
@@ -64,7 +68,8 @@ class Panel {
     keepKeys(root);
     fill(root, el("section", { class: "em-panel em-pairs", "aria-label": "Pairs", tabindex: "-1" },
       el("header", { class: "em-head" }, this.title, this.looks), this.form.root, this.hint,
-      this.fault, this.status, this.progress, this.stall, this.choices, this.table.root));
+      this.fault, this.status, this.progress, this.stall, this.choices, this.compared,
+      this.table.root));
     this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
@@ -101,6 +106,7 @@ class Panel {
       busy: String(found.busy ?? ""),
       loaded: found.loaded === true,
       hint: String(found.hint ?? ""),
+      compared: String(found.compared ?? ""),
       terms: Object.fromEntries(TERMS.map((key) => [key, String(asked[key] ?? "")])) as Asked,
       choices: rows<Choice>(found.choices),
       looks: String(found.looks ?? "none"),
@@ -115,6 +121,7 @@ class Panel {
     say(this.title, about.name === "" ? "Pairs" : `Pairs of ${about.name}`);
     this.drawForm(about, busy, lost);
     say(this.hint, busy ? "" : about.hint);
+    say(this.compared, about.compared);
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     this.words.during(about.busy);
     // What a question does is the chat's to say.
@@ -152,7 +159,7 @@ class Panel {
     const looks = about.looks === "on" ? this.model.get("looks") : null;
     this.table.draw(this.pairs, {
       subject: about.name,
-      chosen: this.model.get("chosen"), busy: about.busy, loaded: about.loaded, lost,
+      chosen: this.model.get("chosen"), before: this.model.get("before"), busy: about.busy, loaded: about.loaded, lost,
       choices: about.choices, looks: (looks ?? {}) as Record<string, unknown>,
     });
   }
