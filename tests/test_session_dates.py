@@ -105,6 +105,10 @@ def test_a_rank_or_a_choice_that_is_not_there():
     with pytest.raises(SearchError, match="not searched"):
         check_earlier(Subject(name="a", kind="aoi"), 0)
     assert dates_of(found) is None
+    # A file may say what no command does.
+    assert dates_of(replace(found, chosen=1, before=0)) is None
+    naive = subject(row(sar=AUGUST.removesuffix("Z")), row(sar=JUNE))
+    assert earlier_ranks(naive) == (1,)
 
 
 # --- asking --------------------------------------------------------------------------------------

@@ -211,8 +211,8 @@ class PairCommands(SessionBase):
     def compare(self, rank: int | None, name: str | None = None) -> Task:
         """Compare the chosen pair with one of an earlier date: questions are about both from now.
 
-        Both are seen by one sensor, SAR where that is of two dates; what the earlier one was
-        compared with goes when another pair is chosen.
+        Both are seen by one sensor, SAR where that is of two dates. It ends when another pair is
+        chosen.
 
         Args:
             rank: Place of the earlier pair, 0 = best; None = questions are about one date again.

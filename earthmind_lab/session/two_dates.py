@@ -32,7 +32,8 @@ def dates_of(subject: Subject) -> dict[str, Any] | None:
     if subject.row is None or subject.row_before is None:
         return None
     sensor = _sensor(subject.row_before, subject.row)
-    assert sensor is not None  # `check_earlier` let it pass
+    if sensor is None:  # no command makes it so, but a file may say so
+        return None
     both = (subject.row_before, subject.row)
     return {
         "ids": list(both[0].ids), "after": list(both[1].ids), "sensor": sensor,
@@ -138,4 +139,5 @@ def _span(observed: str) -> _Span | None:
         times = [dt.datetime.fromisoformat(part) for part in observed.split("/")]
     except ValueError:
         return None
-    return times[0], times[-1]
+    known = [t if t.tzinfo else t.replace(tzinfo=dt.UTC) for t in times]
+    return known[0], known[-1]

@@ -90,7 +90,7 @@ class Raster:
         wanted = self.wanted
         if like is not None and names:
             wanted = like.shown[1] if like.shown else None
-            if wanted not in names:
+            if wanted is not None and wanted not in names:
                 self.names = []
                 self.clear()
                 raise PromptError(

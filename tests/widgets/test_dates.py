@@ -86,7 +86,7 @@ def test_a_pair_is_compared_with_an_earlier_one_and_every_panel_says_so(punjab):
     punjab.tell(kind="dates", rank=None)
     punjab.wait(lambda: punjab.said("About one date again."))
     punjab.wait(lambda: chat.about["dates"] == "" and "What has changed?" not in chat.suggestions)
-    assert table.before is None
+    punjab.wait(lambda: table.before is None)
 
 
 def test_one_date_alone_says_what_to_search(punjab):
@@ -187,6 +187,10 @@ def test_what_is_switched_on_is_swiped(shown):
     shows(shown, area(), alone, dated(7, alone, ("optical",)))
     sides("optical_before", "optical")
     assert shown.panel.about["comparable"]
+    # What the chosen pair lacks has nothing to be like, and is no fault.
+    shows(shown, area(), alone, EARLY)
+    assert names(shown.map) == ["land", "Optical", "Optical, earlier"]
+    assert shown.panel.about["message"] == ""
 
 
 def test_an_earlier_date_without_the_bands_is_said(shown):
