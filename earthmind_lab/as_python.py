@@ -14,11 +14,11 @@ from typing import Any
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.errors import PromptError
-from earthmind_lab.recording import plain
+from earthmind_lab.recording import BEFORE, plain
 from earthmind_lab.session.subject import SaidTurn, Subject
 
 _WIDTH = 88
-_NOT_ASKED = ("rank", "catalog", "ids", "pair", "overrides")
+_NOT_ASKED = ("rank", "catalog", "ids", "pair", "overrides", BEFORE)
 """Of a record's search: what came of it, and what is written apart from the rest."""
 _EMBEDDED = "earthmind-nano"
 
@@ -48,7 +48,10 @@ def as_python(subject: Subject, ident: str) -> str:
         lines += ["from shapely.geometry import shape"]
     lines += ["", *_pixels(turn.record), ""]
     lines += [f"{_region(n)} = shape({text})" for n, text in enumerate(marked, start=1)]
-    lines += [_call("talk = em.Conversation", _about(subject), _engine(turn.record))]
+    dates = []
+    if turn.before is not None:
+        dates = ["before=before", f"sensor={_text(turn.before['sensor'])}"]
+    lines += [_call("talk = em.Conversation", _about(subject), _engine(turn.record), *dates)]
     lines += [_ask(each, marked, last=each is turn) for each in asked]
     return "\n".join([*lines, "print(answer.text)"]) + "\n"
 
@@ -81,14 +84,31 @@ def _pixels(record: Mapping[str, Any]) -> list[str]:
     search = record["search"]
     terms = {key: value for key, value in search.items() if key not in _NOT_ASKED}
     terms = {**terms, "catalog": _catalog(search), **search.get("overrides", {})}
-    ids = [each for each in (search["pair"]["optical"], search["pair"]["sar"]) if each]
     named = [f"{key}={_text(value)}" for key, value in terms.items()]
     return [
         _area(area),
         _call("pairs = em.search_pairs", "aoi", *named),
-        f"ids = {_text(ids)}",
-        "pair = next(pair for pair in pairs if [scene.id for scene in pair.scenes] == ids)",
+        *_pair("pair", search),
         "chip = em.load_chip(pair, aoi)",
+        *([] if BEFORE not in search else _earlier(search[BEFORE])),
+    ]
+
+
+def _pair(name: str, search: Mapping[str, Any]) -> list[str]:
+    """The lines that find a pair among those of a search."""
+    ids = [each for each in (search["pair"]["optical"], search["pair"]["sar"]) if each]
+    return [
+        f"ids = {_text(ids)}",
+        f"{name} = next(pair for pair in pairs if [scene.id for scene in pair.scenes] == ids)",
+    ]
+
+
+def _earlier(search: Mapping[str, Any]) -> list[str]:
+    """The lines that make ``before``, on the grid of ``chip``; both dates are of one search."""
+    return [
+        *_pair("earlier", search),
+        "plan = em.plan_chip(earlier, aoi, bands=chip.bands or None, grid=chip.grid)",
+        "before = em.load_chip(earlier, aoi, plan=plan)",
     ]
 
 

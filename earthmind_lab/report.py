@@ -118,17 +118,30 @@ def _said(given: Answer | Mapping[str, Any]) -> _Said:
         features = given.to_geojson()["features"] if given.grid is not None else ()
         return _Said(
             question=given.record.question, text=given.text, remark=given.reply.remark,
-            notice=given.notice, features=tuple(features), evidence=tuple(claims),
+            notice=given.notice, features=_dated(features, given.record), evidence=tuple(claims),
             record=given.record,
         )  # fmt: skip
     record = given.get("record")
+    found = None if record is None else Record.from_dict(dict(record))
     return _Said(
         question=str(given["question"]), text=str(given.get("text", "")),
         remark=str(given.get("message", "")), notice=str(given.get("notice", "")),
-        features=tuple((given.get("features") or {}).get("features", ())),
-        evidence=tuple(given.get("evidence", ())),
-        record=None if record is None else Record.from_dict(dict(record)),
+        features=_dated((given.get("features") or {}).get("features", ()), found),
+        evidence=tuple(given.get("evidence", ())), record=found,
     )  # fmt: skip
+
+
+def _dated(
+    features: Sequence[Mapping[str, Any]], record: Record | None
+) -> tuple[Mapping[str, Any], ...]:
+    """Objects of two dates, each with its own in the label: one picture shows them both."""
+    if record is None or not any(each.get("date") for each in record.inputs):
+        return tuple(features)
+    return tuple(
+        {**each, "properties": {**own, "label": f"{_label(each)} {_day(own)}"}}
+        for each in features
+        for own in (each.get("properties") or {},)
+    )
 
 
 # --- the page ------------------------------------------------------------------------------------

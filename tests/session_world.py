@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from shapely.geometry import box
 
+from earthmind_lab.chip import LoadPlan
 from earthmind_lab.errors import LoadError
 from earthmind_lab.scene import Candidates, Rejected, ScenePair
 from tests.stand_in_engine import StandInEngine, make_chip, make_scene, square
@@ -20,9 +21,11 @@ OTHER = (-0.75, 38.10, -0.74, 38.11)
 
 
 def pairs():
-    """Two pairs, the better one first."""
+    """Two pairs, the better one first; SAR of the other is a day earlier."""
     optical = make_scene("optical", footprint=box(-1, 38, 0, 39))
-    made = [(make_scene("sar", id="sar-1"), 80.0), (make_scene("sar", id="sar-2"), 60.0)]
+    early = datetime(2020, 6, 1, 10, tzinfo=UTC)
+    earlier = make_scene("sar", id="sar-2", datetime=early, start=early, end=early)
+    made = [(make_scene("sar", id="sar-1"), 80.0), (earlier, 60.0)]
     return [
         ScenePair(
             optical=optical, sar=sar, gap=timedelta(days=1), overlap=1.0, cloud_in_aoi=0.0,
@@ -57,8 +60,13 @@ class SlowEngine(StandInEngine):
         return handle
 
 
-def no_plan(pair, aoi, **_):
-    raise LoadError("Too large.", change="a smaller AOI")
+def no_plan(pair, aoi, *, grid=None, **_):
+    """What a load costs nobody knows; on the grid of another chip it can be had."""
+    if grid is None:
+        raise LoadError("Too large.", change="a smaller AOI")
+    return LoadPlan(
+        pair=pair, aoi=aoi, grid=grid, bands=(), polarisations=("vv",), reads=1, bytes=1
+    )
 
 
 def made_up(patch: pytest.MonkeyPatch) -> None:

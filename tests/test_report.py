@@ -108,3 +108,17 @@ def test_what_cannot_be_written_leaves_nothing(answer, tmp_path):
     with pytest.raises(EarthMindError, match="needs an answer"):
         write_report(tmp_path / "r.html", [])
     assert [each.name for each in tmp_path.iterdir()] == ["taken"]
+
+
+def test_objects_of_two_dates_are_told_apart(tmp_path, monkeypatch):
+    made_up(monkeypatch)
+    with Session(engine=SlowEngine()) as session:
+        session.draw(BOX)
+        session.search(dates=DATES).result(WAIT)
+        session.choose(0).result(WAIT)
+        session.compare(1).result(WAIT)
+        session.ask(WATER).result(WAIT)
+        days = {f["properties"]["observed"] for f in session.subject().talk[0].features["features"]}
+        page = Page(session.report(tmp_path / "two.html"))
+    assert days == {"2020-06-02T10:00:00Z"}
+    assert "Marked: water on 2 June 2020 at 10:00 UTC, over" in page.words

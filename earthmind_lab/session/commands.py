@@ -23,14 +23,14 @@ from earthmind_lab.session.subject import MarkedRegion, PairRow, SaidTurn, Subje
 
 Kind: TypeAlias = Literal[
     "draw", "edit", "restore", "rename", "delete", "select", "open", "mark", "unmark", "search",
-    "choose", "ask", "branch", "threshold",
+    "choose", "compare", "ask", "branch", "threshold",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 HARMLESS: frozenset[Kind] = frozenset({"select", "mark", "unmark", "branch", "threshold"})
 """Taking these back needs no task stopped: none is about what they changed."""
 LOG_LIMIT = 300
 """Commands that can be undone; a delete keeps its subject in here, so there must be an end."""
-_FOUND = ("query", "pairs", "chosen")
+_FOUND = ("query", "pairs", "chosen", "before")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class Command:
     """What undo puts back, only what the command touched: ``active``; ``at`` (place in the order)
     with ``whole`` (the subject, or None); ``version`` (the one to take out again) with ``drop``
     (whether the present one was made by the command); ``name``; ``regions``; ``found`` (query,
-    pairs, chosen) with ``fresh`` (turns that were not stale); ``turn`` (one to take away);
-    ``head``; ``said`` (a turn as it was)."""
+    pairs, chosen, before) with ``fresh`` (turns that were not stale); ``compared`` (rank of the
+    earlier pair, or None); ``turn`` (one to take away); ``head``; ``said`` (a turn as it was)."""
 
     @property
     def task(self) -> str:
@@ -207,7 +207,7 @@ def select(state: State, name: str) -> State:
 def start_search(state: State, name: str, query: Mapping[str, Any]) -> State:
     """A search begins: the pairs before it, and what was chosen of them, make way."""
     old = state.subjects[name]
-    new = replace(old, query=dict(query), pairs=None, chosen=None)
+    new = replace(old, query=dict(query), pairs=None, chosen=None, before=None)
     return _looked(state, old, new, "search", dict(query))
 
 
@@ -219,7 +219,19 @@ def start_choose(state: State, name: str, rank: int) -> State:
     old = state.subjects[name]
     if old.chosen == rank:
         return state
-    return _looked(state, old, replace(old, chosen=rank), "choose", {"rank": rank})
+    return _looked(state, old, replace(old, chosen=rank, before=None), "choose", {"rank": rank})
+
+
+def start_compare(state: State, name: str, rank: int | None) -> State:
+    """The chosen pair is to be compared with an earlier one; None = with none any more.
+
+    The pair that it is compared with already is only loaded again: nothing is logged.
+    """
+    old = state.subjects[name]
+    if old.before == rank:
+        return state
+    after = _with(state, replace(old, before=rank))
+    return _logged(after, "compare", name, {"rank": rank}, {"compared": old.before})
 
 
 def start_ask(state: State, name: str, args: Mapping[str, Any]) -> State:
@@ -303,8 +315,13 @@ def _restore_found(state: State, name: str, before: Mapping[str, Any]) -> State:
         query=kept["query"],
         pairs=None if pairs is None else tuple(PairRow.from_dict(row) for row in pairs),
         chosen=kept["chosen"],
+        before=kept.get("before"),  # a log of schema 2 has none
     )
     return _with(state, subject.with_stale(frozenset(before["fresh"]), stale=False))
+
+
+def _restore_compared(state: State, name: str, before: Mapping[str, Any]) -> State:
+    return _with(state, replace(state.subjects[name], before=before["compared"]))
 
 
 def _restore_turn(state: State, name: str, before: Mapping[str, Any]) -> State:
@@ -345,6 +362,7 @@ _RESTORE: dict[str, Callable[[State, str, Mapping[str, Any]], State]] = {
     "name": _restore_name,
     "regions": _restore_regions,
     "found": _restore_found,
+    "compared": _restore_compared,
     "turn": _restore_turn,
     "head": _restore_head,
     "said": _restore_said,

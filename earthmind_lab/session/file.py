@@ -16,8 +16,8 @@ from earthmind_lab.errors import EarthMindError
 from earthmind_lab.session.commands import Command, State
 from earthmind_lab.session.subject import Subject
 
-SCHEMA = 2
-"""Version of the file; a reader refuses later ones and leaves them alone."""
+SCHEMA = 3
+"""Version of the file; a reader refuses later ones and leaves them alone. 2 knew one date only."""
 
 
 class SessionFile:

@@ -256,7 +256,7 @@ class Keeper:
                 told.append(f"{turn.question!r} on {command.subject!r}: {turn.message}")
             else:
                 state = commands.undo(state, command)
-                what = "load" if command.kind == "choose" else command.kind
+                what = "load" if command.kind in ("choose", "compare") else command.kind
                 told.append(
                     f"The {what} of {command.subject!r} was cut off when the program ended. "
                     "Try: start it again."
@@ -281,7 +281,12 @@ def _ended(command: Command, state: Ending, message: str, text: str) -> SaidTurn
         regions=tuple(args["regions"]),
         options=args["options"],
         against=args["against"],
+        before=args.get("before"),  # schema 2 has none
     )
+
+
+def _looked(subject: Subject) -> tuple[Any, ...]:
+    return subject.query, subject.pairs, subject.chosen, subject.before
 
 
 def _differences(old: State, new: State) -> list[Note]:
@@ -295,8 +300,9 @@ def _differences(old: State, new: State) -> list[Note]:
             continue
         changed = {
             "subjects": was.aoi is not now.aoi or was.versions != now.versions,
-            "pairs": (was.query, was.pairs, was.chosen) != (now.query, now.pairs, now.chosen),
-            "chip": was.row != now.row or was.aoi is not now.aoi,
+            "pairs": _looked(was) != _looked(now),
+            "chip": (was.row, was.row_before) != (now.row, now.row_before)
+            or was.aoi is not now.aoi,
             "turns": (was.turns, was.head) != (now.turns, now.head),
             "regions": was.regions != now.regions,
         }

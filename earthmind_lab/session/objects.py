@@ -62,7 +62,7 @@ class ObjectCommands(SessionBase):
         options = {**old.options, "mask_threshold": probability}
         asked = {
             "question": old.question, "parent": old.parent, "regions": old.regions,
-            "options": options, "against": old.against, "stale": old.stale,
+            "options": options, "against": old.against, "stale": old.stale, "before": old.before,
         }  # fmt: skip
         new = turn_of(turn, asked, cut)
         with self._keeper.lock:

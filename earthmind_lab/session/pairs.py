@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from earthmind_lab.changing import sensor_of
+from earthmind_lab.chip import Chip
 from earthmind_lab.errors import SearchError
 from earthmind_lab.exchange import View
 from earthmind_lab.scene import Candidates
@@ -16,6 +18,7 @@ from earthmind_lab.session.queries import check_rank, picked, query_of
 from earthmind_lab.session.shelf import DEADLINE, Missed, listed
 from earthmind_lab.session.subject import Subject
 from earthmind_lab.session.tasks import Task
+from earthmind_lab.session.two_dates import check_earlier, dates_of, ids_of
 
 if TYPE_CHECKING:
     from earthmind_lab.data.budget import Budget, Progress
@@ -204,3 +207,54 @@ class PairCommands(SessionBase):
                 return commands.start_choose(state, subject.name, rank)
 
             return self._keeper.start("load", subject.name, begin, work)
+
+    def compare(self, rank: int | None, name: str | None = None) -> Task:
+        """Compare the chosen pair with one of an earlier date: questions are about both from now.
+
+        Both are seen by one sensor, SAR where that is of two dates. It ends when another pair is
+        chosen.
+
+        Args:
+            rank: Place of the earlier pair, 0 = best; None = questions are about one date again.
+            name: The subject; None = the active one.
+
+        Returns:
+            A task; its result is the earlier `Chip` on the grid of the chosen one, or None.
+
+        Raises:
+            SearchError: Not searched, no such rank, or no pair is chosen.
+            PromptError: It shows no earlier date. From the task: the two can't be compared.
+            EngineBusy: The subject is busy.
+        """
+
+        def work(task: Task, now: Subject) -> tuple[Chip | None, Change]:
+            dates = dates_of(now)
+            if dates is None:
+                return None, lambda state: state
+            self._progress(task, "loading the pixels of the earlier date")
+            chip = self._shelf.load_earlier(now, ids_of(dates["ids"]), task)
+            sensor_of(chip, self._shelf.load(now, task), dates["sensor"])
+            return chip, lambda state: state
+
+        with self._keeper.lock:
+            subject = self.subject(name)
+            if rank is not None:
+                check_earlier(subject, rank)
+
+            def begin(state: State) -> State:
+                return commands.start_compare(state, subject.name, rank)
+
+            return self._keeper.start("load", subject.name, begin, work)
+
+    def earlier(self, name: str | None = None) -> Chip | None:
+        """The loaded chip of the pair that the chosen one is compared with, on its grid.
+
+        Args:
+            name: The subject; None = the active one.
+
+        Raises:
+            AOIError: There is none.
+        """
+        subject = self.subject(name)
+        before = subject.row_before
+        return None if before is None else self._shelf.earlier(subject, before.ids)

@@ -5,6 +5,7 @@
     session.search().result()                    # ranked pairs
     session.choose(0).result()                   # loads the chip
     session.ask("Segment the water.").result()   # the answer; also a turn of the subject
+    session.compare(1).result()                  # with an earlier pair: questions are about both
     session.undo()                               # takes the last command back
 
 Commands may come from any thread and return at once; what takes time is a `Task` on a thread of

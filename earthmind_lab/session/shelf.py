@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from earthmind_lab.answer import Answer
 from earthmind_lab.chip import Chip
@@ -28,6 +28,8 @@ from earthmind_lab.session.tasks import Task
 if TYPE_CHECKING:
     from earthmind_lab.data.budget import Budget, Progress
 
+Ids: TypeAlias = tuple[str | None, str | None]
+"""Of the optical and the SAR scene of a pair."""
 CHIP_BYTES = 1_000_000_000
 """Loaded chips beyond this are dropped, the longest unused first; they load again."""
 DEADLINE = 120.0
@@ -65,12 +67,7 @@ class Shelf:
 
     def chip(self, subject: Subject) -> Chip | None:
         """The loaded chip of the pair that is chosen now."""
-        key = _key(subject)
-        with self._lock:
-            if key is None or key not in self._chips:
-                return None
-            self._chips.move_to_end(key)
-            return self._chips[key]
+        return self._held(_key(subject))
 
     def load(self, subject: Subject, task: Task) -> Chip:
         """The chip of the chosen pair, from memory or loaded.
@@ -86,17 +83,43 @@ class Shelf:
         from earthmind_lab.data.files import Reader
         from earthmind_lab.data.load import load_chip
 
-        pair = self._pair(subject, task)
+        assert subject.row is not None
+        pair = self._pair(subject, subject.row.ids, task)
         assert subject.aoi is not None
         reader = Reader(budget=self.budget(task))
-        chip = load_chip(pair, subject.aoi, reader=reader)
-        key = _key(subject)
-        assert key is not None
-        with self._lock:
-            self._chips[key] = chip
-            while len(self._chips) > 1 and sum(map(chip_bytes, self._chips.values())) > CHIP_BYTES:
-                self._chips.popitem(last=False)
-        return chip
+        return self._keep_chip(_key(subject), load_chip(pair, subject.aoi, reader=reader))
+
+    def earlier(self, subject: Subject, ids: Ids) -> Chip | None:
+        """The loaded chip of an earlier pair, on the grid of the chosen one.
+
+        Args:
+            subject: Whose.
+            ids: Of the earlier pair, as `PairRow.ids`.
+        """
+        return self._held(_earlier_key(subject, ids))
+
+    def load_earlier(self, subject: Subject, ids: Ids, task: Task) -> Chip:
+        """It, from memory or loaded; the chosen pair's chip, whose grid it takes, before it.
+
+        Raises:
+            LoadError: One of them can't be loaded.
+            SearchError: A pair is no longer found.
+            Cancelled: The task was stopped.
+        """
+        held = self.earlier(subject, ids)
+        if held is not None:
+            return held
+        from earthmind_lab.data.files import Reader
+        from earthmind_lab.data.load import load_chip, plan_chip
+
+        later = self.load(subject, task)
+        pair = self._pair(subject, ids, task)
+        assert subject.aoi is not None
+        reader = Reader(budget=self.budget(task))
+        bands = later.bands or None
+        plan = plan_chip(pair, subject.aoi, bands=bands, grid=later.grid, reader=reader)
+        chip = load_chip(pair, subject.aoi, plan=plan, reader=reader)
+        return self._keep_chip(_earlier_key(subject, ids), chip)
 
     def search(self, subject: Subject, budget: Budget) -> Sequence[ScenePair]:
         """The pairs of the subject's query, best first.
@@ -202,16 +225,29 @@ class Shelf:
         task.on_stop(budget.cancel)
         return budget
 
-    def _pair(self, subject: Subject, task: Task) -> ScenePair:
-        """The chosen pair as scenes; searched again after a restart."""
-        row = subject.row
-        assert row is not None
+    def _held(self, key: str | None) -> Chip | None:
+        with self._lock:
+            if key is None or key not in self._chips:
+                return None
+            self._chips.move_to_end(key)
+            return self._chips[key]
+
+    def _keep_chip(self, key: str | None, chip: Chip) -> Chip:
+        assert key is not None  # a pair is chosen
+        with self._lock:
+            self._chips[key] = chip
+            while len(self._chips) > 1 and sum(map(chip_bytes, self._chips.values())) > CHIP_BYTES:
+                self._chips.popitem(last=False)
+        return chip
+
+    def _pair(self, subject: Subject, ids: Ids, task: Task) -> ScenePair:
+        """A pair of the subject as scenes; searched again after a restart."""
         found = self.candidates(subject)
         pairs = self.search(subject, self.budget(task)) if found is None else found.pairs
         for pair in pairs:
-            if (pair.optical and pair.optical.id, pair.sar and pair.sar.id) == row.ids:
+            if (pair.optical and pair.optical.id, pair.sar and pair.sar.id) == ids:
                 return pair
-        wanted = " and ".join(each for each in row.ids if each)
+        wanted = " and ".join(each for each in ids if each)
         raise NoPairFound(
             f"The pair {wanted} of {subject.name!r} is no longer in the catalog.",
             found=f"{len(pairs)} other pairs",
@@ -248,8 +284,8 @@ def turn_of(ident: str, asked: Mapping[str, Any], answer: Answer) -> SaidTurn:
 
     Args:
         ident: Of the turn.
-        asked: Its fields ``question``, ``parent``, ``regions``, ``options`` and ``against``; only
-            the first must be there.
+        asked: Its fields ``question``, ``parent``, ``regions``, ``options``, ``against`` and
+            ``before``; only the first must be there.
         answer: What came of it.
     """
     return SaidTurn(
@@ -303,6 +339,11 @@ def _key(subject: Subject) -> str | None:
     if subject.aoi is None or subject.row is None:
         return None
     return json.dumps([_search_key(subject), subject.aoi.name, subject.row.ids])
+
+
+def _earlier_key(subject: Subject, ids: Ids) -> str | None:
+    key = _key(subject)
+    return None if key is None else json.dumps([key, ids])
 
 
 _Key = TypeVar("_Key")

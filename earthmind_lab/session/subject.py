@@ -91,6 +91,9 @@ class SaidTurn:
     of the features."""
     against: str | None = None
     """Id of the turn that asked the same with both sensors; None where nothing was taken away."""
+    before: Mapping[str, Any] | None = None
+    """For a question about two dates, `two_dates.dates_of`: by it the same two are asked about
+    again. None = about one date."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -134,6 +137,8 @@ class Subject:
     """Best first; None = not searched."""
     chosen: int | None = None
     """Rank of the pair that is (to be) loaded, 0 = best."""
+    before: int | None = None
+    """Rank of the earlier pair that the chosen one is compared with; None = with none."""
     turns: tuple[SaidTurn, ...] = ()
     """All that was asked, oldest first; `talk` is the branch that one reads."""
     head: str | None = None
@@ -151,6 +156,11 @@ class Subject:
     def row(self) -> PairRow | None:
         """The pair that is (to be) loaded."""
         return None if self.chosen is None or self.pairs is None else self.pairs[self.chosen]
+
+    @property
+    def row_before(self) -> PairRow | None:
+        """The earlier pair that it is compared with."""
+        return None if self.before is None or self.pairs is None else self.pairs[self.before]
 
     @property
     def talk(self) -> tuple[SaidTurn, ...]:
@@ -192,6 +202,7 @@ class Subject:
             "query": dict(self.query) if self.query is not None else None,
             "pairs": None if self.pairs is None else [row.to_dict() for row in self.pairs],
             "chosen": self.chosen,
+            "before": self.before,
             "turns": [turn.to_dict() for turn in self.turns],
             "head": self.head,
             "regions": [dict(vars(region)) for region in self.regions],
@@ -216,6 +227,7 @@ class Subject:
             query=data["query"],
             pairs=None if pairs is None else tuple(PairRow.from_dict(row) for row in pairs),
             chosen=data["chosen"],
+            before=data.get("before"),  # schema 2 has none
             turns=tuple(SaidTurn.from_dict(turn) for turn in data["turns"]),
             head=data["head"],
             regions=tuple(MarkedRegion(**region) for region in data["regions"]),
@@ -223,7 +235,8 @@ class Subject:
             versions=tuple(cls.from_dict(older) for older in data["versions"]),
         )
         subject._check_talk()
-        _ = subject.row  # a rank beyond the table is damage, and better found here
+        # A rank beyond the table is damage, and better found here.
+        _ = subject.row, subject.row_before
         return subject
 
     def _check_talk(self) -> None:

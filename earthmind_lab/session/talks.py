@@ -19,6 +19,7 @@ from earthmind_lab.session.keeper import Change
 from earthmind_lab.session.shelf import turn_of
 from earthmind_lab.session.subject import Note, Subject
 from earthmind_lab.session.tasks import Task
+from earthmind_lab.session.two_dates import check_same, dates_of, ids_of
 
 DEFAULT = Options()
 Sensor: TypeAlias = Literal["sar", "optical"]
@@ -36,6 +37,8 @@ class TalkCommands(SessionBase):
         options: Options = DEFAULT,
     ) -> Task:
         """Ask about the chosen pair, or the picture; whatever comes of it is a turn.
+
+        While that is compared with an earlier one (`compare`), the question is about both dates.
 
         Args:
             question: What to ask.
@@ -55,7 +58,9 @@ class TalkCommands(SessionBase):
             subject = self.subject(name)
             if regions is None:
                 regions = [_shape(region.geometry) for region in subject.regions]
-            return self._ask(subject, question, regions, options, parent=subject.head)
+            return self._ask(
+                subject, question, regions, options, parent=subject.head, before=dates_of(subject)
+            )
 
     def again(
         self,
@@ -67,6 +72,8 @@ class TalkCommands(SessionBase):
     ) -> Task:
         """Ask a question of the talk once more, in place of it: a branch of its own.
 
+        One about two dates is about the same two, one about one date is about the chosen pair.
+
         Args:
             turn: Id of the turn.
             question: Other words for it; None = the same.
@@ -77,7 +84,8 @@ class TalkCommands(SessionBase):
             A task; its result is the `Answer`.
 
         Raises:
-            PromptError: No such turn, an empty question, or its regions were masks.
+            PromptError: No such turn, an empty question, its regions were masks, or one of its
+                two dates isn't at hand.
             EngineBusy: The subject is busy.
         """
         with self._keeper.lock:
@@ -91,6 +99,8 @@ class TalkCommands(SessionBase):
                     "Its regions were given as masks, which aren't kept.",
                     change="ask(question, regions=...) with them",
                 )
+            if old.before is not None:
+                check_same(subject, old.before)
             options = replace(DEFAULT, **old.options)
             # Compared with an answer that had both sensors.
             both = turn if options.sensor_off is None else old.against
@@ -99,7 +109,7 @@ class TalkCommands(SessionBase):
             return self._ask(
                 subject, old.question if question is None else question,
                 [_shape(shape) for shape in shapes], options, parent=old.parent,
-                against=both if without is not None else None,
+                against=both if without is not None else None, before=old.before,
             )  # fmt: skip
 
     def branch(self, turn: str | None, name: str | None = None) -> None:
@@ -118,7 +128,7 @@ class TalkCommands(SessionBase):
 
     def _ask(
         self, subject: Subject, question: str, regions: Sequence[RegionLike], options: Options, *,
-        parent: str | None, against: str | None = None,
+        parent: str | None, against: str | None = None, before: Mapping[str, Any] | None = None,
     ) -> Task:  # fmt: skip
         """With the lock held."""
         if not question.strip():
@@ -130,14 +140,14 @@ class TalkCommands(SessionBase):
             )
         args = {
             "question": question, "regions": [_kept(region) for region in regions],
-            "options": _changed(options), "parent": parent, "against": against,
+            "options": _changed(options), "parent": parent, "against": against, "before": before,
         }  # fmt: skip
 
         def begin(state: State) -> State:
             return commands.start_ask(state, subject.name, args)
 
         def work(task: Task, now: Subject) -> tuple[Any, Change]:
-            answer = self._answer(task, now, question, regions, options)
+            answer = self._answer(task, now, question, regions, options, before)
             turn = turn_of(task.id, args, answer)
             self._answers.keep(task.id, answer, self._shelf.chip(now))
             return answer, lambda state: commands.said(state, now.name, turn)
@@ -146,10 +156,11 @@ class TalkCommands(SessionBase):
 
     def _answer(
         self, task: Task, subject: Subject, question: str, regions: Sequence[RegionLike],
-        options: Options,
+        options: Options, before: Mapping[str, Any] | None,
     ) -> Any:  # fmt: skip
         """Ask and wait, on the task's thread."""
         about = self._about(task, subject)
+        early = None if before is None else self._early(task, subject, before)
         if self.engine is None:
             self._progress(task, "loading the model")
             from earthmind_lab.engine.loading import load_engine
@@ -159,9 +170,13 @@ class TalkCommands(SessionBase):
         history = [
             Turn(question=turn.question, reply=turn.raw)
             for turn in subject.talk
-            if turn.state == "done" and not turn.stale
+            # Other pixels than those that are asked about are no history of them.
+            if turn.state == "done" and not turn.stale and turn.before == before
         ]
-        talk = Conversation(about, self.engine, turns=history, seat=self._seat)
+        talk = Conversation(
+            about, self.engine, before=early, sensor=None if before is None else before["sensor"],
+            turns=history, seat=self._seat,
+        )  # fmt: skip
         pending = talk.submit(question, regions=regions, options=options)
         task.on_stop(pending.cancel)
         self._progress(task, "reading the question")
@@ -183,6 +198,17 @@ class TalkCommands(SessionBase):
             self._keeper.tell(task, Note(kind="changed", subject=subject.name, what="chip"))
             return chip
         return self._shelf.load(subject, task)
+
+    def _early(self, task: Task, subject: Subject, dates: Mapping[str, Any]) -> Chip:
+        """The pixels of the earlier of two dates; loaded again after a restart."""
+        ids = ids_of(dates["ids"])
+        held = self._shelf.earlier(subject, ids)
+        if held is not None:
+            return held
+        self._progress(task, "loading the pixels of the earlier date")
+        chip = self._shelf.load_earlier(subject, ids, task)
+        self._keeper.tell(task, Note(kind="changed", subject=subject.name, what="chip"))
+        return chip
 
 
 def _changed(options: Options) -> dict[str, Any]:

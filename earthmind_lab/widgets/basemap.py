@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 LAND = "land"
 OPTICAL_PANE, SAR_PANE, LAND_PANE = "earthmind-optical", "earthmind-sar", "earthmind-land"
+OPTICAL_BEFORE_PANE, SAR_BEFORE_PANE = "earthmind-optical-before", "earthmind-sar-before"
 ANSWER_PANE = "earthmind-answer"
 PANES: dict[str, dict[str, Any]] = {
     # Leaflet: tiles 200, vectors (drawn areas, features of answers) 400. A picture must not take
     # the mouse away from the map, or nobody could draw on it.
     LAND_PANE: {"zIndex": 250, "pointerEvents": "none"},
+    OPTICAL_BEFORE_PANE: {"zIndex": 302, "pointerEvents": "none"},
+    SAR_BEFORE_PANE: {"zIndex": 304, "pointerEvents": "none"},
     OPTICAL_PANE: {"zIndex": 310, "pointerEvents": "none"},
     SAR_PANE: {"zIndex": 320, "pointerEvents": "none"},
     ANSWER_PANE: {"zIndex": 330, "pointerEvents": "none"},

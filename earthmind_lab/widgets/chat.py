@@ -19,10 +19,12 @@ import traitlets
 
 from earthmind_lab.as_python import as_python
 from earthmind_lab.session.subject import Note, SaidTurn, Subject
+from earthmind_lab.session.two_dates import dates_of
 from earthmind_lab.widgets.base import SessionWidget
 from earthmind_lab.widgets.protocol import FromBrowser, Snapshot, clean, tokens
 from earthmind_lab.widgets.suggesting import suggestions_for
 from earthmind_lab.widgets.talk_rows import TalkRows, mark_rows
+from earthmind_lab.widgets.words import two_dates_words
 
 if TYPE_CHECKING:
     from earthmind_lab.session import Session
@@ -32,7 +34,8 @@ TAKEN_BACK = "The question was taken back."
 _LABELS = {
     "draw": "drawing {0}", "edit": "the edit of {0}", "delete": "deleting {0}",
     "select": "going to {0}", "open": "opening {0}", "search": "the search on {0}",
-    "choose": "the choice of a pair on {0}", "ask": "the question {1}",
+    "choose": "the choice of a pair on {0}", "compare": "the comparison of dates on {0}",
+    "ask": "the question {1}",
     "restore": "going back to an earlier {0}", "rename": "the new name {0}",
     "mark": "marking a region of {0}", "unmark": "taking away a region of {0}",
     "branch": "going to another branch of {0}",
@@ -71,6 +74,7 @@ class ChatPanel(SessionWidget):
     """`talk_rows.talk_row` of each turn of the active subject's talk, oldest first."""
     about = traitlets.Dict().tag(sync=True)
     """``name``, ``kind``, ``busy``, ``ready`` (may be asked), ``hint`` (why not, what to do),
+    ``dates`` (which two a question is about, empty for one),
     ``key`` (by which drafts are kept: a new name leaves it),
     ``shows`` (whether "show" leads anywhere), ``earlier`` (id of a turn to go back to where a talk
     has just begun anew, else empty)."""
@@ -326,7 +330,10 @@ def _about(subject: Subject | None) -> dict[str, Any]:
     """What the panel says of its subject, and what to do before anything can be asked."""
     if subject is None:
         hint = "Choose a place or draw an area first; questions are about what it shows."
-        return {"name": "", "kind": "", "busy": "", "ready": False, "hint": hint, "earlier": ""}
+        return {"name": "", "kind": "", "busy": "", "ready": False, "hint": hint, "earlier": "",
+                "dates": ""}  # fmt: skip
+    dates = dates_of(subject)
+    said = "" if dates is None else f"Questions are about two dates: {two_dates_words(dates)}."
     hint = ""
     if subject.kind == "aoi" and subject.chosen is None:
         hint = (
@@ -337,5 +344,6 @@ def _about(subject: Subject | None) -> dict[str, Any]:
     return {
         "name": clean(subject.name), "kind": subject.kind, "busy": subject.busy or "",
         "ready": not hint, "hint": hint,
+        "dates": said,
         "earlier": clean(subject.turns[-1].id) if subject.turns and not subject.talk else "",
     }  # fmt: skip

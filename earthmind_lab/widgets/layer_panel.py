@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from earthmind_lab.answer import Answer, format_area
+from earthmind_lab.changing import date_views
+from earthmind_lab.exchange import View
+from earthmind_lab.recording import BEFORE
 from earthmind_lab.session.subject import Note, SaidTurn
+from earthmind_lab.session.two_dates import dates_of
 from earthmind_lab.widgets.base import SessionWidget
 from earthmind_lab.widgets.legend import attribution_of, composite_title, share_ramp
 from earthmind_lab.widgets.origin import origin_of
 from earthmind_lab.widgets.overlays import KINDS, LEAST, MOST, RAMPS, STEP, area_curve
 from earthmind_lab.widgets.protocol import FromBrowser, clean
-from earthmind_lab.widgets.raster import WORD, Raster
+from earthmind_lab.widgets.raster import LATER, WORD, Raster
 from earthmind_lab.widgets.squares import squares_of
 
 if TYPE_CHECKING:
@@ -49,9 +53,9 @@ class LayerPanel(SessionWidget):
     answers: traitlets.List[Any] = traitlets.List().tag(sync=True)
     """A row per answer that marked something, the newest first, with its objects."""
     about = traitlets.Dict().tag(sync=True)
-    """``name``, ``how`` (pictures are compared), ``comparable``, ``waits`` (the pair is to be
-    loaded), ``busy``, ``attribution``, ``message``, and of the slider ``least``, ``most``,
-    ``step``."""
+    """``name``, ``how`` (pictures are compared), ``comparable``, ``sides`` (titles of
+    the two, left first), ``waits`` (the pair is to be loaded), ``busy``, ``attribution``,
+    ``message``, and of the slider ``least``, ``most``, ``step``."""
     origin: traitlets.List[Any] = traitlets.List().tag(sync=True)
     """`origin.origin_of` what is shown."""
     squares: traitlets.List[Any] = traitlets.List().tag(sync=True)
@@ -61,9 +65,9 @@ class LayerPanel(SessionWidget):
         super().__init__(layers.session, "layers")
         self._layers = layers
         self._curves: dict[str, tuple[Answer, Chip | None, list[str]]] = {}
-        self._origin: tuple[Chip | None, list[Any]] = (None, [])
-        self._seen: tuple[Chip | None, list[Any]] = (None, [])
-        """A chip and what the model sees of it."""
+        self._origin: tuple[tuple[Chip, ...], list[Any]] = ((), [])
+        self._seen: tuple[tuple[Chip, ...], list[Any]] = ((), [])
+        """Chips and what the model sees of them."""
         self._begin()
 
     def refresh(self) -> None:
@@ -124,7 +128,7 @@ class LayerPanel(SessionWidget):
             return "There are no pixels yet: choose a pair first."
         if engine is None:
             return "The model is loaded with the first question: ask something first."
-        self._aside.do("squares", partial(self._look, chip, engine))
+        self._aside.do("squares", partial(self._look, _chips(self._layers), chip, engine))
         return "Asking the model what it sees…"
 
     # A claim may need a mask that nobody has drawn yet, and an engine may be far away: beside the
@@ -134,34 +138,36 @@ class LayerPanel(SessionWidget):
         self.session.set_threshold(turn, probability, name)
         return f"Masks are cut at {probability:.2f}."
 
-    def _look(self, chip: Chip, engine: Engine) -> str:
-        self._seen = chip, squares_of(chip, engine)
+    def _look(self, held: tuple[Chip, ...], chip: Chip, engine: Engine) -> str:
+        self._seen = held, squares_of(chip, engine, _date_views(self._layers, engine))
         return ""
 
     def _flush(self) -> None:
         layers = self._layers
-        chip, subject = layers.chip, layers.subject
-        self.squares = self._seen[1] if self._seen[0] is chip else []
-        if self._origin[0] is not chip:
-            self._origin = (chip, [] if chip is None else origin_of(chip))
+        subject = layers.subject
+        held = _chips(layers)
+        self.squares = self._seen[1] if self._seen[0] == held else []
+        if self._origin[0] != held:
+            self._origin = held, origin_of(*held) if held else []
         self.origin = self._origin[1]
-        self.rasters = [_raster_row(raster) for raster in layers.rasters.values()]
+        shown = LATER if layers.earlier is None else layers.rasters
+        self.rasters = [_raster_row(layers.rasters[which]) for which in shown]
         turns = list(layers.turns.values())
         self._curves = {t.turn.id: self._curves[t.turn.id] for t in turns
                         if t.turn.id in self._curves}  # fmt: skip
         self.answers = [self._answer_row(turn) for turn in reversed(turns)]
-        chosen = subject is not None and subject.chosen is not None
         self.about = {
             "name": "" if subject is None else clean(subject.name),
             "how": layers.swipe.how,
             "comparable": layers.comparable,
-            "waits": chosen and chip is None and not (subject and subject.busy),
+            "sides": [clean(each.title) for each in layers.sides or ()],
+            "waits": _waits(layers) and not (subject and subject.busy),
             "busy": (subject.busy or "") if subject else "",
-            "attribution": "" if chip is None else clean(attribution_of(chip)),
+            "attribution": clean(" ".join(dict.fromkeys(map(attribution_of, held)))),
             "message": clean(" ".join(layers.faults)),
             "least": LEAST, "most": MOST, "step": STEP,
         }  # fmt: skip
-        self.unfolded = bool(chip or turns or self.about["waits"] or self.about["message"])
+        self.unfolded = bool(held or turns or self.about["waits"] or self.about["message"])
 
     def _answer_row(self, shown: TurnLayer) -> dict[str, Any]:
         turn, added = shown.turn, shown.turn.id in self._layers.added
@@ -187,8 +193,8 @@ class LayerPanel(SessionWidget):
         }
 
     def _curve(self, ident: str, answer: Answer | None) -> list[str]:
-        """Mapped areas by threshold; made once per answer."""
-        if answer is None:
+        """Mapped areas by threshold; made once per answer. None of two dates added up."""
+        if answer is None or BEFORE in answer.record.chip:
             return []
         chip, held = self._layers.chip, self._curves.get(ident)
         if held is None or held[0] is not answer or held[1] is not chip:
@@ -197,8 +203,8 @@ class LayerPanel(SessionWidget):
 
     def _overlay_rows(self, ident: str, answer: Answer | None) -> list[dict[str, Any]]:
         """The layers that an answer has beside its outlines."""
-        if answer is None or answer.grid is None:
-            return []
+        if answer is None or answer.grid is None or BEFORE in answer.record.chip:
+            return []  # of two dates, nothing would tell whose probability it is
         return [
             {
                 "kind": kind,
@@ -218,10 +224,31 @@ def _threshold(turn: SaidTurn, added: Answer | None) -> float:
     return round(float(turn.options.get("mask_threshold", 0.5)), 2)
 
 
+def _chips(layers: ChipLayer) -> tuple[Chip, ...]:
+    """What is shown, the later date first."""
+    return tuple(chip for chip in (layers.chip, layers.earlier) if chip is not None)
+
+
+def _waits(layers: ChipLayer) -> bool:
+    """Whether pixels of what is chosen are to be loaded."""
+    subject = layers.subject
+    if subject is None or subject.chosen is None:
+        return False
+    return layers.chip is None or (subject.before is not None and layers.earlier is None)
+
+
+def _date_views(layers: ChipLayer, engine: Engine) -> tuple[View, View] | None:
+    """What a question about two dates would hand over now; None where it concerns one."""
+    dates = None if layers.subject is None else dates_of(layers.subject)
+    if dates is None or layers.earlier is None or layers.chip is None:
+        return None
+    return date_views(layers.earlier, layers.chip, dates["sensor"], engine.capabilities.composites)
+
+
 def _raster_row(raster: Raster) -> dict[str, Any]:
     return {
-        "sensor": raster.modality,
-        "name": WORD[raster.modality],
+        "sensor": raster.which,
+        "name": WORD[raster.which],
         "title": clean(raster.title),
         "visible": raster.visible,
         "opacity": raster.opacity,

@@ -1,8 +1,9 @@
 """ChipLayer: what a session sees of the active area, on any ipyleaflet map.
 
-Both sensors' pictures lie in panes of their own, so they can be swiped; the objects of each answer
-are a layer of features. Everything shown is drawn from the session's state, on one thread. The
-switches are a panel of their own: `layer_panel.LayerPanel`.
+Both sensors' pictures lie in panes of their own, and so do those of an earlier date, so that they
+can be swiped; the objects of each answer are a layer of features. Everything shown is drawn from
+the session's state, on one thread. The switches are a panel of their own:
+`layer_panel.LayerPanel`.
 """
 
 from __future__ import annotations
@@ -19,15 +20,12 @@ import ipywidgets
 from earthmind_lab.answer import Answer
 from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
-from earthmind_lab.exchange import Modality
 from earthmind_lab.session import Session
 from earthmind_lab.session.objects import Selected
 from earthmind_lab.session.shelf import turn_of
 from earthmind_lab.session.subject import Note, SaidTurn, Subject
 from earthmind_lab.widgets.basemap import (
     ANSWER_PANE,
-    OPTICAL_PANE,
-    SAR_PANE,
     ensure_panes,
     fly_to,
 )
@@ -35,10 +33,9 @@ from earthmind_lab.widgets.features import TurnLayer
 from earthmind_lab.widgets.later import Later
 from earthmind_lab.widgets.layer_panel import LayerPanel
 from earthmind_lab.widgets.overlays import KINDS, Kind, picture
-from earthmind_lab.widgets.raster import Raster, image
+from earthmind_lab.widgets.raster import EARLIER, LATER, PANE, Raster, Which, image
 from earthmind_lab.widgets.swipe import How, Swipe
 
-MODALITIES: tuple[Modality, ...] = ("optical", "sar")
 OVERLAY_OPACITY = 0.75
 """The picture below stays to be seen."""
 _LINE = '<div style="font-size:11px;line-height:1.4;white-space:normal">'
@@ -66,17 +63,18 @@ class ChipLayer:
     def __init__(self, session: Session, map: ipyleaflet.Map) -> None:  # noqa: A002
         self.session, self.map = session, map
         ensure_panes(map)
-        self.rasters = {modality: Raster(modality=modality) for modality in MODALITIES}
+        self.rasters = {which: Raster(which=which) for which in (*LATER, *EARLIER)}
         self.turns: dict[str, TurnLayer] = {}
         self.subject: Subject | None = None
         self.chip: Chip | None = None
+        self.earlier: Chip | None = None
         self.added: dict[str, tuple[SaidTurn, Answer]] = {}
         self.faults: list[str] = []
         self._overlays: dict[tuple[str, Kind], _Overlay] = {}
         self._wanted: set[tuple[str, Kind]] = set()
         self._placed: list[ipyleaflet.Layer] = []
         self._flown: Selected | None = session.selected
-        self.swipe = Swipe(left_pane=OPTICAL_PANE, right_pane=SAR_PANE)
+        self.swipe = Swipe(left_pane=PANE["optical"], right_pane=PANE["sar"])
         # HTML with escaped text, never a Label: that would typeset $...$, links and all.
         self.about = ipywidgets.HTML()
         # A widget control: the swipe finds the map that it lies in, in each view of its own.
@@ -96,6 +94,8 @@ class ChipLayer:
     """Whom the map shows."""
     chip: Chip | None
     """Whose pictures the map shows."""
+    earlier: Chip | None
+    """Of the earlier date that it is compared with; None = with none, or not loaded."""
     turns: dict[str, TurnLayer]
     """Layers of the answers that marked something, by the turn's id, oldest first."""
     added: dict[str, tuple[SaidTurn, Answer]]
@@ -106,31 +106,48 @@ class ChipLayer:
     # --- what a user does; any thread ------------------------------------------------------------
 
     def set_raster(
-        self, modality: Modality, *, visible: bool, opacity: float, composite: str | None = None
+        self, which: Which, *, visible: bool, opacity: float, composite: str | None = None
     ) -> None:
-        """Switch one sensor's picture.
+        """Switch one sensor's picture of one date.
 
         Args:
-            modality: Whose.
+            which: Whose.
             visible: Whether it is on the map.
             opacity: 0 to 1.
-            composite: Name of one of its composites; another name changes nothing.
+            composite: Name of one of its composites, for both dates; another name changes nothing.
         """
-        raster = self.rasters[modality]
+        raster = self.rasters[which]
+        switched = visible != raster.visible
         raster.switch(visible=visible, opacity=opacity)
-        if composite in raster.names and composite != raster.wanted:
-            raster.wanted = composite
+        leading = self.rasters[raster.modality]
+        if composite in raster.names and composite != leading.wanted:
+            leading.wanted = composite
+            switched = True
+        if switched:
             self._later.ask()
         self.panel.refresh()
 
     def compare(self, how: How) -> None:
-        """Swipe the two pictures against each other, let them blink, or end that ("")."""
+        """Swipe two pictures against each other, let them blink, or end that ("")."""
         self.swipe.how = how if self.comparable else ""
 
     @property
     def comparable(self) -> bool:
-        """Whether both sensors have a picture."""
-        return all(raster.layer is not None for raster in self.rasters.values())
+        """Whether there are two pictures to compare."""
+        return self.sides is not None
+
+    @property
+    def sides(self) -> tuple[Raster, Raster] | None:
+        """What is compared: two dates of a sensor whose pictures are on, else two sensors.
+
+        Of two sensors SAR comes first.
+        """
+        pairs = [(self.rasters[a], self.rasters[b]) for a, b in zip(EARLIER, LATER, strict=True)]
+        for both in reversed(pairs):
+            if all(each.layer is not None and each.visible for each in both):
+                return both
+        optical, sar = (self.rasters[which] for which in LATER)
+        return None if optical.layer is None or sar.layer is None else (optical, sar)
 
     def set_turn(self, ident: str, *, visible: bool, overlays: Iterable[Kind] = ()) -> None:
         """Switch what an answer shows.
@@ -219,14 +236,16 @@ class ChipLayer:
             fly_to(self.map, turn.bounds)
 
     def load_again(self) -> None:
-        """Load the chosen pair, whose pixels a restart lost.
+        """Load the chosen pair, and the one that it is compared with, which a restart lost.
 
         Raises:
             EarthMindError: It can't be loaded.
         """
-        chosen = self.session.subject().chosen
-        if chosen is not None:
-            self.session.choose(chosen)
+        subject = self.session.subject()
+        if subject.before is not None:
+            self.session.compare(subject.before)
+        elif subject.chosen is not None:
+            self.session.choose(subject.chosen)
 
     def say(self, words: str) -> None:
         """Write a line on the map, such as the object under the mouse; "" takes it away."""
@@ -258,11 +277,14 @@ class ChipLayer:
             self._later.ask()
 
     def _draw(self) -> None:
-        self.subject, self.chip = self._seen()
+        self.subject, self.chip, self.earlier = self._seen()
         self.faults = []
-        for raster in self.rasters.values():
+        for which, raster in self.rasters.items():
             try:
-                raster.draw(self.chip)
+                if which in LATER:
+                    raster.draw(self.chip)
+                else:
+                    raster.draw(self.earlier, like=self.rasters[raster.modality])
             except EarthMindError as error:
                 self.faults.append(str(error))
         self._draw_turns(self.subject)
@@ -283,13 +305,15 @@ class ChipLayer:
         for layer in gone:
             layer.close()
 
-    def _seen(self) -> tuple[Subject | None, Chip | None]:
-        """The active subject and its chip; the subject may go away between two questions."""
+    def _seen(self) -> tuple[Subject | None, Chip | None, Chip | None]:
+        """The active subject, its chip and the earlier one; the subject may go away meanwhile."""
         try:
             subject = self.session.subject()
-            return subject, self.session.chip(subject.name) if subject.kind == "aoi" else None
+            if subject.kind != "aoi":
+                return subject, None, None
+            return subject, self.session.chip(subject.name), self.session.earlier(subject.name)
         except EarthMindError:
-            return None, None
+            return None, None, None
 
     def _ours(self) -> list[Any]:
         """Our layers that belong on the map, lowest first."""
@@ -337,12 +361,16 @@ class ChipLayer:
                 self._overlays[ident, kind] = _Overlay(layer=layer, answer=answer)
 
     def _draw_swipe(self) -> None:
-        if not self.comparable:
+        sides = self.sides
+        if sides is None:
             self.swipe.how = ""
             return
-        self.swipe.left_title, self.swipe.right_title = (
-            self.rasters[modality].title for modality in MODALITIES
-        )
+        left, right = sides
+        with self.swipe.hold_sync():
+            self.swipe.left_title, self.swipe.right_title = left.title, right.title
+            self.swipe.left_pane, self.swipe.right_pane = PANE[left.which], PANE[right.which]
+            held = (left.which, right.which)
+            self.swipe.hidden_panes = [PANE[which] for which in self.rasters if which not in held]
 
     def _draw_selected(self) -> None:
         """Draw the selected object as such, and fly to it where it was selected elsewhere."""

@@ -11,14 +11,21 @@ from earthmind_lab.widgets.protocol import clean
 from earthmind_lab.widgets.words import moment, sensor_words
 
 
-def origin_of(chip: Chip) -> list[dict[str, Any]]:
-    """One block per scene of a chip, and one for the grid that both lie on.
+def origin_of(chip: Chip, earlier: Chip | None = None) -> list[dict[str, Any]]:
+    """One block per scene of a chip, and one for the grid that all lie on.
+
+    Args:
+        chip: What is shown.
+        earlier: What it is compared with, on the same grid.
 
     Returns:
         ``title``, ``facts`` (name and value each), ``files`` (``band``, ``item``, ``resampling``,
         ``checksum``).
     """
     blocks = [_scene(chip, modality) for modality in ("optical", "sar")]
+    if earlier is not None:
+        before = [_scene(earlier, modality) for modality in ("optical", "sar")]
+        blocks += [b and {**b, "title": f"{b['title']}, earlier date"} for b in before]
     return [*(block for block in blocks if block is not None), _grid(chip)]
 
 

@@ -29,6 +29,9 @@ def act(session: Session, message: FromBrowser) -> str | None:
     if kind == "choose":
         session.choose(message["rank"])
         return "Loading…"
+    if kind == "dates":
+        session.compare(message["rank"])
+        return "About one date again." if message["rank"] is None else "Loading…"
     if kind == "pick":
         session.pick(message["scene"], message["how"])
         return _PICKED[message["how"]]

@@ -1,6 +1,7 @@
 """Pairs and searches as rows of words for the browser: nothing to compute there, nothing is HTML.
 
 pair_row()       a ranked pair, for the table
+compared_words() which two dates are compared
 choice_rows()    what the user pinned and excluded
 terms_of()       what a search asked, for its form
 progress_row()   how far a search or a load is
@@ -11,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from earthmind_lab.session.two_dates import BOTH_DAYS, dates_of, earlier_ranks, later_ranks
 from earthmind_lab.widgets.protocol import clean
-from earthmind_lab.widgets.words import moment, sensor_words
+from earthmind_lab.widgets.words import moment, sensor_words, two_dates_words
 
 if TYPE_CHECKING:
     from earthmind_lab.data.budget import Progress
-    from earthmind_lab.session.subject import PairRow
+    from earthmind_lab.session.subject import PairRow, Subject
 
 FACTORS = {
     "V": "valid and clear", "T": "close in time", "Q": "quality", "A": "near the date asked for",
@@ -85,6 +87,35 @@ def scene_row(scene: Mapping[str, Any]) -> dict[str, str]:
         "coverage": share_words(scene.get("coverage")),
     }
     return {key: clean(value) for key, value in words.items()}
+
+
+def compared_words(subject: Subject) -> str:
+    """Which two dates are compared, or how to; empty where no pair is chosen."""
+    dates = dates_of(subject)
+    if dates is not None and subject.row is not None and subject.row_before is not None:
+        said = f"Compared: {two_dates_words(dates)}."
+        return said + _orbits_words(subject.row_before, subject.row, dates["sensor"])
+    if subject.row is None or earlier_ranks(subject):
+        return ""
+    if later_ranks(subject):
+        return "To compare two dates, choose the later one first."
+    return f"To compare two dates, {BOTH_DAYS}."
+
+
+def _orbits_words(before: PairRow, after: PairRow, sensor: str) -> str:
+    """That SAR looks from two sides; empty where it doesn't, or where nothing tells."""
+    tracks = [
+        (scene.get("orbit") or {}).get("relative")
+        for row in (before, after)
+        for scene in row.scenes
+        if scene.get("modality") == sensor == "sar"
+    ]
+    if len(tracks) != 2 or None in tracks or tracks[0] == tracks[1]:
+        return ""
+    return (
+        f" SAR looks from track {tracks[0]}, then {tracks[1]}: backscatter differs where nothing "
+        "has changed, too."
+    )
 
 
 def choice_rows(query: Mapping[str, Any] | None) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ from earthmind_lab.widgets.pair_offers import offers
 from earthmind_lab.widgets.pair_rows import (
     AS_BEFORE,
     choice_rows,
+    compared_words,
     pair_row,
     progress_row,
     terms_of,
@@ -50,10 +51,13 @@ class PairTable(SessionWidget):
     """`pair_rows.pair_row` of each."""
     chosen = traitlets.Int(allow_none=True, default_value=None).tag(sync=True)
     """Rank of the pair that is (to be) loaded."""
+    before = traitlets.Int(allow_none=True, default_value=None).tag(sync=True)
+    """Rank of the earlier pair that it is compared with."""
     about = traitlets.Dict().tag(sync=True)
     """``name``, ``kind``, ``busy``, ``loaded``, ``hint``, ``place`` (it has dates of its own);
-    what the last search asked: ``terms``, ``choices``; ``looks``: whether the quick-looks are
-    ``on``, ``off``, or there are ``none``, and ``network``: whether they are read over it."""
+    ``compared`` (which two dates are, or how to); what the last search asked: ``terms``,
+    ``choices``; ``looks``: whether the quick-looks are ``on``, ``off``, or there are ``none``, and
+    ``network``: whether they are read over it."""
     offers = traitlets.Dict().tag(sync=True)
     """`pair_offers.offers`."""
     looks = traitlets.Dict().tag(sync=True)
@@ -140,6 +144,7 @@ class PairTable(SessionWidget):
         subject = self.session.subjects.get(active) if active is not None else None
         with self.hold_sync():  # pairs and what is said of them reach the browser together
             self.chosen = None if subject is None else subject.chosen
+            self.before = None if subject is None else subject.before
             self.pairs = self._words(subject)
             self.about = self._about(subject)
             self.looks = self._quick.found
@@ -167,7 +172,7 @@ class PairTable(SessionWidget):
             return {
                 "name": "", "kind": "", "busy": "", "loaded": False, "place": False,
                 "hint": "Choose a place or draw an area first.", "terms": terms_of(None),
-                "choices": [], "looks": "none", "network": False,
+                "choices": [], "looks": "none", "network": False, "compared": "",
             }  # fmt: skip
         query = self._query(subject)
         return {
@@ -177,6 +182,7 @@ class PairTable(SessionWidget):
             "loaded": subject.chosen is not None and self.session.chip(subject.name) is not None,
             "place": subject.place is not None,
             "hint": _hint(subject),
+            "compared": compared_words(subject),
             "terms": terms_of(query),
             "choices": choice_rows(query),
             **self._look(subject),

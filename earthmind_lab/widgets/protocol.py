@@ -6,11 +6,11 @@ message each. Nothing in here needs a widget library.
     kernel -> browser   started, tokens, status, ended, snapshot, code (chat); progress (pairs);
                         received, settled (areas)
     browser -> kernel   hello, ask, stop, undo, show, again, branch, copy (chat); search, choose,
-                        pick, looks, cancel (pairs, timeline); select, delete, rename, restore,
-                        place, box, square, view, paste, mode, unmark, upload, piece, drop, layer,
-                        take (areas; unmark of the chat, too); raster, compare, switch, object,
-                        cut, fit, remove, reload, squares (layers); probe, locate, along, clear
-                        (values)
+                        dates, pick, looks, cancel (pairs, timeline); select, delete, rename,
+                        restore, place, box, square, view, paste, mode, unmark, upload, piece,
+                        drop, layer, take (areas; unmark of the chat, too); raster, compare,
+                        switch, object, cut, fit, remove, reload, squares (layers); probe, locate,
+                        along, clear (values)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -163,6 +163,7 @@ _TEXT: _Check = (_text, f"a text of at most {LONGEST_TEXT} characters")
 _TEXT_OR_NONE: _Check = (_or_none(_text), "a text or null")
 _LONG: _Check = (_long_text, "a text")
 _COUNT: _Check = (_count, "a whole number")
+_COUNT_OR_NONE: _Check = (_or_none(_count), "a whole number or null")
 _NUMBER: _Check = (_number, "a number")
 _NUMBER_OR_NONE: _Check = (_or_none(_number), "a number or null")
 _SENSOR_OR_NONE: _Check = (lambda value: value in (None, "sar", "optical"), "a sensor or null")
@@ -174,7 +175,8 @@ _COUNTS: _Check = (
 _MODE: _Check = (lambda value: value in ("area", "region"), "area or region")
 _PICK: _Check = (lambda value: value in ("pin", "exclude", "free"), "pin, exclude or free")
 _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
-_SENSOR: _Check = (lambda value: value in ("optical", "sar"), "optical or sar")
+_PICTURES = ("optical", "sar", "optical_before", "sar_before")
+_PICTURE: _Check = (lambda value: value in _PICTURES, "one of " + ", ".join(_PICTURES))
 _HOW: _Check = (lambda value: value in ("", "swipe", "blink"), "swipe, blink or nothing")
 _MOUSE: _Check = (lambda value: value in ("", "values", "line"), "values, line or nothing")
 
@@ -213,6 +215,7 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
         "catalog": _TEXT_OR_NONE,
     },
     "choose": {"rank": _COUNT},
+    "dates": {"rank": _COUNT_OR_NONE},
     "pick": {"scene": _TEXT, "how": _PICK},
     "looks": {"on": _BOOL},
     "cancel": {},
@@ -240,7 +243,9 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "layer": {"upload": _TEXT, "layer": _TEXT},
     "take": {"upload": _TEXT, "features": _COUNTS},
     # layers
-    "raster": {"sensor": _SENSOR, "visible": _BOOL, "opacity": _NUMBER, "composite": _TEXT_OR_NONE},
+    "raster": {
+        "sensor": _PICTURE, "visible": _BOOL, "opacity": _NUMBER, "composite": _TEXT_OR_NONE,
+    },
     "compare": {"how": _HOW},
     "switch": {"turn": _TEXT, "visible": _BOOL, "probability": _BOOL, "weights": _BOOL},
     "object": {"turn": _TEXT_OR_NONE, "number": _COUNT},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +25,15 @@ _SAME = 8.0
 """Mean difference (of 255) within which a square shows the whole view."""
 
 
-def squares_of(chip: Chip, engine: Engine) -> list[dict[str, Any]]:
+def squares_of(
+    chip: Chip, engine: Engine, views: Sequence[View] | None = None
+) -> list[dict[str, Any]]:
     """The views that a question about a chip hands over, each with its squares.
 
     Args:
         chip: What is asked about.
         engine: Who would be asked.
+        views: Of it and an earlier date; None = of the chip alone.
 
     Returns:
         Per view ``title``, ``words`` (bands and stretch), ``seen`` (metres per pixel that the model
@@ -44,7 +48,8 @@ def squares_of(chip: Chip, engine: Engine) -> list[dict[str, Any]]:
             f"{engine.name} doesn't show what its vision encoder is given.",
             change="the embedded model, or a server of this package",
         )
-    views = render(chip, preferred=engine.capabilities.composites)
+    if views is None:
+        views = render(chip, preferred=engine.capabilities.composites)
     left, rows = MOST_SQUARES, []
     for view, squares in zip(views, pictures(views), strict=True):
         places = _places(view, squares)

@@ -14,6 +14,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from earthmind_lab.session.two_dates import dates_of
+
 if TYPE_CHECKING:
     from earthmind_lab.session import Session
     from earthmind_lab.session.subject import Subject
@@ -32,6 +34,7 @@ def suggest(
     sensors: Collection[str],
     regions: int = 0,
     asked: Iterable[str] = (),
+    dates: bool = False,
     most: int = MOST,
 ) -> tuple[str, ...]:
     """Questions in the order of use.
@@ -41,6 +44,7 @@ def suggest(
         sensors: ``optical``, ``sar`` or both: what is loaded.
         regions: How many are marked.
         asked: Questions that need no second offer.
+        dates: Whether they are about two dates.
         most: How many at most.
     """
     first, *others = [each for each in classes or OPEN if each != CLOUDS] or [""]
@@ -50,8 +54,16 @@ def suggest(
     found += ["What is the main cover?"]
     found += ["Are there clouds?"] if known and "optical" in sensors else []
     found += [f"Segment the {each}." for each in others]
+    found = _of_two_dates([first, *others]) if dates else found
     put = {_plain(question) for question in asked}
     return tuple(each for each in found if each and _plain(each) not in put)[:most]
+
+
+def _of_two_dates(covers: list[str]) -> list[str]:
+    """A cover that is named is measured by masks of both dates."""
+    grown = [each for each in covers if each and not each.endswith("s")]
+    more = [f"Is there more {each} in the second picture?" for each in grown]
+    return ["What has changed?", "Has anything changed?", *more]
 
 
 def suggestions_for(session: Session, subject: Subject | None) -> tuple[str, ...]:
@@ -59,12 +71,16 @@ def suggestions_for(session: Session, subject: Subject | None) -> tuple[str, ...
     if subject is None or (subject.kind == "aoi" and subject.row is None):
         return ()
     scenes = subject.row.scenes if subject.row else ()
-    engine = session.engine
+    engine, dates = session.engine, dates_of(subject)
     return suggest(
         embedded_classes() if engine is None else engine.capabilities.classes,
         sensors={str(scene.get("modality")) for scene in scenes} or {"optical"},
         regions=len(subject.regions),
-        asked=[turn.question for turn in subject.talk if turn.state == "done" and not turn.stale],
+        asked=[
+            turn.question for turn in subject.talk
+            if turn.state == "done" and not turn.stale and turn.before == dates
+        ],
+        dates=dates is not None,
     )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ class Swipe(anywidget.AnyWidget):
     """As in `How`; the browser ends it, too."""
     left_pane = traitlets.Unicode().tag(sync=True)
     right_pane = traitlets.Unicode().tag(sync=True)
+    hidden_panes: traitlets.List[str] = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    """Pictures that would lie over the two; out of sight meanwhile."""
     left_title = traitlets.Unicode("left").tag(sync=True)
     """What the left pane shows, for people."""
     right_title = traitlets.Unicode("right").tag(sync=True)

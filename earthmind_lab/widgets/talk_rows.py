@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from earthmind_lab.answer import format_area
 from earthmind_lab.comparing import Comparison, Told, compare
 from earthmind_lab.exchange import Modality
 from earthmind_lab.sensors import MODALITY_WORDS
+from earthmind_lab.session.subject import SaidTurn, Subject
 from earthmind_lab.widgets.protocol import clean
 from earthmind_lab.widgets.rows import turn_row
-
-if TYPE_CHECKING:
-    from earthmind_lab.session.subject import SaidTurn, Subject
+from earthmind_lab.widgets.words import two_dates_words
 
 
 class TalkRows:
@@ -93,16 +92,19 @@ def _region(subject: Subject, number: int, shape: Mapping[str, Any] | None) -> s
 
 
 def _how(turn: SaidTurn) -> str:
-    """Options that differ from the defaults, in words."""
+    """Its two dates, and options that differ from the defaults, in words."""
     given = dict(turn.options)
     off = given.pop("sensor_off", None)
-    words = [f"without {MODALITY_WORDS[off]}"] if off in MODALITY_WORDS else []
+    words = [] if turn.before is None else [two_dates_words(turn.before)]
+    words += [f"without {MODALITY_WORDS[off]}"] if off in MODALITY_WORDS else []
     words += [f"{key.replace('_', ' ')} {value}" for key, value in given.items()]
     return ", ".join(words)
 
 
 def _without(turn: SaidTurn) -> list[str]:
     """Sensors that the answer had both of, either of which could be taken away."""
+    if turn.before is not None:  # both dates are seen by one
+        return []
     seen = {each.get("modality") for each in (turn.record or {}).get("inputs", ())}
     had_both = seen >= set(MODALITY_WORDS) and not turn.options.get("sensor_off")
     return list(MODALITY_WORDS) if had_both else []

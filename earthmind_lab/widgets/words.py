@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from earthmind_lab.sensors import MODALITY_WORDS
 
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _PLACES = {"optical": "the optical scene", "sar": "the SAR scene"}
@@ -74,6 +76,21 @@ def moment(observed: str) -> str:
         return f"{day(observed)} {found[0]:%H:%M} UTC"
     whole = found[0].date() == found[1].date() and found[1] - found[0] >= WHOLE_DAY
     return f"{day(observed)}, time unknown" if whole else day(observed)
+
+
+def dates_words(observed: Sequence[str]) -> str:
+    """Two dates, the earlier first; with their times where the day is one.
+
+    >>> dates_words(["2020-06-07T01:08:00Z", "2020-09-03T13:12:12Z"])
+    '7 Jun 2020 → 3 Sep 2020'
+    """
+    days = [day(each) for each in observed]
+    return " → ".join(days if len(set(days)) > 1 else map(moment, observed))
+
+
+def two_dates_words(dates: Mapping[str, Any]) -> str:
+    """`two_dates.dates_of` for people: "7 Jun 2020 → 3 Sep 2020, by SAR"."""
+    return f"{dates_words(dates['observed'])}, by {MODALITY_WORDS[dates['sensor']]}"
 
 
 def times(observed: str) -> list[dt.datetime]:

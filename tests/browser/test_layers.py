@@ -248,3 +248,139 @@ def test_after_a_busy_cell_only_the_newest_place_is_answered(notebook):
     notebook.until(lambda ends: ends[0] == ends[1], last)
     heard, read = notebook.value("[len(heard), len(read)]")
     assert read < heard / 2, (heard, read)
+
+
+TWO = """
+m.session.open_place("punjab")
+m.session.search(sensors="sar").result()
+"""
+DATES = ("Sentinel-1, 7 Jun 2020", "Sentinel-1, 3 Sep 2020")
+BEFORE = ".leaflet-earthmind-sar-before-pane"
+
+
+def enter(button):
+    """Press it by the keyboard, once it takes that."""
+    expect(button).to_be_enabled()  # aria-disabled counts
+    button.press("Enter")
+
+
+def test_two_dates_from_the_table_to_the_answer_and_back(notebook, panel):
+    """By the keyboard: compare, ask, swipe, blink; then undone."""
+    notebook.execute(TWO)
+    page, chat = notebook.page, notebook.chat
+    pairs = notebook.pairs
+    compare = pairs.get_by_role("button", name="Compare with this")
+    expect(pairs.get_by_role("button", name="Choose pair 2")).to_be_enabled()
+    expect(compare).to_have_count(0)  # nothing is chosen yet
+    pairs.get_by_role("button", name="Choose pair 1").press("Enter")
+    expect(pairs).to_contain_text("To compare two dates, choose the later one first.")
+    enter(pairs.get_by_role("button", name="Compare with this: pair 2"))
+    expect(pairs.get_by_role("alert")).to_contain_text("choose pair 2, then compare it with pair 1")
+    pairs.get_by_role("button", name="Choose pair 2").press("Enter")
+    expect(pairs.locator("tr.em-pair").nth(1)).to_contain_text("✓ chosen")
+
+    # Compared: the button keeps the focus, and the state is said.
+    enter(compare)
+    before = pairs.get_by_role("button", name="Before: pair 1", exact=True)
+    expect(before).to_have_attribute("aria-pressed", "true")
+    expect(before).to_be_focused()
+    said = pairs.locator(".em-compared")
+    expect(said).to_contain_text("Compared: 7 Jun 2020 → 3 Sep 2020, by SAR.")
+    expect(said).to_contain_text("track 107, then 173")
+    expect(chat).to_contain_text("Questions are about two dates: 7 Jun 2020 → 3 Sep 2020, by SAR.")
+    found = "[m.session.subject().chosen, m.session.subject().before]"
+    assert notebook.until(lambda both: both[1] is not None, found) == [1, 0]
+    expect(page.locator(f"{SAR} img")).to_have_count(1)
+    shown(page.locator(f"{SAR} img, {BEFORE} img"))
+    urls = [page.locator(f"{each} img").get_attribute("src") for each in (SAR, BEFORE)]
+    assert urls[0] != urls[1]
+
+    # One stretch: the composite of one date is that of the other.
+    panel.get_by_label("Composite of SAR, earlier").select_option(label="VH")
+    for legend in ("Legend of SAR: ", "Legend of SAR, earlier: "):
+        expect(panel.get_by_role("group", name=legend)).to_contain_text("VH−32−7")
+
+    # The answer keeps its dates; what the suggestion asks is about both.
+    chat.get_by_role("button", name="Is there more water in the second picture?").press("Enter")
+    turn = chat.locator(".em-turn.em-done")
+    expect(turn).to_contain_text("7 Jun 2020 → 3 Sep 2020, by SAR")
+    expect(turn).to_contain_text("relative orbit 107 before and 173 after")
+    asked = "[t.before['observed'] for t in m.session.subject().talk]"
+    assert notebook.value(asked) == [["2020-06-07T01:08:00Z", "2020-09-03T13:12:12Z"]]
+    notebook.ask("Segment the crops.")
+    answer = panel.get_by_role("group", name="Answer 1")
+    dates = {"from Sentinel-1, 7 Jun 2020", "from Sentinel-1, 3 Sep 2020"}
+    expect(answer.locator(".em-object").first).to_contain_text("crops")
+    words = answer.locator(".em-object").all_text_contents()
+    assert all(any(each.endswith(date) for date in dates) for each in words), words
+    observed = (
+        "{f['properties']['observed'] for t in m.session.subject().talk"
+        " for f in t.features['features']}"
+    )
+    drawn = {each[:10] for each in notebook.value(f"sorted({observed})")}
+    assert drawn <= {"2020-06-07", "2020-09-03"} and drawn
+    notebook.shot("dates-answer")
+
+    # Swiped: each side says its date, by eye and by ear.
+    swipe = panel.get_by_role("button", name="Swipe")
+    swipe.press("Enter")
+    sides = page.locator(".earthmind-side")
+    expect(sides).to_have_text(list(DATES))
+    expect(panel).to_contain_text(f"Left: {DATES[0]}. Right: {DATES[1]}.")
+    line = page.get_by_role("slider", name=f"Swipe between {DATES[0]} and {DATES[1]}")
+    line.press("Home")
+    expect(page.locator(SAR)).to_have_css("clip", re.compile("rect"))
+    notebook.until(lambda position: position == 0, "m.layers.swipe.position")
+    middle = line.bounding_box()
+    page.mouse.click(middle["x"] + middle["width"] / 2, middle["y"] + middle["height"] / 2)
+    notebook.until(lambda position: abs(position - 0.5) < 0.05, "m.layers.swipe.position")
+    notebook.shot("dates-swipe")
+    assert axe(page, LAYERS) == []
+    assert axe(page, ".em-pairs") == []
+    panel.get_by_role("button", name="Blink").press("Enter")
+    badge = page.get_by_role("group", name="Blink")
+    for title in (*DATES, DATES[0]):
+        expect(badge).to_contain_text(title)
+    page.keyboard.press("Escape")
+    expect(page.locator(BEFORE)).to_be_visible()
+
+    # Back to one date, by the same button; undone, it is two again.
+    enter(before)
+    expect(compare).to_have_attribute("aria-pressed", "false")
+    expect(page.locator(f"{BEFORE} img")).to_have_count(0)
+    expect(chat).not_to_contain_text("Questions are about two dates")
+    chat.get_by_role("button", name="Undo").press("Enter")
+    expect(page.locator(f"{BEFORE} img")).to_have_count(1)
+    assert notebook.value(found) == [1, 0]
+
+
+def test_optical_dates_by_the_mouse(notebook, panel):
+    """Four dates of a year, the clear ones compared; dark theme, narrow page."""
+    notebook.execute('m.session.open_place("lazio"); m.session.search(max_cloud=100).result()')
+    page, pairs = notebook.page, notebook.pairs
+    rows = pairs.locator("tr.em-pair")
+    rows.filter(has_text="23 Oct 2018").get_by_role("button", name="Choose").click()
+    expect(pairs).to_contain_text("✓ chosen")
+    rows.filter(has_text="20 Jul 2018").get_by_role("button", name="Compare with this").click()
+    expect(pairs.locator(".em-compared")).to_have_text(
+        "Compared: 20 Jul 2018 → 23 Oct 2018, by optical."
+    )
+    panes = [".leaflet-earthmind-optical-before-pane img", f"{OPTICAL} img"]
+    shown(page.locator(", ".join(panes)))
+    panel.get_by_label("Opacity of Optical, earlier").fill("0.5")
+    expect(page.locator(panes[0])).to_have_css("opacity", "0.5")
+    panel.get_by_label("Opacity of Optical, earlier").fill("1")
+    panel.get_by_role("button", name="Swipe").click()
+    expect(page.locator(".earthmind-side")).to_have_text(
+        ["Sentinel-2, 20 Jul 2018", "Sentinel-2, 23 Oct 2018"]
+    )
+    notebook.theme("dark")
+    notebook.shot("dates-optical-dark")
+    notebook.size(NARROW)
+    notebook.shot("dates-optical-narrow")
+    assert axe(page, ".em-pairs") == []
+    # Another pair chosen: the comparison is over, and the swipe with it.
+    rows.filter(has_text="20 Jul 2018").get_by_role("button", name="Choose").click()
+    expect(page.locator(".earthmind-side")).to_have_count(0)
+    assert notebook.until(lambda s: s["how"] == "", "{'how': m.layers.swipe.how}")
+    assert notebook.value("m.session.subject().before") is None

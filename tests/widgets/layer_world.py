@@ -16,6 +16,7 @@ class FakeSession:
 
     def __init__(self):
         self.active, self.subjects, self.chips, self.chosen = None, {}, {}, []
+        self.before, self.compared = {}, []
         self.listeners, self.answers, self.selected, self.engine = [], {}, None, None
 
     def subject(self, name=None):
@@ -28,8 +29,14 @@ class FakeSession:
     def chip(self, name=None):
         return self.chips.get(name or self.active)
 
+    def earlier(self, name=None):
+        return self.before.get(name or self.active)
+
     def choose(self, rank, name=None):
         self.chosen.append(rank)
+
+    def compare(self, rank, name=None):
+        self.compared.append(rank)
 
     def answer(self, turn):
         return self.answers.get(turn)
@@ -43,9 +50,10 @@ class FakeSession:
         self.listeners.append(listener)
         return lambda: listener in self.listeners and self.listeners.remove(listener)
 
-    def show(self, subject, chip=None):
+    def show(self, subject, chip=None, earlier=None):
         self.active = subject.name
         self.subjects[subject.name], self.chips[subject.name] = subject, chip
+        self.before[subject.name] = earlier
         for listener in self.listeners:
             listener(Note(kind="changed", subject=subject.name, what="turns"))
 
@@ -79,9 +87,9 @@ def row(shown, sensor):
     return next(each for each in shown.panel.rasters if each["sensor"] == sensor)
 
 
-def shows(shown, subject, chip=None):
+def shows(shown, subject, chip=None, earlier=None):
     """Show it, and wait for the map and its panel."""
-    shown.session.show(subject, chip)
+    shown.session.show(subject, chip, earlier)
     assert shown.layer.settle(10)
     settled(shown)
 

@@ -130,7 +130,7 @@ def test_comparing_needs_both_sensors(shown, how):
     shown.tell(kind="compare", how=how)
     shown.browser.wait(lambda: shown.panel.about["how"] == how)
     swipe = shown.layer.swipe
-    panes = {raster.layer.pane for raster in shown.layer.rasters.values()}
+    panes = {raster.layer.pane for raster in shown.layer.sides}
     assert {swipe.left_pane, swipe.right_pane} == panes
     titles = ("Sentinel-2, 1 Jun 2020", "Sentinel-1, 2 Jun 2020")
     assert (swipe.left_title, swipe.right_title) == titles

@@ -15,6 +15,8 @@ interface About {
   busy: string;
   ready: boolean;
   hint: string;
+  /** Which two dates a question is about; empty for one. */
+  dates: string;
   shows: boolean;
   earlier: string;
 }
@@ -49,6 +51,7 @@ class Chat {
     class: "em-log", role: "log", "aria-live": "polite", "aria-label": "Talk", tabindex: "0",
   });
   private readonly hint = el("p", { class: "em-hint" });
+  private readonly dates = el("p", { class: "em-hint em-dates", role: "status" });
   private readonly question = el("p", { class: "em-question" });
   private readonly writing = el("p", { class: "em-text" });
   private readonly waiting = el("p", { class: "em-waiting" });
@@ -95,7 +98,8 @@ class Chat {
       el("section", { class: "em-panel em-chat", "aria-label": "Chat" },
         el("header", { class: "em-head" }, this.title,
           el("div", { class: "em-head-tools" }, this.fresh, this.undo)),
-        this.hint, this.back, this.log, this.fault, this.status, this.chips, this.marks,
+        this.hint, this.back, this.log, this.fault, this.status, this.dates, this.chips,
+        this.marks,
         el("div", { class: "em-row" }, this.box, this.send, this.stop)),
     );
     const reads = (): void => {
@@ -216,6 +220,7 @@ class Chat {
       busy: String(found.busy ?? ""),
       ready: found.ready === true,
       hint: String(found.hint ?? ""),
+      dates: String(found.dates ?? ""),
       shows: found.shows === true,
       earlier: String(found.earlier ?? ""),
     };
@@ -233,6 +238,7 @@ class Chat {
     this.drawTurns(about);
     this.drawLive();
     say(this.hint, about.hint);
+    say(this.dates, about.dates);
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     this.words.during(about.busy);
     const doing = this.live === null ? (DOING.get(about.busy) ?? "") : "";

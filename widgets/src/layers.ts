@@ -38,6 +38,8 @@ interface About extends Range {
   name: string;
   how: string;
   comparable: boolean;
+  /** What is compared: titles of the left and of the right picture. */
+  sides: readonly string[];
   waits: boolean;
   busy: string;
   attribution: string;
@@ -68,6 +70,7 @@ class Panel {
   private readonly fit = button("Fit to objects", () => this.line.send({ kind: "fit" }),
     { class: "em-button em-quiet" });
   private readonly owner = el("p", { class: "em-hint em-owner" });
+  private readonly sides = el("p", { class: "em-hint", role: "status" });
   private readonly origin = el("div", { class: "em-origin" });
   private readonly origins = el("details", { class: "em-fold" },
     el("summary", {}, "Where the pixels come from"), this.origin);
@@ -82,7 +85,7 @@ class Panel {
   private readonly fold = new Fold([this.hint, this.fault, this.status, this.load, this.rasters,
     el("div", { class: "em-row", role: "group", "aria-label": "Compare and find" }, this.swipe,
       this.blink, this.fit),
-    this.answers, this.owner, this.origins, this.eyes]);
+    this.sides, this.answers, this.owner, this.origins, this.eyes]);
 
   constructor(
     private readonly model: Model,
@@ -117,7 +120,9 @@ class Panel {
     const found = (this.model.get("about") ?? {}) as Partial<About>;
     return {
       name: String(found.name ?? ""), how: String(found.how ?? ""),
-      comparable: found.comparable === true, waits: found.waits === true,
+      comparable: found.comparable === true,
+      sides: Array.isArray(found.sides) ? found.sides.map(String) : [],
+      waits: found.waits === true,
       busy: String(found.busy ?? ""), attribution: String(found.attribution ?? ""),
       message: String(found.message ?? ""), least: Number(found.least ?? 0.05),
       most: Number(found.most ?? 0.95), step: Number(found.step ?? 0.01),
@@ -140,9 +145,12 @@ class Panel {
     this.eye.disabled = lost || !pixels;
     for (const [way, how] of [[this.swipe, "swipe"], [this.blink, "blink"]] as const) {
       way.disabled = lost || !about.comparable;
-      way.title = about.comparable ? "" : "Needs a picture of both sensors";
+      way.title = about.comparable ? "" : "Needs pictures of both sensors, or of two dates";
       way.setAttribute("aria-pressed", String(about.how === how));
     }
+    const [left, right] = about.sides;
+    say(this.sides, about.how === "" || left === undefined || right === undefined ? ""
+      : about.how === "swipe" ? `Left: ${left}. Right: ${right}.` : `${left}, then ${right}.`);
     this.fit.disabled = lost || answers.length === 0;
     each(this.rasters, this.pictures, rasters, (raster) => raster.sensor,
       () => rasterRow((message) => this.line.send(message)), lost);

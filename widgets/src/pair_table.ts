@@ -41,6 +41,8 @@ export interface Choice {
 export interface Now {
   subject: string;
   chosen: unknown;
+  /** Rank of the earlier pair that the chosen one is compared with. */
+  before: unknown;
   busy: string;
   loaded: boolean;
   lost: boolean;
@@ -50,6 +52,8 @@ export interface Now {
 
 interface Acts {
   choose(rank: number): void;
+  /** Null = with none any more. */
+  compare(rank: number | null): void;
   pick(scene: string, how: Pick): void;
 }
 
@@ -168,9 +172,10 @@ export class Table {
     const choose = button("Choose", () => this.acts.choose(pair.rank), { "data-key": `choose ${ids}` });
     // Takes the focus where the button goes, and can't be pressed.
     const mark = el("span", { class: "em-mark", tabindex: "-1", hidden: true });
+    const against = this.comparing(pair, ids);
     const scenes = pair.scenes.map((scene) => this.scene(scene));
     const row = el("tr", { class: "em-pair" },
-      el("td", { class: "em-choice" }, choose, mark, reasons),
+      el("td", { class: "em-choice" }, choose, mark, reasons, against.node),
       el("td", { class: "em-score" }, pair.score),
       el("td", { class: "em-scenes" }, ...scenes.map((each) => each.node)),
       ...COLUMNS.slice(3).map(([, , cell]) => {
@@ -190,9 +195,27 @@ export class Table {
       } else swap(choose, mark);
       choose.textContent = chosen ? "Load" : "Choose";
       choose.setAttribute("aria-label", `${choose.textContent} ${name}`);
-      for (const each of scenes) each.update(now);
+      for (const each of [against, ...scenes]) each.update(now);
     };
     return { pair, nodes: [row, more], update };
+  }
+
+  /** A button that compares the chosen pair with this one, and ends that again. */
+  private comparing(pair: Pair, ids: string) {
+    let [pressed, rests] = [false, false];
+    const node = button("", () => {
+      if (!rests) this.acts.compare(pressed ? null : pair.rank);
+    }, { class: "em-button em-quiet em-small em-against", "data-key": `against ${ids}` });
+    const update = (now: Now): void => {
+      pressed = now.before === pair.rank;
+      rests = now.lost || now.busy !== "" || (!pressed && pair.refused !== "");
+      node.hidden = now.chosen === pair.rank || typeof now.chosen !== "number";
+      node.textContent = pressed ? "✓ Before" : "Compare with this";
+      node.setAttribute("aria-label", `${pressed ? "Before" : "Compare with this"}: pair ${pair.rank + 1}`);
+      node.setAttribute("aria-pressed", String(pressed));
+      node.setAttribute("aria-disabled", String(rests)); // not disabled: it would lose the focus
+    };
+    return { node, update };
   }
 
   private scene(scene: Scene): { node: HTMLElement; update(now: Now): void } {

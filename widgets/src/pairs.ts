@@ -15,6 +15,8 @@ interface About {
   busy: string;
   loaded: boolean;
   hint: string;
+  /** Which two dates are compared, or how to. */
+  compared: string;
   terms: Asked;
   choices: readonly Choice[];
   looks: string;
@@ -22,7 +24,9 @@ interface About {
 }
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
-const TRAITS = ["pairs", "chosen", "about", "offers", "looks", "unfolded", "fault"] as const;
+const TRAITS = [
+  "pairs", "chosen", "before", "about", "offers", "looks", "unfolded", "fault",
+] as const;
 /** The beginning of "18 Sep 2019 10:56 UTC". */
 const DAY = /^\d{1,2} \S+ \d{4}/;
 const TERMS = ["dates", "around", "max_gap", "max_cloud", "purpose", "sensors", "catalog"] as const;
@@ -50,12 +54,15 @@ class Panel {
   /** Seconds that pass are for eyes: read out, they would be all that is heard. */
   private readonly progress = el("p", { class: "em-status em-progress" });
   private readonly stall = el("p", { class: "em-stall", role: "status" });
+  private readonly compared = el("p", { class: "em-compared", role: "status" });
   private readonly table = new Table({
     choose: (rank) => this.line.send({ kind: "choose", rank }),
+    compare: (rank) => this.line.send({ kind: "dates", rank }),
     pick: (scene, how) => this.line.send({ kind: "pick", scene, how }),
   });
   private readonly fold = new Fold([this.form.root, this.hint, this.fault, this.status,
-    this.progress, this.stall, this.choices, this.looks, this.table.root]);
+    this.progress, this.stall, this.choices, this.looks, this.compared,
+    this.table.root]);
 
   constructor(
     private readonly model: Model,
@@ -104,6 +111,7 @@ class Panel {
       busy: String(found.busy ?? ""),
       loaded: found.loaded === true,
       hint: String(found.hint ?? ""),
+      compared: String(found.compared ?? ""),
       terms: Object.fromEntries(TERMS.map((key) => [key, String(asked[key] ?? "")])) as Asked,
       choices: rows<Choice>(found.choices),
       looks: String(found.looks ?? "none"),
@@ -117,6 +125,7 @@ class Panel {
     const lost = FAULTS.has(this.link);
     this.drawForm(about, busy, lost);
     say(this.hint, busy ? "" : about.hint);
+    say(this.compared, about.compared);
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     this.words.during(about.busy);
     // What a question does is the chat's to say.
@@ -164,7 +173,7 @@ class Panel {
     const looks = about.looks === "on" ? this.model.get("looks") : null;
     this.table.draw(this.pairs, {
       subject: about.name,
-      chosen: this.model.get("chosen"), busy: about.busy, loaded: about.loaded, lost,
+      chosen: this.model.get("chosen"), before: this.model.get("before"), busy: about.busy, loaded: about.loaded, lost,
       choices: about.choices, looks: (looks ?? {}) as Record<string, unknown>,
     });
   }

@@ -47,6 +47,7 @@ export type FromBrowser =
   // Pairs and timeline
   | ({ kind: "search" } & Terms)
   | { kind: "choose"; rank: number }
+  | { kind: "dates"; rank: number | null }
   // chat: what can be done with a turn
   | { kind: "again"; turn: string; text: string | null; without: "sar" | "optical" | null }
   | { kind: "branch"; turn: string | null }
@@ -155,6 +156,7 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
     }),
   ],
   ["choose", fields({ rank: count })],
+  ["dates", fields({ rank: orNull(count) })],
   ["pick", fields({ scene: text, how: pick })],
   ["looks", fields({ on: flag })],
   ["cancel", fields({})],
@@ -182,8 +184,8 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   // layers
   [
     "raster",
-    fields({ sensor: oneOf("optical", "sar"), visible: flag, opacity: number,
-      composite: orNull(text) }),
+    fields({ sensor: oneOf("optical", "sar", "optical_before", "sar_before"), visible: flag,
+      opacity: number, composite: orNull(text) }),
   ],
   ["compare", fields({ how: oneOf("", "swipe", "blink") })],
   ["switch", fields({ turn: text, visible: flag, probability: flag, weights: flag })],

@@ -23,9 +23,31 @@ interface Traits extends Model {
   save_changes(): void;
 }
 
-function paneOf(map: Element, model: Traits, side: Side): HTMLElement | null {
-  const name = String(model.get(`${side}_pane`)).replace("Pane", "");
+type Panes = Readonly<Record<Side, string>>;
+
+/** Names of the two; those that are there when a comparison begins are those that it lets go of. */
+function panesOf(model: Traits): Panes {
+  const [left, right] = SIDES.map((side) => String(model.get(`${side}_pane`)));
+  return { left: left ?? "", right: right ?? "" };
+}
+
+function paneOf(map: Element, pane: string): HTMLElement | null {
+  const name = pane.replace("Pane", "");
   return map.querySelector<HTMLElement>(`.leaflet-${name}-pane`);
+}
+
+/** Take the pictures out of sight that would lie over the two, until the function is called. */
+function hide(map: Element, model: Traits): () => void {
+  const found = model.get("hidden_panes");
+  const names = Array.isArray(found) ? found.map(String) : [];
+  const see = (visibility: string) => {
+    for (const name of names) {
+      const pane = paneOf(map, name);
+      if (pane !== null) pane.style.visibility = visibility;
+    }
+  };
+  see("hidden");
+  return () => see("");
 }
 
 const titleOf = (model: Traits, side: Side): string => String(model.get(`${side}_title`) ?? "");
@@ -37,16 +59,22 @@ function keepMouse(element: Element): void {
   }
 }
 
+const sign = (side: Side): HTMLElement =>
+  el("span", { class: `earthmind-side earthmind-side-${side}`, "aria-hidden": "true" });
+
 /** Clip the two panes of a map until the function that comes back is called. */
 function swipe(map: Element, mapPane: Element, model: Traits): () => void {
+  const panes = panesOf(model);
   const divider = el("div", { class: DIVIDER });
   const range = el("input", { type: "range", min: "0", max: "1", step: "any", class: RANGE });
   range.value = String(model.get("position"));
-  const box = el("div", { class: "earthmind-swipe" }, divider, range);
+  // For eyes: the range says the same to a screen reader.
+  const signs = { left: sign("left"), right: sign("right") };
+  const box = el("div", { class: "earthmind-swipe" }, divider, signs.left, signs.right, range);
   map.append(box);
 
   const clip = (side: Side, rect: string) => {
-    const pane = paneOf(map, model, side);
+    const pane = paneOf(map, panes[side]);
     if (pane !== null) pane.style.clip = rect;
   };
   const update = () => {
@@ -58,6 +86,8 @@ function swipe(map: Element, mapPane: Element, model: Traits): () => void {
     const share = Number(range.value);
     const at = frame.width * share + (0.5 - share) * THUMB_PX;
     divider.style.left = `${at}px`;
+    signs.left.style.right = `${frame.width - at}px`;
+    signs.right.style.left = `${at}px`;
     const top = `${y0}px`;
     const bottom = `${y0 + frame.height}px`;
     clip("left", `rect(${top}, ${x0 + at}px, ${bottom}, ${x0}px)`);
@@ -66,6 +96,7 @@ function swipe(map: Element, mapPane: Element, model: Traits): () => void {
   const name = () => {
     const [left, right] = SIDES.map((side) => titleOf(model, side));
     range.setAttribute("aria-label", `Swipe between ${left} and ${right}`);
+    for (const side of SIDES) say(signs[side], titleOf(model, side));
   };
   const keep = () => {
     model.set("position", Number(range.value));
@@ -99,6 +130,7 @@ function swipe(map: Element, mapPane: Element, model: Traits): () => void {
 
 /** Show the two panes in turn until the function that comes back is called. */
 function blink(map: Element, _: Element, model: Traits): () => void {
+  const panes = panesOf(model);
   let shown: Side = "left";
   const title = el("strong", {});
   const other = button("Other picture", () => turn());
@@ -110,7 +142,7 @@ function blink(map: Element, _: Element, model: Traits): () => void {
 
   const draw = () => {
     for (const side of SIDES) {
-      const pane = paneOf(map, model, side);
+      const pane = paneOf(map, panes[side]);
       if (pane !== null) pane.style.visibility = side === shown ? "" : "hidden";
     }
     say(title, titleOf(model, shown));
@@ -146,13 +178,15 @@ function blink(map: Element, _: Element, model: Traits): () => void {
     window.removeEventListener("keydown", escape, true);
     for (const side of SIDES) {
       model.off(`change:${side}_title`, draw);
-      const pane = paneOf(map, model, side);
+      const pane = paneOf(map, panes[side]);
       if (pane !== null) pane.style.visibility = "";
     }
     box.remove();
   };
 }
 
+/** Traits that begin it anew; titles change in place. */
+const SHOWN = ["how", "left_pane", "right_pane", "hidden_panes"] as const;
 const WAYS = new Map([["swipe", swipe], ["blink", blink]]);
 
 function render({ model, el: root }: { model: Traits; el: HTMLElement }): () => void {
@@ -167,13 +201,15 @@ function render({ model, el: root }: { model: Traits; el: HTMLElement }): () => 
       return;
     }
     stop?.();
-    stop = WAYS.get(String(model.get("how")))?.(map, mapPane, model) ?? null;
+    const way = WAYS.get(String(model.get("how")));
+    const parts = way === undefined ? [] : [hide(map, model), way(map, mapPane, model)];
+    stop = () => parts.forEach((end) => end());
   };
-  model.on("change:how", show);
+  for (const trait of SHOWN) model.on(`change:${trait}`, show);
   show();
   return () => {
     ended = true;
-    model.off("change:how", show);
+    for (const trait of SHOWN) model.off(`change:${trait}`, show);
     stop?.();
   };
 }

@@ -324,3 +324,12 @@ test("labels for those who don't see it", () => {
   expect(one("textarea").getAttribute("aria-label")).toBe("Question");
   expect(one("[role=alert]").textContent).toBe("broken");
 });
+
+test("questions about two dates are said to be", () => {
+  const model = open();
+  const said = root.querySelector<HTMLElement>(".em-dates")!;
+  expect([said.hidden, said.getAttribute("role")]).toEqual([true, "status"]);
+  model.set("about", { ...READY, dates: `Questions are about two dates: ${HOSTILE}` });
+  expect(said.textContent).toBe(`Questions are about two dates: ${HOSTILE}`);
+  expect(root.querySelector("img")).toBeNull();
+});

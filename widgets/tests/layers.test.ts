@@ -249,3 +249,18 @@ test("keys stay in the panel, and a closed one hears nothing", () => {
   close();
   expect(model.listeners).toBe(0);
 });
+
+test("what is compared is said beside the switches", () => {
+  const sides = ["Sentinel-1, 7 Jun 2020", "Sentinel-1, 3 Sep 2020"];
+  const rasters = [raster("sar"), raster("sar_before", { name: "SAR, earlier" })];
+  const model = open({ rasters, about: about({ sides }) });
+  expect(root.textContent).not.toContain("Left:");
+  model.set("about", about({ sides, how: "swipe" }));
+  expect(root.textContent).toContain("Left: Sentinel-1, 7 Jun 2020. Right: Sentinel-1, 3 Sep 2020.");
+  model.set("about", about({ sides, how: "blink" }));
+  expect(root.textContent).toContain("Sentinel-1, 7 Jun 2020, then Sentinel-1, 3 Sep 2020.");
+  const opacity = control("Opacity of SAR, earlier");
+  opacity.value = "0.4";
+  opacity.dispatchEvent(new Event("input"));
+  expect(fromBrowser(model.sent.at(-1))).toMatchObject({ sensor: "sar_before", opacity: 0.4 });
+});

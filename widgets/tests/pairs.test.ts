@@ -399,3 +399,34 @@ test("a hundred pairs are drawn once, and told what changes", () => {
   expect(root.querySelector(".em-pair")).toBe(first);
   expect(root.querySelectorAll("[aria-current]")).toHaveLength(1);
 });
+
+test("another pair is compared with the chosen one, and that ends where it began", () => {
+  const model = open({ pairs: [pair(0), pair(1), pair(2, { refused: "Too large." })] });
+  const against = (rank: number): HTMLButtonElement => {
+    const found = root.querySelectorAll<HTMLButtonElement>(".em-against")[rank];
+    if (found === undefined) throw new Error(`no row ${rank}`);
+    return found;
+  };
+  expect([0, 1, 2].map((rank) => against(rank).hidden)).toEqual([true, true, true]);
+  model.set("chosen", 0);
+  expect([0, 1, 2].map((rank) => against(rank).hidden)).toEqual([true, false, false]);
+  labelled("Compare with this: pair 2").click();
+  expect(model.sent.at(-1)).toEqual({ kind: "dates", rank: 1 });
+  model.set("before", 1);
+  model.set("about", { ...ABOUT, compared: "Compared: 7 Jun 2020 → 3 Sep 2020, by SAR." });
+  const status = root.querySelector(".em-compared");
+  expect(status?.getAttribute("role")).toBe("status");
+  expect(status?.textContent).toContain("7 Jun 2020 → 3 Sep 2020");
+  expect([against(1).textContent, against(1).getAttribute("aria-pressed")]).toEqual(["✓ Before", "true"]);
+  expect(against(2).getAttribute("aria-pressed")).toBe("false");
+  labelled("Before: pair 2").focus();
+  model.set("about", { ...ABOUT, busy: "load" });
+  labelled("Before: pair 2").click();
+  expect(document.activeElement).toBe(against(1));
+  expect(model.sent.filter((each) => (each as { kind: string }).kind === "dates")).toHaveLength(1);
+  model.set("about", ABOUT);
+  labelled("Before: pair 2").click();
+  expect(model.sent.at(-1)).toEqual({ kind: "dates", rank: null });
+  labelled("Compare with this: pair 3").click(); // it can't be loaded
+  expect(model.sent.at(-1)).toEqual({ kind: "dates", rank: null });
+});

@@ -11,7 +11,7 @@ let frame: (() => void) | null = null;
 function leaflet(): HTMLElement {
   map = document.createElement("div");
   map.className = "leaflet-container";
-  for (const name of ["map", "earthmind-optical", "earthmind-sar"]) {
+  for (const name of ["map", "earthmind-optical", "earthmind-sar", "earthmind-sar-before"]) {
     const pane = document.createElement("div");
     pane.className = `leaflet-${name}-pane`;
     map.append(pane);
@@ -192,4 +192,26 @@ test("from blinking to swiping, and closed while it blinks", () => {
   close();
   expect(hidden()).toEqual(["", ""]);
   expect(model.listeners).toBe(0);
+});
+
+test.each(["swipe", "blink"])("%s of two dates hides what lies over them, and lets go of it", (how) => {
+  const names = ["earthmind-optical", "earthmind-sar", "earthmind-sar-before"];
+  const seen = (): string[] => names.filter((name) => pane(name).style.visibility !== "hidden");
+  const dates = { left_pane: "earthmind-sar-before", right_pane: "earthmind-sar" };
+  const model = open({ how, ...dates, hidden_panes: ["earthmind-optical"], left_title: "7 Jun",
+    right_title: "3 Sep" });
+  expect(seen()).not.toContain("earthmind-optical");
+  if (how === "swipe") {
+    expect(pane("earthmind-sar-before").style.clip).toBe("rect(-20px, 331px, 380px, 10px)");
+    const signs = Array.from(map.querySelectorAll(".earthmind-side"), (each) => each.textContent);
+    expect(signs).toEqual(["7 Jun", "3 Sep"]);
+  } else expect(seen()).toEqual(["earthmind-sar-before"]);
+  // The sensors of one date, in the middle of it.
+  model.set("left_pane", "earthmind-optical");
+  model.set("hidden_panes", ["earthmind-sar-before"]);
+  expect(pane("earthmind-sar-before").style.clip).toBe("");
+  expect(seen()).not.toContain("earthmind-sar-before");
+  model.set("how", "");
+  expect(seen()).toEqual(names);
+  expect(names.map((name) => pane(name).style.clip)).toEqual(["", "", ""]);
 });
