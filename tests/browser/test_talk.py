@@ -79,6 +79,7 @@ def test_a_question_is_edited_asked_again_and_its_branches_gone_through(asked):
 
 
 def test_without_sar_the_two_answers_stand_side_by_side(asked):
+    asked.in_sight()
     tool(asked, "Without SAR").click()
     compared = asked.talk.get_by_role("region", name="With and without SAR")
     expect(compared).to_contain_text("IoU")

@@ -196,7 +196,7 @@ function drawCompared(turn: Turn): HTMLElement | null {
         el("tr", {}, el("th", { scope: "row" }, label ?? ""),
           ...cells.map((cell) => el("td", {}, cell))))));
   return el("section", { class: "em-compared", "aria-label": found.title },
-    el("h4", { class: "em-compared-title" }, found.title), el("ul", {}, ...items), table);
+    el("h4", { class: "em-compared-title" }, found.title), table, el("ul", {}, ...items));
 }
 
 function drawEvidence(turn: Turn): HTMLElement | null {
