@@ -76,7 +76,7 @@ class Wanted(Model):
             self.done = [each for each in self.done if each is not last]
             stale = {turn[0]: turn[2] for turn in last["was"]["turns"]}
             subject = self.subjects[name]
-            subject.update({key: last["was"][key] for key in ("pairs", "chosen")})
+            subject.update({key: last["was"][key] for key in ("pairs", "chosen", "before")})
             for turn in subject["turns"]:
                 turn[2] = stale[turn[0]]
 
@@ -114,9 +114,10 @@ class Wanted(Model):
         answers = [(turn[0], turn[4]) for turn in talk[::-1] if turn[1] == "done" and aoi]
         return {
             "areas": (areas, name, subject["marks"]),
-            "pairs": (name, subject["kind"], busy, subject["pairs"] or 0, subject["chosen"]),
+            "pairs": (name, subject["kind"], busy, subject["pairs"] or 0, subject["chosen"],
+                      subject["before"]),
             "timeline": (name, busy, subject["chosen"]) if aoi else ("", "", None),
             "chat": (name, busy, [turn[:3] for turn in talk], subject["marks"], bool(self.done)),
             "writes": self.asking[name][0] if busy == "ask" else None,
             "layers": (name, busy, answers),
-        }
+        }  # fmt: skip

@@ -71,7 +71,7 @@ class Side:
                 areas.active, [each["label"] for each in areas.regions],
             ),
             "pairs": (*(table.about[key] for key in ("name", "kind", "busy")), len(table.pairs),
-                      table.chosen),
+                      table.chosen, table.before),
             "timeline": (timeline.about["name"], timeline.about["busy"], timeline.chosen),
             "chat": (
                 chat.about["name"], chat.about["busy"],
@@ -290,6 +290,15 @@ class Run:
         if subject is not None and rank < (subject["pairs"] or 0) and not self.model.busy(name):
             self.model.choose(name, rank)
 
+    def do_dates(self):
+        name, subject = self.active
+        rank = self.rng.choice([None, 0, 1, 1, 1, 2])
+        self.side.tell(self.side.table, *self.once_or_twice({"kind": "dates", "rank": rank}))
+        # Rank 1 is the earlier date: it is compared with by 0, and with nothing itself.
+        fits = subject is not None and (rank is None or (rank, subject["chosen"]) == (1, 0))
+        if fits and not self.model.busy(name):
+            self.model.compare(name, rank)
+
     def do_reload(self):
         self.side.tell(self.side.layers.panel, {"kind": "reload"})
 
@@ -303,7 +312,8 @@ class Run:
         message = {"kind": "ask", "text": question}
         self.side.tell(self.side.chat, *[message] * (2 if twice else 1))
         if subject is not None and self.model.ready(name) and not self.model.busy(name):
-            self.model.ask(name, question, subject["head"], 0.5, slow=slow)
+            two = subject["before"] is not None
+            self.model.ask(name, question, subject["head"], 0.5, two, slow=slow)
             self.model.in_memory.add(question)
 
     def do_again(self):
@@ -315,7 +325,10 @@ class Run:
         self.side.tell(self.side.chat, message)
         if old is not None and self.model.ready(name) and not self.model.busy(name):
             (said,) = [each for each in subject["turns"] if each[0] == old]
-            self.model.ask(name, question, said[3], said[4], slow=slow)
+            two = said[5]
+            if two and subject["chosen"] != 0:
+                return  # with another pair chosen they are not the same two
+            self.model.ask(name, question, said[3], said[4], two, slow=slow)
             self.model.in_memory.add(question)
 
     def do_branch(self):
@@ -371,11 +384,11 @@ class Run:
 STEPS = list(zip(*{
     "box": 2, "draw": 4, "mark": 5, "edited": 4, "picture": 1, "place": 1, "select": 4,
     "delete": 2, "rename": 2, "restore": 6, "unmark": 4, "search": 4, "pick": 2, "choose": 6,
-    "reload": 1, "ask": 7, "again": 5, "branch": 5, "look_at": 1, "cut": 7, "stop": 4, "undo": 6,
-    "nonsense": 6, "restart": 1,
+    "dates": 3, "reload": 1, "ask": 7, "again": 5, "branch": 5, "look_at": 1, "cut": 7, "stop": 4,
+    "undo": 6, "nonsense": 6, "restart": 1,
 }.items(), strict=True))  # fmt: skip
 """Kinds of messages, and how often each comes."""
-WAY = ("box", "search", "choose", "mark", "ask", "ask", "cut")
+WAY = ("box", "search", "choose", "dates", "mark", "ask", "ask", "cut")
 """On which there is something that the others are about."""
 
 
