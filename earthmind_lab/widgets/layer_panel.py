@@ -179,7 +179,7 @@ class LayerPanel(SessionWidget):
             "question": clean(turn.question),
             "visible": shown.visible,
             "stale": turn.stale,
-            "area": format_area(shown.area_m2),
+            "area": format_area(shown.area_m2) + (" (either date)" if turn.before else ""),
             "threshold": _threshold(turn, answer if added else None),
             "added": added,
             "reason": FROM_PYTHON if added else FORGOTTEN if answer is None else "",

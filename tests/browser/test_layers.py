@@ -331,8 +331,12 @@ def test_two_dates_from_the_table_to_the_answer_and_back(notebook, panel):
     line.press("Home")
     expect(page.locator(SAR)).to_have_css("clip", re.compile("rect"))
     notebook.until(lambda position: position == 0, "m.layers.swipe.position")
-    middle = line.bounding_box()
-    page.mouse.click(middle["x"] + middle["width"] / 2, middle["y"] + middle["height"] / 2)
+    box = line.bounding_box()
+    height = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 21, height)  # the middle of its handle
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, height, steps=8)
+    page.mouse.up()
     notebook.until(lambda position: abs(position - 0.5) < 0.05, "m.layers.swipe.position")
     notebook.shot("dates-swipe")
     assert axe(page, LAYERS) == []

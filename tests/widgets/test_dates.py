@@ -242,7 +242,9 @@ def test_an_object_is_titled_by_its_own_date(real, browser):
     assert shown.words(0).endswith("from Sentinel-1, 7 Jun 2020")
     browser.wait(lambda: real.panel.answers)
     # Added up over both dates, probabilities would tell nothing.
-    assert (real.panel.answers[0]["overlays"], real.panel.answers[0]["areas"]) == ([], [])
+    found = real.panel.answers[0]
+    assert (found["overlays"], found["areas"]) == ([], [])
+    assert found["area"].endswith(" (either date)")
 
 
 def test_the_models_eye_sees_both_dates(real, browser):
