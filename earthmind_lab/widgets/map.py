@@ -4,8 +4,8 @@
     m                       # as the last line of a cell
 
 Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker` with its `AreaPanel`,
-`PairTable`, `Timeline`, `ChipLayer`, `ProbePanel`, `ChatPanel`. All of them are skins over one
-`Session`.
+`PairTable`, `Timeline`, `ChipLayer`, `ProbePanel`, `ChatPanel`, `KeepPanel`. All of them are skins
+over one `Session`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.areas import AreaPicker
 from earthmind_lab.widgets.basemap import fly_to, make_map
 from earthmind_lab.widgets.chat import ChatPanel
+from earthmind_lab.widgets.keep import KeepPanel
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
 from earthmind_lab.widgets.probe import ProbePanel
@@ -67,11 +68,12 @@ class EarthMap:
         self.pairs = PairTable(self.session)
         self.timeline = Timeline(self.session)
         self.chat = ChatPanel(self.session, on_show=self._show)
+        self.keep = KeepPanel(self.session)
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
         self.panel = _beside(
             [self.map, self.areas.panel, self.timeline],
-            [self.chat, self.pairs, self.layers.panel, self.probe],
+            [self.chat, self.pairs, self.layers.panel, self.probe, self.keep],
         )
 
     def add(self, answer: Answer) -> None:
@@ -92,7 +94,7 @@ class EarthMap:
     def close(self) -> None:
         """Take everything off the screen; the session stays open."""
         parts = (self.areas, self.layers, self.probe, self.pairs, self.timeline, self.chat)
-        for part in parts:
+        for part in (*parts, self.keep):
             part.close()
         # A column that is left and holds a closed part stops ipywidgets from telling a page that
         # opens of any widget.
