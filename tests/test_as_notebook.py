@@ -66,13 +66,17 @@ def talk():
 def test_a_fresh_process_gives_the_same_answers(talk, tmp_path, monkeypatch):
     path = save_notebook(talk, tmp_path / "spain.ipynb")
     answered = [turn for turn in talk.talk if turn.state == "done"]
+    # Once more the last cell, that waits for another hash: it doesn't say the same whatever comes.
+    notebook = json.loads(path.read_text("utf-8"))
+    other = notebook["cells"][-1]["source"].replace(answered[-1].record["answer_hash"], "0" * 64)
+    notebook["cells"].append({**notebook["cells"][-1], "id": "other", "source": other})
+    path.write_text(json.dumps(notebook), encoding="utf-8")
     printed = run(path, tmp_path / "empty", monkeypatch)
-    assert printed == [f"Answer {n}: as recorded" for n in range(1, len(answered) + 1)]
-    assert len(printed) == 3
-    # Not because it says so whatever comes.
-    text = path.read_text("utf-8").replace(answered[-1].record["answer_hash"], "0" * 64)
-    path.write_text(text, encoding="utf-8")
-    assert run(path, tmp_path / "other", monkeypatch)[-1] == "Answer 3: not as recorded"
+    assert printed == [
+        "Answer 1: as recorded", "Answer 2: as recorded", "Answer 3: as recorded",
+        "Answer 3: not as recorded",
+    ]  # fmt: skip
+    assert len(answered) == 3
 
 
 def test_the_notebook_reads_well(talk):
