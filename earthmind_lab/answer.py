@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Reply
+from earthmind_lab.feature_files import COLUMNS, write_geojson, write_gpkg
 from earthmind_lab.mapping import (
     RESOLVABLE_PX,
     Detection,
@@ -32,6 +32,7 @@ from earthmind_lab.mapping import (
     resolvable_pixels,
 )
 from earthmind_lab.record import Record
+from earthmind_lab.whole_file import whole_file
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -62,11 +63,6 @@ Verdict: TypeAlias = Literal["supported", "contradicted", "uncheckable"]
 COORDINATE_DIGITS = 7
 """1e-7 degrees is about a centimetre, far below a pixel and above float noise."""
 _SHARES = (("share", "the AOI"), ("share_of_region", "the region"))
-COLUMNS = (
-    "label", "score", "probability", "area_m2", "source", "observed", "notice", "model", "licence",
-    "attribution",
-)  # fmt: skip
-"""Properties of every exported feature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,17 +212,8 @@ class Answer:
                 "A plain picture has no place on the Earth, so there is no feature to save.",
                 change="answer.record.save('record.json'), or ask about a chip",
             )
-        # The draft keeps the ending, from which drivers take the format.
-        draft = path.with_name(f".{path.stem}.part{path.suffix}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as draft:
             writer(self, draft)
-            draft.replace(path)
-        except (OSError, ImportError) as error:
-            raise EarthMindError(f"{path} can't be written.", found=str(error)) from error
-        finally:
-            with suppress(OSError):  # what hindered the draft may hinder this
-                draft.unlink(missing_ok=True)
         return path
 
     def cite(self) -> Citation:
@@ -355,21 +342,11 @@ def _joined(values: Iterable[Any]) -> str:
 
 
 def _write_geojson(answer: Answer, path: Path) -> None:
-    path.write_text(json.dumps(answer.to_geojson(), ensure_ascii=False) + "\n", encoding="utf-8")
+    write_geojson(answer.to_geojson(), path)
 
 
 def _write_gpkg(answer: Answer, path: Path) -> None:
-    import pyogrio
-    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
-
-    try:
-        # Layer metadata keep notice and licence where no row does.
-        pyogrio.write_dataframe(
-            answer.to_gdf(), path, driver="GPKG", layer="answer", geometry_type="MultiPolygon",
-            layer_metadata=answer.about(), promote_to_multi=True,
-        )  # fmt: skip
-    except (DataSourceError, DataLayerError, FeatureError) as error:
-        raise OSError(str(error)) from error
+    write_gpkg(answer.to_gdf(), path, about=answer.about())
 
 
 def _write_parquet(answer: Answer, path: Path) -> None:

@@ -10,17 +10,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pprint import pformat
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.errors import PromptError
 from earthmind_lab.recording import BEFORE, plain
-from earthmind_lab.session.subject import SaidTurn, Subject
+
+if TYPE_CHECKING:
+    from earthmind_lab.session.subject import SaidTurn, Subject
 
 _WIDTH = 88
 _NOT_ASKED = ("rank", "catalog", "ids", "pair", "overrides", BEFORE)
 """Of a record's search: what came of it, and what is written apart from the rest."""
 _EMBEDDED = "earthmind-nano"
+
+
+class Steps(NamedTuple):
+    """What leads to an answer, as code: pixels, then a talk about them."""
+
+    pixels: tuple[str, ...]
+    """Lines that make ``chip``; none for a plain picture."""
+    shapes: tuple[str, ...]
+    """Of the marked regions, a literal each; the first is ``region1``."""
+    talk: str
+    """The line that begins the talk."""
+    asked: tuple[SaidTurn, ...]
+    """The turns to ask, oldest first; the last is the answer's own."""
+
+    def regions(self, first: int = 1) -> list[str]:
+        """Lines that make the regions from a number on."""
+        held = enumerate(self.shapes, start=1)
+        return [f"{_region(n)} = shape({text})" for n, text in held if n >= first]
+
+    def ask(self, turn: SaidTurn, *, answer: bool) -> str:
+        """The line that asks one of the turns.
+
+        Args:
+            turn: One of `asked`.
+            answer: Whether what comes of it gets the name ``answer``.
+        """
+        return _ask(turn, self.shapes, last=answer)
 
 
 def as_python(subject: Subject, ident: str) -> str:
@@ -36,24 +65,36 @@ def as_python(subject: Subject, ident: str) -> str:
     Raises:
         PromptError: No answer, or its regions were given as masks.
     """
+    steps = steps_to(subject, ident)
+    lines = ["import earthmind_lab as em"]
+    if steps.shapes:
+        lines += ["from shapely.geometry import shape"]
+    lines += ["", *steps.pixels, "", *steps.regions(), steps.talk]
+    lines += [steps.ask(each, answer=each is steps.asked[-1]) for each in steps.asked]
+    return "\n".join([*lines, "print(answer.text)"]) + "\n"
+
+
+def steps_to(subject: Subject, ident: str) -> Steps:
+    """The parts of `as_python`.
+
+    Raises:
+        PromptError: As `as_python`.
+    """
     turn = subject.turn(ident)
     if turn is None or turn.record is None:
         raise PromptError(
             "Only an answer can be copied as Python.", change="ask again, and let it be answered"
         )
     asked = _asked(subject, turn)
-    marked = list(dict.fromkeys(_text(shape) for each in asked for shape in _shapes(each)))
-    lines = ["import earthmind_lab as em"]
-    if marked:
-        lines += ["from shapely.geometry import shape"]
-    lines += ["", *_pixels(turn.record), ""]
-    lines += [f"{_region(n)} = shape({text})" for n, text in enumerate(marked, start=1)]
     dates = []
     if turn.before is not None:
         dates = ["before=before", f"sensor={_text(turn.before['sensor'])}"]
-    lines += [_call("talk = em.Conversation", _about(subject), _engine(turn.record), *dates)]
-    lines += [_ask(each, marked, last=each is turn) for each in asked]
-    return "\n".join([*lines, "print(answer.text)"]) + "\n"
+    return Steps(
+        pixels=tuple(_pixels(turn.record)),
+        shapes=tuple(dict.fromkeys(_text(shape) for each in asked for shape in _shapes(each))),
+        talk=_call("talk = em.Conversation", _about(subject), _engine(turn.record), *dates),
+        asked=tuple(asked),
+    )
 
 
 def _asked(subject: Subject, turn: SaidTurn) -> list[SaidTurn]:

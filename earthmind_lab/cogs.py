@@ -1,6 +1,7 @@
-"""Rasters as cloud-optimised GeoTIFFs: the mask of an answer, the bands of a chip.
+"""Rasters as cloud-optimised GeoTIFFs: mask and probabilities of an answer, the bands of a chip.
 
     write_mask(answer, "water.tif")      # band 1: class, band 2: number of the object
+    write_probability(answer, "sure.tif")   # a band per class, 0 to 1
     write_cog("chip.tif", chip.optical, chip.grid, names=chip.bands, unit="reflectance")
 
 GDAL's COG driver writes them: tiles, overviews in front, one range request for a window.
@@ -73,12 +74,51 @@ def write_mask(answer: Answer, path: str | Path) -> Path:
     bands, labels = mask_bands(answer)
     assert answer.grid is not None
     tags = {f"class_{number}": label for number, label in enumerate(labels, start=1)}
-    tags |= {name: text for name, text in answer.about().items() if text}
-    tags |= {"answer_hash": answer.record.answer_hash, "question": answer.record.question}
     return write_cog(
-        path, bands, answer.grid, names=("class", "object"), unit="1", nodata=OUTSIDE, tags=tags,
-        overviews="mode",
+        path, bands, answer.grid, names=("class", "object"), unit="1", nodata=OUTSIDE,
+        tags=tags | _tags(answer), overviews="mode",
     )  # fmt: skip
+
+
+def write_probability(answer: Answer, path: str | Path) -> Path:
+    """Write the model's own probability that a pixel belongs to each class, uncalibrated.
+
+    A band per label that the answer marks, float32 0 to 1, the highest of its masks; NaN outside
+    the AOI. What no sensor saw there has a probability, too: the mask leaves it out.
+
+    Args:
+        answer: About a chip, with its masks.
+        path: The file; its folder must exist.
+
+    Raises:
+        EarthMindError: A plain picture has no place, or the answer marks nothing.
+        OSError: The file can't be written.
+    """
+    if answer.grid is None or answer.record.aoi is None:
+        raise EarthMindError("A plain picture has no place on the Earth, so it gives no raster.")
+    held: dict[str, NDArray[np.float32]] = {}
+    for found in answer.reply.objects:
+        sure = answer.reply.probability(found)
+        if sure is not None:
+            held[found.label] = np.maximum(held.get(found.label, sure), sure)
+    if not held:
+        raise EarthMindError(
+            "The answer marks nothing, so it has no probabilities.",
+            change="a question that asks for a mask, such as 'Segment the water.'",
+        )
+    from shapely.geometry import shape
+
+    bands = np.stack(list(held.values()))
+    bands[:, ~inside_mask(answer.grid, shape(answer.record.aoi["geometry"]))] = np.nan
+    return write_cog(
+        path, bands, answer.grid, names=tuple(held), unit="1", tags=_tags(answer)
+    )  # fmt: skip
+
+
+def _tags(answer: Answer) -> dict[str, str]:
+    """Whose it is, and which answer."""
+    about = {name: text for name, text in answer.about().items() if text}
+    return {**about, "answer_hash": answer.record.answer_hash, "question": answer.record.question}
 
 
 def write_cog(

@@ -9,7 +9,7 @@ very pixels of a record may still lie in the disk cache; then the chain goes on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -78,8 +78,9 @@ class Replay:
 
 
 def replay(
-    record: Record | str | Path, *, engine: Engine | None = None, chips: Sequence[Chip] = ()
-) -> Replay:
+    record: Record | str | Path, *, engine: Engine | None = None, chips: Sequence[Chip] = (),
+    on_stop: Callable[[Callable[[], None]], None] | None = None,
+) -> Replay:  # fmt: skip
     """Ask again what a record asked, on the same pixels.
 
     Args:
@@ -87,13 +88,15 @@ def replay(
         engine: Who answers; default: the model that the record names.
         chips: At hand, such as those of a bundle: with the record's own among them, neither
             catalog nor file is asked for.
+        on_stop: Takes what stops the asking, for who waits on a thread of its own; None = it is
+            done by interrupting the cell or the program.
 
     Raises:
         EarthMindError: The record can't be read.
     """
     record = record if isinstance(record, Record) else read_record(record)
     try:
-        return _replay(record, engine, chips)
+        return _replay(record, engine, chips, on_stop)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise _damaged("The record", error) from error
 
@@ -119,7 +122,10 @@ def _damaged(what: str, error: Exception) -> EarthMindError:
     )
 
 
-def _replay(record: Record, engine: Engine | None, chips: Sequence[Chip]) -> Replay:
+def _replay(
+    record: Record, engine: Engine | None, chips: Sequence[Chip],
+    on_stop: Callable[[Callable[[], None]], None] | None,
+) -> Replay:  # fmt: skip
     """Follow the chain link by link."""
     found: list[str] = []
     try:
@@ -140,7 +146,12 @@ def _replay(record: Record, engine: Engine | None, chips: Sequence[Chip]) -> Rep
         )  # fmt: skip
         found += [*view_differences(record, talk), *model_differences(record, engine)]
         regions = [region_from(region) for region in record.prompt.get("regions", ())]
-        answer = talk.ask(record.question, regions=regions, options=_options(record))
+        if on_stop is None:
+            answer = talk.ask(record.question, regions=regions, options=_options(record))
+        else:
+            pending = talk.submit(record.question, regions=regions, options=_options(record))
+            on_stop(pending.cancel)
+            answer = pending.result()
     except EarthMindError as error:
         return Replay(same=False, differences=(*found, _sentence(error)), answer=None)
     found += reply_differences(record, answer.record)

@@ -32,6 +32,7 @@ from earthmind_lab.quicklook import data_url
 from earthmind_lab.record import Record
 from earthmind_lab.render import default_composites, render
 from earthmind_lab.sensors import MODALITY_WORDS
+from earthmind_lab.whole_file import whole_file
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -100,15 +101,8 @@ def write_report(
     name = str(((record and record.aoi) or {}).get("name") or "")
     page = "\n".join(_page(said, chip, title or name or "Answers about a picture"))
     path = Path(path)
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as draft:
         draft.write_text(page, encoding="utf-8", errors="replace")
-        draft.replace(path)
-    except OSError as error:
-        raise EarthMindError(f"{path} can't be written.", found=str(error)) from error
-    finally:
-        draft.unlink(missing_ok=True)
     return path
 
 

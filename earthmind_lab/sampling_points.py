@@ -1,6 +1,7 @@
 """From mapped area to area: a stratified random sample, labelled by somebody, corrects the map.
 
-    points = sample_points(answer, 300)       # where to look; write it to a file, label it
+    points = sample_points(answer, 300)       # where to look
+    save_points(points, "points.gpkg")        # label them there, such as in QGIS, or here
     points["reference"] = ...                 # what is really there, one word each
     estimate_area(points)                     # hectares with standard error and 95 % interval
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +26,9 @@ from numpy.typing import NDArray
 
 from earthmind_lab.cogs import mask_bands
 from earthmind_lab.errors import EarthMindError
+from earthmind_lab.feature_files import write_gpkg
 from earthmind_lab.grid import move_points, pixel_areas
+from earthmind_lab.whole_file import whole_file
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -130,6 +134,33 @@ def sample_points(answer: Answer, n: int, seed: int = 0, *, least: int = LEAST) 
     table = pd.concat(parts, ignore_index=True)
     table = table.iloc[dice.permutation(len(table))].reset_index(drop=True)
     return GeoDataFrame(table, geometry=points_from_xy(table.lon, table.lat), crs="EPSG:4326")
+
+
+def save_points(points: GeoDataFrame, path: str | Path) -> Path:
+    """Write points to label; the file appears complete or not at all.
+
+    Args:
+        points: What `sample_points` gave.
+        path: Ends in .geojson, .gpkg or .parquet.
+
+    Raises:
+        EarthMindError: Another ending, or the file can't be written.
+    """
+    path, ending = Path(path), Path(path).suffix.lower()
+    if ending not in (".geojson", ".gpkg", ".parquet"):
+        raise EarthMindError(
+            f"Points can't be saved as {path.name!r}.",
+            found=path.suffix or "no file ending",
+            change="a name ending in .geojson, .gpkg, .parquet",
+        )
+    with whole_file(path) as draft:
+        if ending == ".gpkg":
+            write_gpkg(points, draft, about={}, layer="points", kind="Point")
+        elif ending == ".parquet":
+            points.to_parquet(draft)
+        else:
+            draft.write_text(points.to_json(drop_id=True), encoding="utf-8")
+    return path
 
 
 def allocate(

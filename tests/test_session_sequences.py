@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import random
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
-from earthmind_lab.errors import EarthMindError, EngineBusy
+from earthmind_lab.errors import EarthMindError, EngineBusy, PromptError
 from earthmind_lab.session import Session
 from earthmind_lab.session.commands import KINDS
 from earthmind_lab.settings import Settings
@@ -246,9 +248,9 @@ def step(rng, session, model):
     kind = rng.choices(
         [
             "draw", "picture", "edit", "restore", "rename", "delete", "select", "mark", "unmark",
-            "look", "compare", "ask", "slow", "again", "branch", "cut", "cancel", "undo",
+            "look", "compare", "ask", "slow", "again", "branch", "cut", "keep", "cancel", "undo",
         ],
-        [3, 2, 3, 2, 1, 2, 3, 3, 4, 6, 5, 4, 3, 3, 4, 5, 2, 6],
+        [3, 2, 3, 2, 1, 2, 3, 3, 4, 6, 5, 4, 3, 3, 4, 5, 2, 2, 6],
     )[0]  # fmt: skip
     if kind == "undo":
         session.undo()
@@ -291,6 +293,8 @@ def change(rng, kind, name, session, model):
             question, threshold = rng.choice(done), rng.choice([0.3, 0.6, 0.9])
             session.set_threshold(turn_id(session, name, question), threshold, name)
             model.cut(name, question, threshold)
+    elif kind == "keep":
+        keep(rng, name, session, model)
     elif kind == "branch":
         question = rng.choice([None, *(turn[0] for turn in subject["turns"])])
         session.branch(turn_id(session, name, question), name)
@@ -332,6 +336,32 @@ def change_area(rng, kind, name, session, model):
         at = rng.randrange(len(subject["marks"]))
         session.unmark(session.subject(name).regions[at].id, name)
         model.unmark(name, subject["marks"][at])
+
+
+def keep(rng, name, session, model):
+    """Taking an answer home changes nothing, and is refused where there is none."""
+    subject = model.subjects[name]
+    if not subject["turns"]:
+        return
+    asked, state = rng.choice(subject["turns"])[:2]
+    turn = turn_id(session, name, asked)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.geojson"
+        if state != "done" or subject["kind"] == "picture":
+            with pytest.raises(PromptError):
+                session.export(turn, path, name)
+        else:
+            session.export(turn, path, name)
+        assert path.is_file() is (state == "done" and subject["kind"] == "aoi")
+    if state == "done":
+        session.cite(turn, name)
+        if name in model.asking:
+            with pytest.raises(EngineBusy):
+                session.replay(turn, name)
+        else:
+            # Made-up pixels are in no catalog; the picture is a file.
+            same = session.replay(turn, name).result(WAIT).same
+            assert same is (subject["kind"] == "picture")
 
 
 def ask(rng, kind, name, session, model):

@@ -5,11 +5,11 @@ areas       AOIs with their versions, marked regions, plain pictures
 pairs       searching, looking at the candidates, choosing
 talks       asking, asking again, branches
 objects     cutting masks elsewhere, selecting an object
-keeping     reports
+keeping     files, references, points to label, a notebook, a replay
 base        what these stand on
 subject   what it holds, as values: subjects, pair rows, turns, marked regions, notes
 commands  what changes it: plain data, each with what takes it back
-tasks     work under way: searching, loading, asking
+tasks     work under way: searching, loading, asking, replaying
 keeper    state, running tasks and file behind one lock
 shelf     chips, candidates and quick-looks in memory, answers as turns
 scene_facts   what a table of pairs says of a scene

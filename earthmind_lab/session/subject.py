@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from earthmind_lab.aoi import AOI
 from earthmind_lab.recording import plain
 
-Busy: TypeAlias = Literal["search", "load", "ask"]
+Busy: TypeAlias = Literal["search", "load", "ask", "replay"]
 
 
 def no_features() -> dict[str, Any]:

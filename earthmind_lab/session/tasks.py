@@ -13,12 +13,14 @@ from earthmind_lab.errors import Cancelled, EarthMindError
 from earthmind_lab.exchange import Done, Event, Failed, Token
 from earthmind_lab.session.subject import Busy
 
-LABELS: dict[Busy, str] = {"search": "search", "load": "load", "ask": "answer"}
+LABELS: dict[Busy, str] = {
+    "search": "search", "load": "load", "ask": "answer", "replay": "replay",
+}  # fmt: skip
 """What one waits for, in messages."""
 
 
 class Task:
-    """Work under way for one subject; made by `Session.search`, `choose` and `ask`."""
+    """Work under way for one subject; made by `Session.search`, `choose`, `ask` and `replay`."""
 
     def __init__(
         self, ident: str, kind: Busy, subject: str, cancel: Callable[[Task], bool]
@@ -36,7 +38,7 @@ class Task:
         return f"<Task {self.id} {self.kind} of {self.subject!r}: {state}>"
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result: the pairs of a search, the chip of a choice, the answer of an ask.
+        """Wait for the result: pairs of a search, chip of a choice, answer of an ask, or `Replay`.
 
         Args:
             timeout: Seconds to wait; None = as long as it takes.

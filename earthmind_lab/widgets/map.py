@@ -4,8 +4,8 @@
     m                       # as the last line of a cell
 
 Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker` with its `AreaPanel`,
-`PairTable`, `Timeline`, `ChipLayer`, `ProbePanel`, `ChatPanel`. All of them are skins over one
-`Session`.
+`PairTable`, `Timeline`, `ChipLayer`, `ProbePanel`, `ChatPanel`, `KeepPanel`. All of them are skins
+over one `Session`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.areas import AreaPicker
 from earthmind_lab.widgets.basemap import fly_to, make_map
 from earthmind_lab.widgets.chat import ChatPanel
+from earthmind_lab.widgets.keep import KeepPanel
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
 from earthmind_lab.widgets.probe import ProbePanel
@@ -65,11 +66,12 @@ class EarthMap:
         self.pairs = PairTable(self.session)
         self.timeline = Timeline(self.session)
         self.chat = ChatPanel(self.session, on_show=self._show, alone=False)
+        self.keep = KeepPanel(self.session)
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
-        for part in (self.timeline, self.probe):
+        for part in (self.timeline, self.probe, self.keep):
             part.unfolded = False  # wanted by some, in some of the steps
-        steps = (self.areas, self.pairs, self.timeline, self.layers, self.probe)
+        steps = (self.areas, self.pairs, self.timeline, self.layers, self.probe, self.keep)
         self._parts = (*steps, self.chat)
         panels = [getattr(step, "panel", step) for step in steps]  # some are of the map as well
         self.panel = _workspace(panels, self.map, self.chat)

@@ -87,7 +87,7 @@ class PairTable(SessionWidget):
         elif note.kind == "progress":
             subject = self.session.subjects.get(note.subject or "")
             # What a question does is the chat's to say.
-            if subject is not None and note.subject == active and subject.busy != "ask":
+            if subject and note.subject == active and subject.busy in ("search", "load"):
                 self._doing = note.text
                 self._say(note.text)
         elif note.kind == "changed" and note.what == "busy":

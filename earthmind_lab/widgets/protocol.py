@@ -4,13 +4,13 @@
 message each. Nothing in here needs a widget library.
 
     kernel -> browser   started, tokens, status, ended, snapshot, code (chat); progress (pairs);
-                        received, settled (areas)
+                        received, settled (areas); file, part, refused, citation (keep)
     browser -> kernel   hello, ask, stop, undo, show, again, branch, copy (chat); search, choose,
                         dates, pick, looks, cancel (pairs, timeline); select, delete, rename,
                         restore, place, box, square, view, paste, mode, unmark, upload, piece,
                         drop, layer, take (areas; unmark of the chat, too); raster, compare,
                         switch, object, cut, fit, remove, reload, squares (layers); probe, locate,
-                        along, clear (values)
+                        along, clear (values); keep, more, leave, cite, verify, cancel (keep)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -117,9 +117,46 @@ class Progress(TypedDict):
     stall: str
 
 
+# keep
+
+
+class File(TypedDict):
+    """A file is there: the browser may ask for its pieces."""
+
+    kind: Literal["file"]
+    file: str
+    name: str
+    media: str
+    size: int
+
+
+class Part(TypedDict):
+    """Bytes of a file, the message's only buffer, after `at` others."""
+
+    kind: Literal["part"]
+    file: str
+    at: int
+
+
+class Refused(TypedDict):
+    """There will be no file, or no more of it; why is in the fault."""
+
+    kind: Literal["refused"]
+    file: str
+
+
+class Cited(TypedDict):
+    """What to write about an answer."""
+
+    kind: Literal["citation"]
+    turn: str
+    text: str
+
+
 FromKernel: TypeAlias = (
     Started | Tokens | Status | Ended | Snapshot | Code | Received | Settled | Progress
-)
+    | File | Part | Refused | Cited
+)  # fmt: skip
 FromBrowser: TypeAlias = dict[str, Any]
 """Checked by `from_browser`: ``kind`` and exactly the fields of `BROWSER`."""
 
@@ -178,6 +215,12 @@ _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
 _PICTURES = ("optical", "sar", "optical_before", "sar_before")
 _PICTURE: _Check = (lambda value: value in _PICTURES, "one of " + ", ".join(_PICTURES))
 _HOW: _Check = (lambda value: value in ("", "swipe", "blink"), "swipe, blink or nothing")
+FILES = (
+    "geojson", "gpkg", "parquet", "mask", "probability", "stac", "record", "points", "report",
+    "notebook",
+)  # fmt: skip
+"""Kinds of files that a keep panel makes."""
+_FILE: _Check = (lambda value: value in FILES, "one of " + ", ".join(FILES))
 _MOUSE: _Check = (lambda value: value in ("", "values", "line"), "values, line or nothing")
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
@@ -196,6 +239,11 @@ KERNEL: Mapping[str, Mapping[str, _Check]] = {
     "settled": {"upload": _TEXT},
     # Pairs
     "progress": {"text": _LONG, "stall": _LONG},
+    # keep
+    "file": {"file": _TEXT, "name": _TEXT, "media": _TEXT, "size": _COUNT},
+    "part": {"file": _TEXT, "at": _COUNT},
+    "refused": {"file": _TEXT},
+    "citation": {"turn": _TEXT, "text": _LONG},
 }  # fmt: skip
 """Fields of each message to the browser."""
 BROWSER: Mapping[str, Mapping[str, _Check]] = {
@@ -259,6 +307,12 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "locate": {"text": _TEXT},
     "along": {"text": _TEXT},
     "clear": {},
+    # keep
+    "keep": {"file": _TEXT, "turn": _TEXT, "what": _FILE, "points": _COUNT},
+    "more": {"file": _TEXT, "at": _COUNT},
+    "leave": {"file": _TEXT},
+    "cite": {"turn": _TEXT},
+    "verify": {"turn": _TEXT},
 }  # fmt: skip
 """Fields of each message to the kernel."""
 

@@ -18,12 +18,17 @@ class BrowserSide:
     def __init__(self, monkeypatch: Any) -> None:
         self.messages: list[dict[str, Any]] = []
         self._changed = threading.Condition()
-        monkeypatch.setattr(SessionWidget, "send", lambda _, content: self._hear(content))
+        self.bytes: list[bytes] = []
+        """Buffers of all messages, in order."""
+        monkeypatch.setattr(
+            SessionWidget, "send", lambda _, content, buffers=None: self._hear(content, buffers)
+        )
 
-    def _hear(self, content: Any) -> None:
+    def _hear(self, content: Any, buffers: Any) -> None:
         with self._changed:
             # What the browser would ignore must never be sent.
             self.messages.append(from_kernel(content))
+            self.bytes += buffers or ()
             self._changed.notify_all()
 
     def tell(self, panel: SessionWidget, content: Any) -> None:

@@ -92,21 +92,22 @@ export class Line {
 
   /**
    * Hear the kernel from now on, until `close`, and say hello to it. `synced` draws what is there,
-   * now and after each change of the traits; `hear` gets each message, null where it makes no sense.
+   * now and after each change of the traits; `hear` gets each message, null where it makes no sense,
+   * and its binary parts.
    */
   follow(
     root: HTMLElement,
     traits: readonly string[],
     synced: () => void,
-    hear: (message: FromKernel | null) => void,
+    hear: (message: FromKernel | null, bytes: readonly DataView[]) => void,
   ): void {
-    const on = (event: string, heard: (content: unknown) => void): void => {
+    const on = (event: string, heard: (content: unknown, bytes: unknown) => void): void => {
       this.model.on(event, heard);
       this.ends.push(() => this.model.off(event, heard));
     };
-    on("msg:custom", (content) => {
+    on("msg:custom", (content, bytes) => {
       this.heard();
-      hear(fromKernel(content));
+      hear(fromKernel(content), Array.isArray(bytes) ? bytes : []);
     });
     for (const trait of traits) {
       on(`change:${trait}`, () => {

@@ -23,6 +23,8 @@ interface About {
   network: boolean;
 }
 
+/** What this panel does; all else is the chat's to say. */
+const OWN = new Set(["search", "load"]);
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
 const TRAITS = [
   "pairs", "chosen", "before", "about", "offers", "looks", "unfolded", "fault",
@@ -129,7 +131,7 @@ class Panel {
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     this.words.during(about.busy);
     // What a question does is the chat's to say.
-    const doing = lost || about.busy === "ask" ? "" : (DOING.get(about.busy) ?? "");
+    const doing = lost || !OWN.has(about.busy) ? "" : (DOING.get(about.busy) ?? "");
     say(this.status, this.link === "silent" ? SILENT : this.words.text || doing);
     if (!busy || lost) for (const each of [this.progress, this.stall]) say(each, "");
     drawChoices(this.choices, about.choices, busy || lost,

@@ -23,7 +23,12 @@ export type FromKernel =
   | { kind: "received"; upload: string; size: number }
   | { kind: "settled"; upload: string }
   // Pairs; `stall` is empty where every server answers.
-  | { kind: "progress"; text: string; stall: string };
+  | { kind: "progress"; text: string; stall: string }
+  // keep; the bytes of a part are its message's only buffer
+  | { kind: "file"; file: string; name: string; media: string; size: number }
+  | { kind: "part"; file: string; at: number }
+  | { kind: "refused"; file: string }
+  | { kind: "citation"; turn: string; text: string };
 
 /** What a search asks for; null = as the place, or the settings, have it. */
 export interface Terms {
@@ -35,6 +40,13 @@ export interface Terms {
   sensors: string | null;
   catalog: string | null;
 }
+
+/** Files that a keep panel offers. */
+export const FILES = [
+  "geojson", "gpkg", "parquet", "mask", "probability", "stac", "record", "points", "report",
+  "notebook",
+] as const;
+export type FileKind = (typeof FILES)[number];
 
 export type Pick = "pin" | "exclude" | "free";
 
@@ -89,7 +101,13 @@ export type FromBrowser =
   | { kind: "probe"; mode: "" | "values" | "line" }
   | { kind: "locate"; text: string }
   | { kind: "along"; text: string }
-  | { kind: "clear" };
+  | { kind: "clear" }
+  // keep
+  | { kind: "keep"; file: string; turn: string; what: FileKind; points: number }
+  | { kind: "more"; file: string; at: number }
+  | { kind: "leave"; file: string }
+  | { kind: "cite"; turn: string }
+  | { kind: "verify"; turn: string };
 
 type Holds = (value: unknown) => boolean;
 type Fields = ReadonlyMap<string, Holds>;
@@ -139,6 +157,11 @@ const KERNEL: ReadonlyMap<string, Fields> = new Map([
   ["settled", fields({ upload: text })],
   // Pairs
   ["progress", fields({ text: long, stall: long })],
+  // keep
+  ["file", fields({ file: text, name: text, media: text, size: count })],
+  ["part", fields({ file: text, at: count })],
+  ["refused", fields({ file: text })],
+  ["citation", fields({ turn: text, text: long })],
 ]);
 
 const BROWSER: ReadonlyMap<string, Fields> = new Map([
@@ -200,6 +223,12 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["locate", fields({ text })],
   ["along", fields({ text })],
   ["clear", fields({})],
+  // keep
+  ["keep", fields({ file: text, turn: text, what: oneOf(...FILES), points: count })],
+  ["more", fields({ file: text, at: count })],
+  ["leave", fields({ file: text })],
+  ["cite", fields({ turn: text })],
+  ["verify", fields({ turn: text })],
 ]);
 
 /** A message from the kernel with its known fields only; null where it is none. */

@@ -8,6 +8,7 @@ export const DOING: ReadonlyMap<string, string> = new Map([
   ["search", "Searching for pairs…"],
   ["load", "Loading the pair…"],
   ["ask", "Thinking…"],
+  ["replay", "Checking that an answer replays…"],
 ]);
 
 /** The status line: words go when what they were about has begun or ended. */

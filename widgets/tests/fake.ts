@@ -68,8 +68,8 @@ export class FakeModel implements Model {
     this.saved += 1;
   }
 
-  say(message: unknown): void {
-    this.fire("msg:custom", message);
+  say(message: unknown, ...bytes: DataView[]): void {
+    this.fire("msg:custom", message, bytes);
   }
 
   fire(event: string, ...given: unknown[]): void {
