@@ -201,13 +201,3 @@ class AreaCommands(SessionBase):
         with self._keeper.lock:
             subject = self.subject(name)
             self._keeper.commit(commands.unmark(self._keeper.state, subject.name, region))
-
-    def _free(self, stem: str, *, bare: bool = False) -> str:
-        """A name that nobody has: the stem itself where allowed, else with the next number."""
-        held = self._keeper.state.subjects
-        if bare and stem not in held:
-            return stem
-        number = 2 if bare else 1
-        while f"{stem} {number}" in held:
-            number += 1
-        return f"{stem} {number}"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from earthmind_lab.answer import format_area
 from earthmind_lab.comparing import Comparison, Told, compare
 from earthmind_lab.exchange import Modality
+from earthmind_lab.sensors import MODALITY_WORDS
 from earthmind_lab.widgets.protocol import clean
 from earthmind_lab.widgets.rows import turn_row
 
 if TYPE_CHECKING:
-    from earthmind_lab.sensors import MODALITY_WORDS
-from earthmind_lab.session.subject import SaidTurn, Subject
+    from earthmind_lab.session.subject import SaidTurn, Subject
 
 
 class TalkRows:
