@@ -48,9 +48,9 @@ class FileCommands(SessionBase):
         """
         from earthmind_lab.data.own_files import area_of_files
 
-        sources = {"optical": paths_of(optical), "sar": paths_of(sar)}
-        area = area_of_files(**sources, aoi=aoi, gsd=gsd, **said)
-        files = files_of({**sources, "gsd": gsd, **said})
+        optical, sar = paths_of(optical), paths_of(sar)
+        area = area_of_files(optical=optical, sar=sar, aoi=aoi, gsd=gsd, **said)
+        files = files_of({"optical": optical, "sar": sar, "gsd": gsd, **said})
         with self._keeper.lock:
             name = self._free(_stem(files["arguments"]), bare=True) if name is None else name
             subject = Subject(name=name, kind="files", aoi=replace(area, name=name), files=files)

@@ -61,8 +61,9 @@ class KeptFiles:
             return
         if any(path.parent.glob(f"{path.stem}.damaged-*.json")):
             return
-        values = [*state.subjects.values(), *state.log]
-        mentioned = set(_FOLDER.findall(json.dumps([value.to_dict() for value in values])))
+        held = [subject.to_dict() for subject in state.subjects.values()]
+        held += [command.to_dict() for command in state.log]
+        mentioned = set(_FOLDER.findall(json.dumps(held)))
         for each in folder.iterdir():
             if _FOLDER.fullmatch(each.name) and each.name not in mentioned:
                 shutil.rmtree(each, ignore_errors=True)

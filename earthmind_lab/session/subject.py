@@ -119,9 +119,7 @@ class MarkedRegion:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What one conversation is about: an AOI with its search and pair, own files, or a plain
-    picture.
-    """
+    """What one talk is about: an AOI with its search and pair, own files, or a plain picture."""
 
     name: str
     kind: SubjectKind
