@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from earthmind_lab.widgets.areas import AreaPicker
     from earthmind_lab.widgets.basemap import make_map
     from earthmind_lab.widgets.chat import ChatPanel
+    from earthmind_lab.widgets.file_panel import FilePanel
     from earthmind_lab.widgets.layers import ChipLayer
     from earthmind_lab.widgets.map import EarthMap
     from earthmind_lab.widgets.pairs import PairTable
@@ -28,6 +29,7 @@ _HOMES = {
     "ChatPanel": "chat",
     "ChipLayer": "layers",
     "EarthMap": "map",
+    "FilePanel": "file_panel",
     "PairTable": "pairs",
     "ProbePanel": "probe",
     "Timeline": "timeline",
@@ -43,6 +45,7 @@ __all__ = [
     "ChatPanel",
     "ChipLayer",
     "EarthMap",
+    "FilePanel",
     "PairTable",
     "ProbePanel",
     "Timeline",

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from earthmind_lab.answer import Answer, format_area
-from earthmind_lab.session.subject import Note, SaidTurn
+from earthmind_lab.session.subject import Note
+from earthmind_lab.session.talk_commands import KEPT
 from earthmind_lab.widgets.base import SessionWidget
+from earthmind_lab.widgets.basemap import TILE_HOST
 from earthmind_lab.widgets.legend import attribution_of, composite_title, share_ramp
 from earthmind_lab.widgets.origin import origin_of
 from earthmind_lab.widgets.overlays import KINDS, LEAST, MOST, RAMPS, STEP, area_curve
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
 DRAWN = "drawn"
 """`Note.what` of a note that is the map's own: it has drawn."""
 FORGOTTEN = "The probabilities are no longer in memory: ask again to change them."
+ASKS_NOBODY = "Off: the map asks nobody for anything."
+ASKING = f"On: this page asks {TILE_HOST} for the tiles that the map shows."
 MOST_LISTED = 200
 """Objects of an answer in the list; the others are on the map only."""
-FROM_PYTHON = "It comes from Python: add answer.at(0.6) to see it cut there."
 
 
 class LayerPanel(SessionWidget):
@@ -48,8 +51,8 @@ class LayerPanel(SessionWidget):
     """A row per answer that marked something, the newest first, with its objects."""
     about = traitlets.Dict().tag(sync=True)
     """``name``, ``how`` (pictures are compared), ``comparable``, ``waits`` (the pair is to be
-    loaded), ``busy``, ``attribution``, ``message``, and of the slider ``least``, ``most``,
-    ``step``."""
+    loaded), ``busy``, ``attribution``, ``message``, ``tiles`` (they are on), ``asks`` (what that
+    means), and of the slider ``least``, ``most``, ``step``."""
     origin: traitlets.List[Any] = traitlets.List().tag(sync=True)
     """`origin.origin_of` what is shown."""
     squares: traitlets.List[Any] = traitlets.List().tag(sync=True)
@@ -92,7 +95,10 @@ class LayerPanel(SessionWidget):
         if kind == "object":
             return self._select(message["turn"], message["number"])
         if kind == "remove":
-            layers.remove(message["turn"])
+            self.session.discard(message["turn"])
+            return "The answer was removed; Undo brings it back."
+        if kind == "tiles":
+            layers.set_tiles(on=message["on"])
             return ""
         if kind == "cut":
             self._say("Cutting the masks…")
@@ -109,10 +115,7 @@ class LayerPanel(SessionWidget):
         return f"A panel of layers has nothing to {kind}."
 
     def _select(self, turn: str | None, number: int) -> str:
-        if turn in self._layers.added:
-            self._layers.fit_object(str(turn), number)
-        else:
-            self.session.select_object(turn, number)
+        self.session.select_object(turn, number)
         return ""
 
     def _show_squares(self) -> str:
@@ -137,7 +140,7 @@ class LayerPanel(SessionWidget):
         self._curves = {t.turn.id: self._curves[t.turn.id] for t in turns
                         if t.turn.id in self._curves}  # fmt: skip
         self.answers = [self._answer_row(turn) for turn in reversed(turns)]
-        chosen = subject is not None and subject.chosen is not None
+        chosen = subject is not None and (subject.chosen is not None or subject.files is not None)
         self.about = {
             "name": "" if subject is None else clean(subject.name),
             "how": layers.swipe.how,
@@ -146,12 +149,14 @@ class LayerPanel(SessionWidget):
             "busy": (subject.busy or "") if subject else "",
             "attribution": "" if chip is None else clean(attribution_of(chip)),
             "message": clean(" ".join(layers.faults)),
+            "tiles": layers.tiles is not None,
+            "asks": ASKING if layers.tiles is not None else ASKS_NOBODY,
             "least": LEAST, "most": MOST, "step": STEP,
         }  # fmt: skip
 
     def _answer_row(self, shown: TurnLayer) -> dict[str, Any]:
-        turn, added = shown.turn, shown.turn.id in self._layers.added
-        answer = self._layers.answer(turn.id)
+        turn = shown.turn
+        answer = self.session.answer(turn.id)
         return {
             "id": clean(turn.id),
             "title": shown.title.capitalize(),
@@ -160,9 +165,10 @@ class LayerPanel(SessionWidget):
             "visible": shown.visible,
             "stale": turn.stale,
             "area": format_area(shown.area_m2),
-            "threshold": _threshold(turn, answer if added else None),
-            "added": added,
-            "reason": FROM_PYTHON if added else FORGOTTEN if answer is None else "",
+            # Of the answer in memory, which may be ahead of an undo, nothing counts here.
+            "threshold": round(float(turn.options.get("mask_threshold", 0.5)), 2),
+            "added": turn.id.startswith(KEPT),
+            "reason": FORGOTTEN if answer is None else "",
             "areas": self._curve(turn.id, answer),
             "overlays": self._overlay_rows(turn.id, answer),
             "objects": [
@@ -195,13 +201,6 @@ class LayerPanel(SessionWidget):
             for kind in KINDS
             if kind == "probability" or answer.reply.sensor_weights is not None
         ]
-
-
-def _threshold(turn: SaidTurn, added: Answer | None) -> float:
-    """Where the masks that are shown are cut; the answer in memory may be ahead of an undo."""
-    if added is not None:
-        return round(added.reply.threshold, 2)
-    return round(float(turn.options.get("mask_threshold", 0.5)), 2)
 
 
 def _raster_row(raster: Raster) -> dict[str, Any]:

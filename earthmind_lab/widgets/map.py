@@ -4,8 +4,8 @@
     m                       # as the last line of a cell
 
 Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker` with its `AreaPanel`,
-`PairTable`, `Timeline`, `ChipLayer`, `ProbePanel`, `ChatPanel`. All of them are skins over one
-`Session`.
+`FilePanel`, `PairTable`, `Timeline`, `ChipLayer`, `ProbePanel`, `ChatPanel`. All of them are skins
+over one `Session`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from earthmind_lab.errors import EarthMindError, PromptError
+from earthmind_lab.errors import EarthMindError
 from earthmind_lab.session import Session
 from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.areas import AreaPicker
-from earthmind_lab.widgets.basemap import fly_to, make_map
+from earthmind_lab.widgets.basemap import make_map
 from earthmind_lab.widgets.chat import ChatPanel
+from earthmind_lab.widgets.file_panel import FilePanel
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
 from earthmind_lab.widgets.probe import ProbePanel
@@ -63,6 +64,7 @@ class EarthMap:
         self.map = make_map(host="leafmap", height=_HEIGHT) if map is None else map
         self.areas = AreaPicker(self.session, self.map)
         self.layers = ChipLayer(self.session, self.map)
+        self.files = FilePanel(self.session)
         self.probe = ProbePanel(self.session, self.map)
         self.pairs = PairTable(self.session)
         self.timeline = Timeline(self.session)
@@ -70,29 +72,24 @@ class EarthMap:
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
         self.panel = _beside(
-            [self.map, self.areas.panel, self.timeline],
+            [self.map, self.areas.panel, self.files, self.timeline],
             [self.chat, self.pairs, self.layers.panel, self.probe],
         )
 
     def add(self, answer: Answer) -> None:
-        """Put the objects of an answer made in Python on the map, and fly to them.
+        """Keep an answer made in Python as a turn of the talk, and fly to its objects.
+
+        It is about the active area where the two meet, else about a new one. Undo takes it back.
 
         Raises:
             PromptError: The answer is about a plain picture: its objects have no place.
         """
-        if answer.grid is None:
-            raise PromptError(
-                "An answer about a plain picture has no place on the map.",
-                change="answer.masks(), or a chip from load_chip()",
-            )
-        layer = self.layers.add(answer)
-        if layer.bounds is not None:
-            fly_to(self.map, layer.bounds)
+        self.layers.fit_turn(self.session.keep_answer(answer))
 
     def close(self) -> None:
         """Take everything off the screen; the session stays open."""
-        parts = (self.areas, self.layers, self.probe, self.pairs, self.timeline, self.chat)
-        for part in parts:
+        columns = (self.files, self.probe, self.pairs, self.timeline, self.chat)
+        for part in (self.areas, self.layers, *columns):
             part.close()
         # A column that is left and holds a closed part stops ipywidgets from telling a page that
         # opens of any widget.

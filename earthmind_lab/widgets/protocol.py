@@ -9,8 +9,9 @@ message each. Nothing in here needs a widget library.
                         pick, looks, cancel (pairs, timeline); select, delete, rename, restore,
                         place, box, square, view, paste, mode, unmark, upload, piece, drop, layer,
                         take (areas; unmark of the chat, too); raster, compare, switch, object,
-                        cut, fit, remove, reload, squares (layers); probe, locate, along, clear
-                        (values)
+                        cut, fit, remove, tiles, reload, squares (layers); probe, locate, along,
+                        clear (values); role, open, mask (own files; upload, piece, drop of the
+                        areas, too)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -29,6 +30,13 @@ from typing import Any, Literal, TypeAlias, TypedDict
 State: TypeAlias = Literal["done", "stopped", "failed"]
 STATES: tuple[State, ...] = ("done", "stopped", "failed")
 
+ROLES = ("optical", "sar", "both", "picture")
+"""What a file of the user's own is."""
+DECLARED = (
+    "bands", "optical_scale", "optical_offset", "optical_level", "sar_quantity", "sar_scale",
+    "nodata", "datetime", "gsd",
+)  # fmt: skip
+"""What can be said of such files; see `data.own_files.open_chip`."""
 LONGEST_TEXT = 20_000
 """Characters of one text from the browser: many times what a model reads."""
 
@@ -176,6 +184,7 @@ _PICK: _Check = (lambda value: value in ("pin", "exclude", "free"), "pin, exclud
 _STATE: _Check = (lambda value: value in STATES, "one of " + ", ".join(STATES))
 _SENSOR: _Check = (lambda value: value in ("optical", "sar"), "optical or sar")
 _HOW: _Check = (lambda value: value in ("", "swipe", "blink"), "swipe, blink or nothing")
+_ROLE: _Check = (lambda value: value in ("", *ROLES), "one of " + ", ".join(ROLES))
 _MOUSE: _Check = (lambda value: value in ("", "values", "line"), "values, line or nothing")
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
@@ -247,6 +256,7 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "cut": {"turn": _TEXT, "probability": _NUMBER},
     "fit": {},
     "remove": {"turn": _TEXT},
+    "tiles": {"on": _BOOL},
     "reload": {},
     "squares": {},
     # values
@@ -254,6 +264,10 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "locate": {"text": _TEXT},
     "along": {"text": _TEXT},
     "clear": {},
+    # own files: what is declared of them is text as it was typed; empty = nothing
+    "role": {"upload": _TEXT, "role": _ROLE},
+    "open": {"inside": _BOOL, **dict.fromkeys(DECLARED, _TEXT)},
+    "mask": {"turn": _TEXT_OR_NONE},
 }  # fmt: skip
 """Fields of each message to the kernel."""
 

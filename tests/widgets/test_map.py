@@ -132,19 +132,38 @@ def test_an_answer_from_python_goes_on_the_map(open_map):
     m = settled(open_map(Session(engine=StandInEngine())))
     m.add(answered())
     m.add(answered())
-    assert names(m) == ["land", "added 1", "added 2"]
+    settled(m)
+    assert names(m) == ["land", "answer 1", "answer 2"]
     assert m.map.center == pytest.approx([38.1, -0.72], abs=0.1)
-    first, second = m.layers.added
+    first, second = (turn.id for turn in m.session.subject().talk)
     assert m.layers.turns[first].colour != m.layers.turns[second].colour
     m.layers.set_turn(first, visible=False, overlays=["probability"])
-    # What comes and goes in the session leaves these alone.
+    settled(m)
+    assert names(m) == ["land", "probability", "answer 1", "answer 2"]
+    assert not m.layers.turns[first].visible
+    rows = {row["id"]: row for row in m.layers.panel.answers}
+    assert rows[first]["added"] and rows[second]["added"] and rows[first]["reason"] == ""
+    m.session.discard(first)
+    settled(m)
+    assert names(m) == ["land", "answer 1"]
+    m.session.undo()
+    settled(m)
+    assert names(m)[-2:] == ["answer 1", "answer 2"]
     m.session.draw(BOX)
     settled(m)
-    assert names(m) == ["land", "probability", "added 1", "added 2"]
-    assert not m.layers.turns[first].visible
-    m.layers.remove(first)
-    settled(m)
-    assert names(m) == ["land", "added 1"]
+    assert names(m) == ["land"]  # they belong to their area
+
+
+def test_an_answer_from_python_is_there_again_after_a_restart(home, open_map):
+    m = settled(open_map())
+    m.add(answered())
+    (ident,) = m.layers.turns
+    m.close()
+    m.session.close()
+    m = settled(open_map())
+    assert list(m.layers.turns) == [ident] and names(m) == ["land", "answer 1"]
+    (row,) = m.layers.panel.answers
+    assert row["added"] and "ask again" in row["reason"]
 
 
 def test_an_answer_about_a_plain_picture_has_no_place(open_map, tmp_path):

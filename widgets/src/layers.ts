@@ -41,6 +41,8 @@ interface About extends Range {
   busy: string;
   attribution: string;
   message: string;
+  tiles: boolean;
+  asks: string;
 }
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
@@ -67,6 +69,8 @@ class Panel {
   private readonly blink = this.compare("Blink", "blink");
   private readonly fit = button("Fit to objects", () => this.line.send({ kind: "fit" }),
     { class: "em-button em-quiet" });
+  private readonly tiles = el("input", { type: "checkbox" });
+  private readonly asks = el("span", { class: "em-hint" });
   private readonly owner = el("p", { class: "em-hint em-owner" });
   private readonly origin = el("div", { class: "em-origin" });
   private readonly origins = el("details", { class: "em-fold" },
@@ -94,7 +98,12 @@ class Panel {
       this.load, this.rasters,
       el("div", { class: "em-row", role: "group", "aria-label": "Compare and find" }, this.swipe,
         this.blink, this.fit),
-      this.answers, this.owner, this.origins, this.eyes));
+      this.answers,
+      el("div", { class: "em-row" }, el("label", { class: "em-check" }, this.tiles,
+        "Background tiles (from the network)"), this.asks),
+      this.owner, this.origins, this.eyes));
+    this.tiles.addEventListener("change", () =>
+      this.line.send({ kind: "tiles", on: this.tiles.checked }));
     this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
@@ -119,7 +128,8 @@ class Panel {
       name: String(found.name ?? ""), how: String(found.how ?? ""),
       comparable: found.comparable === true, waits: found.waits === true,
       busy: String(found.busy ?? ""), attribution: String(found.attribution ?? ""),
-      message: String(found.message ?? ""), least: Number(found.least ?? 0.05),
+      message: String(found.message ?? ""), tiles: found.tiles === true,
+      asks: String(found.asks ?? ""), least: Number(found.least ?? 0.05),
       most: Number(found.most ?? 0.95), step: Number(found.step ?? 0.01),
     };
   }
@@ -145,6 +155,9 @@ class Panel {
       way.setAttribute("aria-pressed", String(about.how === how));
     }
     this.fit.disabled = lost || answers.length === 0;
+    this.tiles.checked = about.tiles;
+    this.tiles.disabled = lost;
+    say(this.asks, about.asks);
     each(this.rasters, this.pictures, rasters, (raster) => raster.sensor,
       () => rasterRow((message) => this.line.send(message)), lost);
     each(this.answers, this.talk, answers, (answer) => answer.id,

@@ -36,6 +36,17 @@ export interface Terms {
   catalog: string | null;
 }
 
+/** What a file of the user's own is. */
+export type Role = (typeof ROLES)[number];
+export const ROLES = ["optical", "sar", "both", "picture"] as const;
+
+/** What is said of such files, as it was typed; empty = nothing. */
+export type Declared = Record<(typeof DECLARED)[number], string>;
+export const DECLARED = [
+  "bands", "optical_scale", "optical_offset", "optical_level", "sar_quantity", "sar_scale",
+  "nodata", "datetime", "gsd",
+] as const;
+
 export type Pick = "pin" | "exclude" | "free";
 
 export type FromBrowser =
@@ -82,13 +93,18 @@ export type FromBrowser =
   | { kind: "cut"; turn: string; probability: number }
   | { kind: "fit" }
   | { kind: "remove"; turn: string }
+  | { kind: "tiles"; on: boolean }
   | { kind: "reload" }
   | { kind: "squares" }
   // values
   | { kind: "probe"; mode: "" | "values" | "line" }
   | { kind: "locate"; text: string }
   | { kind: "along"; text: string }
-  | { kind: "clear" };
+  | { kind: "clear" }
+  // own files
+  | { kind: "role"; upload: string; role: "" | Role }
+  | ({ kind: "open"; inside: boolean } & Declared)
+  | { kind: "mask"; turn: string | null };
 
 type Holds = (value: unknown) => boolean;
 type Fields = ReadonlyMap<string, Holds>;
@@ -191,6 +207,7 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["cut", fields({ turn: text, probability: number })],
   ["fit", fields({})],
   ["remove", fields({ turn: text })],
+  ["tiles", fields({ on: flag })],
   ["reload", fields({})],
   ["squares", fields({})],
   // values
@@ -198,6 +215,12 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["locate", fields({ text })],
   ["along", fields({ text })],
   ["clear", fields({})],
+  // own files
+  ["role", fields({ upload: text, role: oneOf("", ...ROLES) })],
+  ["open", fields({
+    inside: flag, ...Object.fromEntries(DECLARED.map((name) => [name, text])),
+  })],
+  ["mask", fields({ turn: orNull(text) })],
 ]);
 
 /** A message from the kernel with its known fields only; null where it is none. */
