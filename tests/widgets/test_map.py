@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,15 @@ def names(m):
     return [layer.name for layer in m.map.layers if layer.name != OUTLINES]
 
 
+def answer_rows(m, count):
+    """Those of the panel of layers, which hears of them after the map."""
+    deadline = time.monotonic() + PATIENCE
+    while len(m.layers.panel.answers) != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return m.layers.panel.answers
+
+
 def answered():
     """An answer made in Python, without any session."""
     water = square((40, 40), (0, 20, 0, 20))
@@ -141,7 +151,7 @@ def test_an_answer_from_python_goes_on_the_map(open_map):
     settled(m)
     assert names(m) == ["land", "probability", "answer 1", "answer 2"]
     assert not m.layers.turns[first].visible
-    rows = {row["id"]: row for row in m.layers.panel.answers}
+    rows = {row["id"]: row for row in answer_rows(m, 2)}
     assert rows[first]["added"] and rows[second]["added"] and rows[first]["reason"] == ""
     m.session.discard(first)
     settled(m)
@@ -162,7 +172,7 @@ def test_an_answer_from_python_is_there_again_after_a_restart(home, open_map):
     m.session.close()
     m = settled(open_map())
     assert list(m.layers.turns) == [ident] and names(m) == ["land", "answer 1"]
-    (row,) = m.layers.panel.answers
+    (row,) = answer_rows(m, 1)
     assert row["added"] and "ask again" in row["reason"]
 
 

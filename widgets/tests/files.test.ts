@@ -190,9 +190,14 @@ test("a file that is put away hands the focus on", () => {
   expect(document.activeElement).toBe(field("Files"));
 });
 
-test("a lost kernel locks the form, and a closed panel hears nothing", () => {
-  again({ files: [waiting(1)] });
+test("a lost kernel locks the form and forgets what waits; a closed panel hears nothing", () => {
+  drop(new File(["1"], "a.tif"), new File(["1"], "b.tif"));
+  root.classList.add("jupyter-widgets-disconnected");
   model.fire("comm_live_update");
+  expect(one<HTMLFieldSetElement>("fieldset").disabled).toBe(true);
+  expect(one("[role=alert]").textContent).toContain("lost its kernel");
+  expect(button("Cancel upload").parentElement?.hidden).toBe(true);
+  expect(sent()).toHaveLength(1);
   close();
   expect(model.listeners).toBe(0);
 });
