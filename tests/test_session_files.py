@@ -343,7 +343,12 @@ def test_an_answer_is_kept_as_a_turn(opened):
     assert subject.turn(ident).record["answer_hash"] == answer.record.answer_hash
     assert subject.turn(ident).stale
     assert session.answer(ident) is answer
-    second = session.keep_answer(answer)
+    log = session.log
+    again = elsewhere()
+    assert session.keep_answer(again) == ident and session.log == log
+    assert session.answer(ident) is again
+    other = replace(answer, record=replace(answer.record, question="Segment it."))
+    second = session.keep_answer(other)
     assert second != ident and len(session.subjects) == 1
     session = opened()
     assert [turn.id for turn in session.subject().talk] == [ident, second]

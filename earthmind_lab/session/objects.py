@@ -11,7 +11,7 @@ from earthmind_lab.recording import pixel_hash
 from earthmind_lab.session import commands, talk_commands
 from earthmind_lab.session.base import SessionBase
 from earthmind_lab.session.shelf import turn_of
-from earthmind_lab.session.subject import Note, Subject
+from earthmind_lab.session.subject import Note, SaidTurn, Subject
 from earthmind_lab.session.tasks import LABELS
 
 
@@ -75,7 +75,8 @@ class ObjectCommands(SessionBase):
     def keep_answer(self, answer: Answer, name: str | None = None) -> str:
         """Make an answer from elsewhere a turn of the talk; undo takes it out again.
 
-        It is no history for the model, unless it is about the very pixels that are loaded.
+        It is no history for the model, unless it is about the very pixels that are loaded. The
+        same answer to the same question, of a cell that runs again, is kept once.
 
         Args:
             answer: One about a place.
@@ -98,6 +99,10 @@ class ObjectCommands(SessionBase):
         aoi = AOI.from_geojson(area["geometry"], name=str(area["name"]))
         with self._keeper.lock:
             subject = self._about_place(aoi, name)
+            for turn in subject.talk:
+                if turn.id.startswith(talk_commands.KEPT) and _as_kept(answer, turn):
+                    self._answers.keep(turn.id, answer)  # a restart had lost its probabilities
+                    return turn.id
             asked = {"question": answer.record.question, "stale": not self._same(answer, subject)}
             turn = turn_of(f"{talk_commands.KEPT}{self._keeper.state.next}", asked, answer)
             self._answers.keep(turn.id, answer)
@@ -167,3 +172,10 @@ class ObjectCommands(SessionBase):
                 )
         self._selected = None if turn is None else Selected(turn=turn, number=number)
         self._keeper.notifier.tell(Note(kind="changed", subject=self.active, what="selected"))
+
+
+def _as_kept(answer: Answer, turn: SaidTurn) -> bool:
+    record, threshold = turn.record or {}, turn.options.get("mask_threshold")
+    return threshold is None and (turn.question, record.get("answer_hash")) == (
+        answer.record.question, answer.record.answer_hash,
+    )  # fmt: skip

@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,8 +141,10 @@ def test_show_of_an_answer_that_has_just_come(asked):
 
 def test_an_answer_from_python_goes_on_the_map(open_map):
     m = settled(open_map(Session(engine=StandInEngine())))
-    m.add(answered())
-    m.add(answered())
+    answer = answered()
+    m.add(answer)
+    m.add(answered())  # of a cell that ran twice
+    m.add(replace(answer, record=replace(answer.record, question="Segment it.")))
     settled(m)
     assert names(m) == ["land", "answer 1", "answer 2"]
     assert m.map.center == pytest.approx([38.1, -0.72], abs=0.1)
