@@ -205,7 +205,7 @@ function fileRow(file: Waiting, send: Line["send"]) {
     el("span", { class: "em-name" }, name), el("span", { class: "em-hint" }, megabytes(file.size)),
     role,
     button("Put away", () => send({ kind: "drop", upload }),
-      { class: "em-button em-quiet", "aria-label": `Put ${name} away` }));
+      { class: "em-button em-quiet", "aria-label": `Put away ${name}` }));
   return {
     node,
     update: (now: Waiting): void => {

@@ -106,7 +106,7 @@ test("what a file is, is said by hand where the file does not say", () => {
   if (first === undefined) throw new Error("no select");
   first.value = "optical";
   first.dispatchEvent(new Event("change"));
-  button("Put s2.tif away").click();
+  button("Put away s2.tif").click();
   expect(sent()).toEqual([
     { kind: "role", upload: "u-1", role: "optical" }, { kind: "drop", upload: "u-2" },
   ]);
@@ -182,10 +182,10 @@ test("names stay text", () => {
 
 test("a file that is put away hands the focus on", () => {
   again({ files: [waiting(1), waiting(2)] });
-  button("Put s1.tif away").focus();
+  button("Put away s1.tif").focus();
   model.set("files", [waiting(2)]);
   expect(document.activeElement?.getAttribute("aria-label")).toBe("What s2.tif is");
-  button("Put s2.tif away").focus();
+  button("Put away s2.tif").focus();
   model.set("files", []);
   expect(document.activeElement).toBe(field("Files"));
 });
