@@ -122,6 +122,11 @@ def _pixels(record: Mapping[str, Any]) -> list[str]:
     area = record.get("aoi")
     if area is None:
         return []
+    files = record["chip"].get("provenance", {}).get("own_files")
+    if files is not None:
+        said = [f"{key}={_text(value)}" for key, value in files.items()]
+        gsd = f"gsd={_text(record['chip'].get('gsd'))}"
+        return [_area(area), _call("chip = em.open_chip", *said, "aoi=aoi", gsd)]
     search = record["search"]
     terms = {key: value for key, value in search.items() if key not in _NOT_ASKED}
     terms = {**terms, "catalog": _catalog(search), **search.get("overrides", {})}

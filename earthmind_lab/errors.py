@@ -38,7 +38,7 @@ Callers catch the branch they can handle:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 
 class EarthMindError(Exception):
@@ -89,6 +89,14 @@ class AccessDenied(SearchError):
 
 class LoadError(EarthMindError):
     """Pixels cannot be loaded."""
+
+    asks: Sequence[str] = ()
+    """Arguments of `data.own_files.open_chip` that settle it; empty where none does."""
+
+    def asking(self, *arguments: str) -> Self:
+        """The same with `asks`."""
+        self.asks = arguments
+        return self
 
 
 class AssetUnavailable(LoadError):

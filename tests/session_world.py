@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from shapely.geometry import box
 
+from earthmind_lab.aoi import AOI
 from earthmind_lab.chip import LoadPlan
 from earthmind_lab.errors import LoadError
 from earthmind_lab.scene import Candidates, Rejected, ScenePair
@@ -74,3 +75,5 @@ def made_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("earthmind_lab.data.search.search_candidates", found)
     patch.setattr("earthmind_lab.data.load.load_chip", lambda *_, **__: CHIP)
     patch.setattr("earthmind_lab.data.load.plan_chip", no_plan)
+    patch.setattr("earthmind_lab.data.own_files.area_of_files", lambda **_: AOI.from_bbox(*BOX))
+    patch.setattr("earthmind_lab.data.own_files.open_chip", lambda **_: CHIP)

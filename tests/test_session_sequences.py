@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import copy
 import random
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
+from earthmind_lab.conversation import ask as ask_once
 from earthmind_lab.errors import EarthMindError, EngineBusy, PromptError
 from earthmind_lab.session import Session
 from earthmind_lab.session.commands import KINDS
 from earthmind_lab.settings import Settings
-from tests.session_world import DATES, SlowEngine, made_up
+from tests.session_world import BOX, DATES, SIDE, SlowEngine, made_up
+from tests.stand_in_engine import StandInEngine, make_chip, square
 
 SEQUENCES, BLOCKS = 500, 5
 WAIT = 20
 PICTURE = np.zeros((8, 8, 3), np.uint8)
+ELSEWHERE = ask_once(
+    make_chip(16, water=square(SIDE, (8, 16, 8, 16))), "Segment the water.",
+    engine=StandInEngine({"water": square(SIDE, (8, 16, 8, 16))}),
+)  # fmt: skip
+"""About pixels that no subject has."""
 
 
 class Model:
@@ -57,7 +64,7 @@ class Model:
             self.subjects[name]["before"] = rank
 
     def create(self, name, kind, box):
-        self._remember("open" if kind == "picture" else "draw", name, active=True)
+        self._remember("draw" if kind == "aoi" else "open", name, active=True)
         self.subjects[name] = self.new(kind, box)
         self.active = name
 
@@ -105,6 +112,22 @@ class Model:
             self.done[-1]["of"] = question
         (turn,) = [turn for turn in self.subjects[name]["turns"] if turn[0] == question]
         turn[4] = threshold
+
+    def keep(self, name, question):
+        """An answer about other pixels than any that are loaded."""
+        self._remember("keep", name)
+        subject = self.subjects[name]
+        subject["turns"].append([question, "done", True, subject["head"], 0.5, False])
+        subject["head"] = question
+
+    def discard(self, name, question):
+        self._remember("discard", name)
+        subject = self.subjects[name]
+        (gone,) = [turn for turn in subject["turns"] if turn[0] == question]
+        subject["turns"].remove(gone)
+        for turn in subject["turns"]:
+            turn[3] = gone[3] if turn[3] == question else turn[3]
+        subject["head"] = gone[3] if subject["head"] == question else subject["head"]
 
     def branch(self, name, question):
         while after := [t[0] for t in self.subjects[name]["turns"] if t[3] == question]:
@@ -167,6 +190,13 @@ class Model:
         field = fields.get(last["kind"])
         if field is not None:
             self.subjects[name][field] = last["was"][field]
+        elif last["kind"] == "keep":
+            # The turns that are there by now, but for the kept one.
+            before = {turn[0] for turn in last["was"]["turns"]}
+            subject = self.subjects[name]
+            kept = subject["turns"][len(before)][0]
+            subject["turns"] = [turn for turn in subject["turns"] if turn[0] != kept]
+            subject["head"] = last["was"]["head"]
         elif last["kind"] == "threshold":
             was = {turn[0]: turn[4] for turn in last["was"]["turns"]}
             for turn in self.subjects[name]["turns"]:
@@ -188,7 +218,7 @@ class Model:
 
     def ready(self, name):
         subject = self.subjects[name]
-        return subject["kind"] == "picture" or subject["chosen"] is not None
+        return subject["kind"] != "aoi" or subject["chosen"] is not None
 
     def seen(self):
         shown = {
@@ -247,21 +277,33 @@ def step(rng, session, model):
     names = list(model.subjects)
     kind = rng.choices(
         [
-            "draw", "picture", "edit", "restore", "rename", "delete", "select", "mark", "unmark",
-            "look", "compare", "ask", "slow", "again", "branch", "cut", "keep", "cancel", "undo",
+            "draw", "picture", "files", "edit", "restore", "rename", "delete", "select", "mark",
+            "unmark", "look", "compare", "ask", "slow", "again", "branch", "cut", "keep",
+            "discard", "take", "cancel", "undo",
         ],
-        [3, 2, 3, 2, 1, 2, 3, 3, 4, 6, 5, 4, 3, 3, 4, 5, 2, 2, 6],
+        [3, 2, 2, 3, 2, 1, 2, 3, 3, 4, 6, 5, 4, 3, 3, 4, 5, 3, 3, 2, 2, 6],
     )[0]  # fmt: skip
     if kind == "undo":
         session.undo()
         model.undo()
-    elif kind in ("draw", "picture") or not names:
-        box = None if kind == "picture" else random_box(rng)
-        new = session.open_picture(PICTURE) if kind == "picture" else session.draw(box)
-        assert new not in names
-        model.create(new, "picture" if kind == "picture" else "aoi", box)
+    elif kind in ("draw", "picture", "files") or not names:
+        create(rng, kind if names else "draw", session, model)
     else:
         change(rng, kind, rng.choice(names), session, model)
+
+
+def create(rng, kind, session, model):
+    if kind == "picture":
+        new, box = session.open_picture(PICTURE), None
+    elif kind == "files":
+        task = session.open_files(__file__)
+        new, box = task.subject, BOX
+        task.result(WAIT)
+    else:
+        box = random_box(rng)
+        new = session.draw(box)
+    assert new not in model.subjects
+    model.create(new, "aoi" if kind == "draw" else kind, box)
 
 
 def change(rng, kind, name, session, model):
@@ -294,7 +336,11 @@ def change(rng, kind, name, session, model):
             session.set_threshold(turn_id(session, name, question), threshold, name)
             model.cut(name, question, threshold)
     elif kind == "keep":
-        keep(rng, name, session, model)
+        keep(f"Kept {rng.randrange(10**9)}?", name, session, model)
+    elif kind == "discard":
+        discard(rng, name, session, model)
+    elif kind == "take":
+        take(rng, name, session, model)
     elif kind == "branch":
         question = rng.choice([None, *(turn[0] for turn in subject["turns"])])
         session.branch(turn_id(session, name, question), name)
@@ -314,6 +360,30 @@ def compare(rng, name, session, model):
     model.compare(name, rank)
 
 
+def keep(question, name, session, model):
+    """An answer about pixels that no subject has."""
+    answer = replace(ELSEWHERE, record=replace(ELSEWHERE.record, question=question))
+    if model.subjects[name]["kind"] == "picture":
+        with pytest.raises(EarthMindError):
+            session.keep_answer(answer, name)
+        return
+    session.keep_answer(answer, name)
+    model.keep(name, question)
+
+
+def discard(rng, name, session, model):
+    turns = model.subjects[name]["turns"]
+    if not turns:
+        return
+    question = rng.choice(turns)[0]
+    if name in model.asking or not question.startswith("Kept"):
+        with pytest.raises(EarthMindError):
+            session.discard(turn_id(session, name, question), name)
+        return
+    session.discard(turn_id(session, name, question), name)
+    model.discard(name, question)
+
+
 def change_area(rng, kind, name, session, model):
     subject = model.subjects[name]
     if kind == "restore" and subject["versions"]:
@@ -328,7 +398,7 @@ def change_area(rng, kind, name, session, model):
             return
         session.rename(name, new)
         model.rename(name, new)
-    elif kind == "mark" and subject["kind"] == "aoi":
+    elif kind == "mark" and subject["kind"] != "picture":
         label = f"place {rng.randrange(10**9)}"
         session.mark(subject["box"], label, name)
         model.mark(name, label)
@@ -338,7 +408,7 @@ def change_area(rng, kind, name, session, model):
         model.unmark(name, subject["marks"][at])
 
 
-def keep(rng, name, session, model):
+def take(rng, name, session, model):
     """Taking an answer home changes nothing, and is refused where there is none."""
     subject = model.subjects[name]
     if not subject["turns"]:
@@ -352,7 +422,7 @@ def keep(rng, name, session, model):
                 session.export(turn, path, name)
         else:
             session.export(turn, path, name)
-        assert path.is_file() is (state == "done" and subject["kind"] == "aoi")
+        assert path.is_file() is (state == "done" and subject["kind"] != "picture")
     if state == "done":
         session.cite(turn, name)
         if name in model.asking:
@@ -422,9 +492,12 @@ def test_sequences_end_where_the_model_ends(block, tmp_path, monkeypatch):
 def test_the_model_notices_a_session_that_forgets(tmp_path, monkeypatch):
     made_up(monkeypatch)
     monkeypatch.setattr("earthmind_lab.session.keeper.commands.said", lambda state, *_: state)
-    rng, model = random.Random(0), Model()
-    with Session(engine=SlowEngine()) as session:
-        with suppress(KeyError):  # a question that isn't there to go on from
-            for _ in range(40):
-                step(rng, session, model)
-        assert seen(session) != model.seen()
+    rng, model = random.Random(3), Model()
+
+    def run(session):
+        for _ in range(40):
+            step(rng, session, model)
+        assert seen(session) == model.seen()
+
+    with Session(engine=SlowEngine()) as session, pytest.raises((AssertionError, LookupError)):
+        run(session)

@@ -66,7 +66,7 @@ def parse_bands(bands: BandsLike | None) -> tuple[GivenBand, ...]:
     found = tuple(_given(name, place) for name, place in pairs)
     names = [band.name for band in found]
     if len(set(names)) < len(names):
-        raise LoadError("bands= names a band twice.", found=", ".join(names))
+        raise LoadError("bands= names a band twice.", found=", ".join(names)).asking("bands")
     return found
 
 
@@ -95,7 +95,7 @@ def name_bands(
                 found=header.listed,
                 change="one name per band in the file's order, or those you want by number: "
                 "bands={'red': 3, 'nir': 4}",
-            )
+            ).asking("bands")
         bands = {band.name: header.bands[listed.index(band)] for band in own}
     else:
         bands = {band.name: _placed(header, band) for band in own}
@@ -108,7 +108,7 @@ def _given(name: str, place: int | str | None) -> GivenBand:
         raise LoadError(
             f"bands= names {name!r}, which is no band.",
             change=f"{', '.join((*NAMES['optical'], *NAMES['sar']))}, or Sentinel-2's B1 to B12",
-        )
+        ).asking("bands")
     place = int(place) if isinstance(place, str) and place.isdigit() else place
     return GivenBand(name=ours, place=place, numbered=bool(_NUMBER.fullmatch(str(name))))
 
@@ -121,7 +121,7 @@ def _placed(header: Header, given: GivenBand) -> FileBand:
     raise LoadError(
         f"The file {header.name} has no band {given.place!r} to be {given.name!r}.",
         found=header.listed,
-    )
+    ).asking("bands")
 
 
 def _by_description(header: Header, modality: str) -> NamedBands:
@@ -137,7 +137,7 @@ def _by_description(header: Header, modality: str) -> NamedBands:
             f"The {'SAR' if modality == 'sar' else modality} file {header.name} lacks {lacks}.",
             found=header.listed,
             change=_EXAMPLES[modality],
-        )
+        ).asking("bands")
     numbered = sentinel_2 and any(_NUMBER.fullmatch(band.description) for band in bands.values())
     return NamedBands(header=header, bands=bands, numbered=numbered)
 

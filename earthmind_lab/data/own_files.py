@@ -5,14 +5,19 @@
 
 Each sensor becomes a STAC item in memory that says what the file and the caller declare; what
 neither declares is asked for, never guessed.
+
+open_chip()        the chip
+area_of_files()    where it would be, or what is lacking, from the headers alone
+sensors_in()       which sensors the names of a file's bands speak of
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from earthmind_lab.aoi import AOI, AOILike
 from earthmind_lab.chip import Chip
@@ -21,12 +26,13 @@ from earthmind_lab.data.chip_grid import chip_grid
 from earthmind_lab.data.files import Reader
 from earthmind_lab.data.gaps import gap_of, gap_reason
 from earthmind_lab.data.load import load_chip
-from earthmind_lab.data.own_bands import NAMES, BandsLike, parse_bands
-from earthmind_lab.data.own_header import absolute, box_text, outside, overlap
+from earthmind_lab.data.own_bands import NAMES, BandsLike, name_bands, parse_bands
+from earthmind_lab.data.own_header import absolute, box_text, outside, overlap, read_header
 from earthmind_lab.data.own_items import OPTICAL_WORDS, SAR_WORDS, Declared
 from earthmind_lab.data.own_scenes import OwnScene, Source, own_scene
 from earthmind_lab.data.plan import MAX_SIDE_PX
 from earthmind_lab.errors import AOIError, LoadError, RadiometryUnknown
+from earthmind_lab.exchange import Modality
 from earthmind_lab.scene import ScenePair
 
 
@@ -45,6 +51,7 @@ def open_chip(  # noqa: PLR0913  every declaration is one word of the caller
     datetime: Any = None,
     gsd: float | None = None,
     deadline: float = 120.0,
+    reader: Reader | None = None,
 ) -> Chip:
     """Own files or arrays on one grid, as reflectance and dB.
 
@@ -75,6 +82,7 @@ def open_chip(  # noqa: PLR0913  every declaration is one word of the caller
             else unknown.
         gsd: Pixel size in metres; None = the optical file's own, without one the SAR file's.
         deadline: Seconds for all of it.
+        reader: Opens the files, by a deadline of its own.
 
     Raises:
         AOIError: The area can't be used.
@@ -87,35 +95,101 @@ def open_chip(  # noqa: PLR0913  every declaration is one word of the caller
             says what to pass.
     """
     area = None if aoi is None else AOI.from_any(aoi)
-    given = parse_bands(bands)
+    reader = reader or Reader(budget=Budget(deadline))
+    said = {
+        "bands": bands, "optical_scale": optical_scale, "optical_offset": optical_offset,
+        "optical_level": optical_level, "sar_quantity": sar_quantity, "sar_scale": sar_scale,
+        "nodata": nodata,
+    }  # fmt: skip
+    own = _own({"optical": optical, "sar": sar}, said, datetime, area, gsd, reader)
+    said["bands"] = _places(own) if parse_bands(bands) else None
+    chip = _load(own, _area(own, area), gsd, whole=area is None, reader=reader)
+    return replace(chip, provenance={**chip.provenance, **_origin(own, said)})
+
+
+def area_of_files(
+    optical: Source | None = None, sar: Source | None = None, *, aoi: AOILike | None = None,
+    datetime: Any = None, gsd: float | None = None, deadline: float = 120.0, **said: Any,
+) -> AOI:  # fmt: skip
+    """Where the chip of files would be; only their headers are read.
+
+    Args:
+        optical: As `open_chip`.
+        sar: As `open_chip`.
+        aoi: As `open_chip`.
+        datetime: As `open_chip`.
+        gsd: As `open_chip`.
+        deadline: As `open_chip`.
+        said: The other arguments of `open_chip`.
+
+    Raises:
+        AOIError: As `open_chip`.
+        LoadError: As `open_chip`, and for an argument that it doesn't know.
+    """
+    if unknown := sorted(set(said) - set(DECLARATIONS)):
+        raise LoadError(
+            f"{unknown[0]}= says nothing about files.", change=", ".join((*DECLARATIONS, "gsd"))
+        )
+    area = None if aoi is None else AOI.from_any(aoi)
+    reader = Reader(budget=Budget(deadline))
+    own = _own({"optical": optical, "sar": sar}, said, datetime, area, gsd, reader)
+    found = _area(own, area)
+    _check_size(_pair(own, found), found, _gsd(own, gsd), reader)
+    return found
+
+
+def sensors_in(path: str | Path) -> tuple[Modality, ...]:
+    """The sensors that the names of a file's bands speak of; empty where they speak of none.
+
+    Raises:
+        AssetUnavailable: It can't be read.
+        GridMismatch: It has no place on the Earth.
+    """
+    header = read_header(absolute(path), "optical", Reader(budget=Budget(10.0)))
+    found: list[Modality] = []
+    for modality in get_args(Modality):
+        with suppress(LoadError):
+            name_bands(header, modality, ())
+            found.append(modality)
+    return tuple(found)
+
+
+DECLARATIONS = (
+    "bands", "optical_scale", "optical_offset", "optical_level", "sar_quantity", "sar_scale",
+    "nodata", "datetime",
+)  # fmt: skip
+"""What can be said of files; see `open_chip`."""
+
+
+def _own(
+    sources: Mapping[str, Source | None], said: Mapping[str, Any], time: Any, area: AOI | None,
+    gsd: float | None, reader: Reader,
+) -> dict[str, OwnScene]:  # fmt: skip
+    """Each sensor that was given, as a scene."""
+    nodata = said.get("nodata")
     declared = {
         "optical": Declared(
-            scale=optical_scale, offset=optical_offset, level=optical_level,
-            nodata=_of(nodata, "optical"),
+            scale=said.get("optical_scale"), offset=said.get("optical_offset"),
+            level=said.get("optical_level"), nodata=_of(nodata, "optical"),
         ),
-        "sar": Declared(quantity=sar_quantity, convention=sar_scale, nodata=_of(nodata, "sar")),
+        "sar": Declared(
+            quantity=said.get("sar_quantity"), convention=said.get("sar_scale"),
+            nodata=_of(nodata, "sar"),
+        ),
     }  # fmt: skip
-    reader = Reader(budget=Budget(deadline))
-    sources = {"optical": optical, "sar": sar}
+    given = parse_bands(said.get("bands"))
     same = [absolute(each) for each in sources.values() if isinstance(each, str | Path)]
     shared = len(same) == 2 and same[0] == same[1]
     own = {
         name: own_scene(
-            name, source, given, declared[name], time=_of(datetime, name), aoi=area, gsd=gsd,
+            name, source, given, declared[name], time=_of(time, name), aoi=area, gsd=gsd,
             shared=shared, reader=reader,
         )
         for name, source in sources.items() if source is not None
     }  # fmt: skip
     if not own:
         raise LoadError("No file was given.", change="open_chip(optical='s2.tif', sar='s1.tif')")
-    said = {
-        "bands": _places(own) if given else None,
-        "optical_scale": optical_scale, "optical_offset": optical_offset,
-        "optical_level": optical_level, "sar_quantity": sar_quantity, "sar_scale": sar_scale,
-        "nodata": nodata,
-    }  # fmt: skip
-    chip = _load(own, _area(own, area), gsd, whole=area is None, reader=reader)
-    return replace(chip, provenance={**chip.provenance, **_origin(own, said)})
+    return own
 
 
 def _of(value: Any, modality: str) -> Any:
@@ -150,25 +224,36 @@ def _origin(own: Mapping[str, OwnScene], said: Mapping[str, Any]) -> dict[str, A
 def _load(
     own: Mapping[str, OwnScene], aoi: AOI, gsd: float | None, *, whole: bool, reader: Reader
 ) -> Chip:
-    pair = _pair(own, aoi)
-    if gsd is None and pair.optical is None:
-        gsd = own["sar"].gsd
-    size = chip_grid(pair, aoi, gsd, reader).shape
-    if whole and max(size) > MAX_SIDE_PX:
-        raise LoadError(
-            "The files hold more than one chip.",
-            found=f"{size[1]} x {size[0]} px, at most {MAX_SIDE_PX} on a side",
-            change="aoi= with a part of them, or a coarser gsd=",
-        )
+    pair, gsd = _pair(own, aoi), _gsd(own, gsd)
+    if whole:
+        _check_size(pair, aoi, gsd, reader)
     held = pair.optical.assets if pair.optical else ()
     bands = [name for name in NAMES["optical"] if name in held]
     try:
         chip = load_chip(pair, aoi, gsd=gsd, bands=bands, reader=reader)
     except RadiometryUnknown as error:
         # The rules speak of STAC fields; here arguments take their place.
-        change = SAR_WORDS if "backscatter" in error.asked else OPTICAL_WORDS
-        raise RadiometryUnknown(error.asked, found=error.found, change=change) from error
+        sar = "backscatter" in error.asked
+        change = SAR_WORDS if sar else OPTICAL_WORDS
+        asks = ("sar_quantity", "sar_scale") if sar else ("optical_scale", "optical_offset")
+        same = RadiometryUnknown(error.asked, found=error.found, change=change)
+        raise same.asking(*asks) from error
     return chip
+
+
+def _gsd(own: Mapping[str, OwnScene], given: float | None) -> float | None:
+    """What was given, else the SAR file's where there is no other; None = the optical scene's."""
+    return own["sar"].gsd if given is None and "optical" not in own else given
+
+
+def _check_size(pair: ScenePair, aoi: AOI, gsd: float | None, reader: Reader) -> None:
+    size = chip_grid(pair, aoi, gsd, reader).shape
+    if max(size) > MAX_SIDE_PX:
+        raise LoadError(
+            "The files hold more than one chip.",
+            found=f"{size[1]} x {size[0]} px, at most {MAX_SIDE_PX} on a side",
+            change="aoi= with a part of them, or a coarser gsd=",
+        ).asking("gsd")
 
 
 def _area(own: Mapping[str, OwnScene], aoi: AOI | None) -> AOI:

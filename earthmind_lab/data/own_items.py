@@ -152,7 +152,7 @@ def times_of(value: Any) -> dict[str, str]:
             f"datetime={text!r} is no time.",
             change="datetime='2019-09-17T06:10:00Z', a day, 'A/B' where only an interval is known, "
             "or {'optical': …, 'sar': …}",
-        )
+        ).asking("datetime")
     if len(parts) == 1:
         return {"datetime": parts[0]}
     return {"start_datetime": parts[0], "end_datetime": parts[1]}
@@ -201,7 +201,7 @@ def _reflectance(file: NamedBands, band: FileBand, declared: Declared) -> dict[s
                 f"{argument}={ours:g} contradicts the file {name}.",
                 found=f"{theirs:g} in the metadata of band {band}",
                 change=f"no {argument}, or a file without that metadata",
-            )
+            ).asking(argument)
     scale = declared.scale if stated_scale is None else stated_scale
     if file.numbered and not stated_offset:
         stated_offset = None  # Sentinel-2's can be either
@@ -211,7 +211,7 @@ def _reflectance(file: NamedBands, band: FileBand, declared: Declared) -> dict[s
             f"The numbers in {name} have no declared scale, so they are not reflectance.",
             found=f"band {band} of {band.dtype}",
             change=PICTURE_WORDS if band.dtype == "uint8" else OPTICAL_WORDS,
-        )
+        ).asking("optical_scale", "optical_offset")
     if scale is None:
         return {} if offset is None else {"scale": 1.0, "offset": offset}
     if offset is None and scale != 1.0:
@@ -219,7 +219,7 @@ def _reflectance(file: NamedBands, band: FileBand, declared: Declared) -> dict[s
             f"The numbers in {name} have a scale, but no declared offset.",
             found=f"scale {scale:g}",
             change=OPTICAL_WORDS,
-        )
+        ).asking("optical_offset")
     return {"scale": scale, "offset": offset or 0.0}
 
 
@@ -253,7 +253,7 @@ def _card4l(files: Sequence[NamedBands], declared: Declared) -> dict[str, str]:
                 else f"The polarisations of {name} declare different backscatter.",
                 found=f"{also} by its bands {bands}",
                 change=f"the {argument} that the numbers have, or a file that says the same",
-            )
+            ).asking(argument)
     both = {argument: value or next(iter(said[argument]), None) for argument, value in ours.items()}
     lacking = [argument for argument, value in both.items() if value is None]
     if lacking:
@@ -261,7 +261,7 @@ def _card4l(files: Sequence[NamedBands], declared: Declared) -> dict[str, str]:
             f"The numbers in {name} have no declared meaning.",
             found=f"bands {bands}; not declared: {', '.join(lacking)}",
             change=SAR_WORDS,
-        )
+        ).asking(*lacking)
     quantity, convention = both.values()
     return {
         "card4l:measurement_type": str(quantity),

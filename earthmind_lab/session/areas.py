@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from earthmind_lab.aoi import AOI, AOILike
-from earthmind_lab.errors import AOIError, EngineBusy
+from earthmind_lab.errors import AOIError, EngineBusy, PromptError
+from earthmind_lab.exchange import View
 from earthmind_lab.recording import plain
 from earthmind_lab.session import commands
 from earthmind_lab.session.base import SessionBase
@@ -156,6 +157,24 @@ class AreaCommands(SessionBase):
             self._keeper.commit(commands.add(self._keeper.state, subject, "open"))
         return name
 
+    def picture(self, name: str | None = None) -> View:
+        """The pixels of a plain picture.
+
+        Args:
+            name: The subject; None = the active one.
+
+        Raises:
+            AOIError: No such subject.
+            PromptError: It is no picture, or can't be read any more.
+        """
+        from earthmind_lab.render import picture_view
+
+        subject = self.subject(name)
+        if subject.picture is None:
+            raise PromptError(f"{subject} is no picture.", change="chip() for its pixels")
+        found = self._pictures.find(subject.picture)
+        return picture_view(found) if isinstance(found, Path) else found
+
     def mark(self, geometry: AOILike, label: str = "", name: str | None = None) -> str:
         """A region that the next questions are about.
 
@@ -201,13 +220,3 @@ class AreaCommands(SessionBase):
         with self._keeper.lock:
             subject = self.subject(name)
             self._keeper.commit(commands.unmark(self._keeper.state, subject.name, region))
-
-    def _free(self, stem: str, *, bare: bool = False) -> str:
-        """A name that nobody has: the stem itself where allowed, else with the next number."""
-        held = self._keeper.state.subjects
-        if bare and stem not in held:
-            return stem
-        number = 2 if bare else 1
-        while f"{stem} {number}" in held:
-            number += 1
-        return f"{stem} {number}"

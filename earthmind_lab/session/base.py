@@ -14,6 +14,7 @@ from earthmind_lab.errors import AOIError
 from earthmind_lab.session.answers import Answers
 from earthmind_lab.session.commands import Command
 from earthmind_lab.session.keeper import Keeper
+from earthmind_lab.session.kept_files import KeptFiles
 from earthmind_lab.session.pictures import Pictures
 from earthmind_lab.session.shelf import Shelf
 from earthmind_lab.session.subject import Note, Subject
@@ -48,6 +49,8 @@ class SessionBase:
         self._settings = settings or Settings.from_env()
         self._shelf, self._keeper, self._pictures = Shelf(), Keeper(path), Pictures(path)
         self._answers, self._seat = Answers(), uuid.uuid4().hex
+        self._kept_files = KeptFiles(path)
+        self._kept_files.prune(self._keeper.state)
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -91,7 +94,8 @@ class SessionBase:
             if name is None:
                 raise AOIError(
                     "There is no area yet.",
-                    change="draw one, open_place('spain'), or open_picture('picture.png')",
+                    change="draw one, open_place('spain'), open_files('s2.tif') or "
+                    "open_picture('picture.png')",
                 )
             if name not in self._keeper.state.subjects:
                 held = ", ".join(map(repr, self._keeper.state.subjects)) or "nothing"
@@ -139,6 +143,16 @@ class SessionBase:
         self._keeper.close()
 
     # --- for the parts ---------------------------------------------------------------------------
+
+    def _free(self, stem: str, *, bare: bool = False) -> str:
+        """A name that nobody has: the stem itself where allowed, else with the next number."""
+        held = self._keeper.state.subjects
+        if bare and stem not in held:
+            return stem
+        number = 2 if bare else 1
+        while f"{stem} {number}" in held:
+            number += 1
+        return f"{stem} {number}"
 
     def _seen(self, subject: Subject) -> Subject:
         busy = self._keeper.busy(subject.name)

@@ -17,16 +17,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from earthmind_lab.aoi import AOI
-from earthmind_lab.errors import AOIError, PromptError
+from earthmind_lab.errors import AOIError
 from earthmind_lab.recording import plain
 from earthmind_lab.session.subject import MarkedRegion, PairRow, SaidTurn, Subject
 
 Kind: TypeAlias = Literal[
     "draw", "edit", "restore", "rename", "delete", "select", "open", "mark", "unmark", "search",
-    "choose", "compare", "ask", "branch", "threshold",
+    "choose", "compare", "ask", "branch", "threshold", "keep", "discard",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
-HARMLESS: frozenset[Kind] = frozenset({"select", "mark", "unmark", "branch", "threshold"})
+HARMLESS: frozenset[Kind] = frozenset(
+    {"select", "mark", "unmark", "branch", "threshold", "keep", "discard"}
+)
 """Taking these back needs no task stopped: none is about what they changed."""
 LOG_LIMIT = 300
 """Commands that can be undone; a delete keeps its subject in here, so there must be an end."""
@@ -48,7 +50,9 @@ class Command:
     with ``whole`` (the subject, or None); ``version`` (the one to take out again) with ``drop``
     (whether the present one was made by the command); ``name``; ``regions``; ``found`` (query,
     pairs, chosen, before) with ``fresh`` (turns that were not stale); ``compared`` (rank of the
-    earlier pair, or None); ``turn`` (one to take away); ``head``; ``said`` (a turn as it was)."""
+    earlier pair, or None); ``turn`` (one to take away); ``head``; ``said`` (a turn as it was);
+    ``kept`` (a turn to bring back) with ``place`` among the turns and ``after``, the ids of those
+    that went on from it."""
 
     @property
     def task(self) -> str:
@@ -102,7 +106,7 @@ def add(state: State, subject: Subject, kind: Literal["draw", "open"] = "draw") 
     _check_name(state, name)
     before = {"active": state.active, "at": len(state.subjects), "whole": None}
     after = replace(state, subjects={**state.subjects, name: subject}, active=name)
-    args = {key: subject.to_dict()[key] for key in ("aoi", "place", "picture")}
+    args = {key: subject.to_dict()[key] for key in ("aoi", "place", "picture", "files")}
     return _logged(after, kind, name, args, before)
 
 
@@ -110,11 +114,11 @@ def edit(state: State, name: str, aoi: AOI) -> State:
     """Another geometry, as a version of its own; search, pair and talk stay with the old one.
 
     Raises:
-        AOIError: The subject is a picture.
+        AOIError: The subject is a picture or files.
     """
     old = state.subjects[name]
     if old.kind != "aoi":
-        raise AOIError(f"{name!r} is a picture: it has no area to edit.", change="draw(...)")
+        raise AOIError(f"{old} has no area to edit.", change="draw(...)")
     before = {"version": old.version, "drop": True}
     return _logged(
         _with(state, old.edited(aoi)), "edit", name, {"aoi": plain(aoi.to_dict())}, before
@@ -159,8 +163,8 @@ def mark(state: State, name: str, region: MarkedRegion) -> State:
         AOIError: The subject is a picture.
     """
     old = state.subjects[name]
-    if old.kind != "aoi":
-        raise AOIError(f"{name!r} is a picture: it has no place on the ground.")
+    if old.aoi is None:
+        raise AOIError(f"{old} has no place on the ground.")
     args = {"region": dict(vars(region))}
     return _logged_regions(state, old, "mark", (*old.regions, region), args)
 
@@ -254,38 +258,6 @@ def said(state: State, name: str, turn: SaidTurn) -> State:
     return _with(state, replace(subject, turns=(*subject.turns, turn), head=head))
 
 
-def branch(state: State, name: str, ident: str | None) -> State:
-    """Go to the branch of a turn, at its end; None = begin anew.
-
-    Raises:
-        PromptError: There is no such turn.
-    """
-    old = state.subjects[name]
-    if ident is not None and old.turn(ident) is None:
-        raise PromptError(f"There is no turn {ident!r} about {name!r}.")
-    head = None if ident is None else old.leaf(ident)
-    if head == old.head:
-        return state
-    after = _with(state, replace(old, head=head))
-    return _logged(after, "branch", name, {"turn": ident}, {"head": old.head})
-
-
-def said_anew(state: State, name: str, turn: SaidTurn) -> State:
-    """A turn whose masks were cut elsewhere; several times in a row are one command, for a slider.
-
-    Raises:
-        PromptError: It is no longer there.
-    """
-    old = state.subjects[name]
-    if (was := old.turn(turn.id)) is None:
-        raise PromptError(f"There is no turn {turn.id!r} about {name!r}.")
-    after, args = _with(state, old.with_turn(turn)), {"turn": turn.id}
-    last = state.log[-1] if state.log else None
-    if last is not None and (last.kind, last.subject, last.args) == ("threshold", name, args):
-        return after
-    return _logged(after, "threshold", name, args, {"said": was.to_dict()})
-
-
 # --- undo ----------------------------------------------------------------------------------------
 
 
@@ -338,6 +310,11 @@ def _restore_said(state: State, name: str, before: Mapping[str, Any]) -> State:
     return _with(state, state.subjects[name].with_turn(SaidTurn.from_dict(before["said"])))
 
 
+def _restore_kept(state: State, name: str, before: Mapping[str, Any]) -> State:
+    turn = SaidTurn.from_dict(before["kept"])
+    return _with(state, state.subjects[name].with_kept(turn, before["place"], before["after"]))
+
+
 def _restore_version(state: State, name: str, before: Mapping[str, Any]) -> State:
     subject = state.subjects[name]
     return _with(state, subject.at_version(before["version"], drop=before["drop"]))
@@ -364,6 +341,7 @@ _RESTORE: dict[str, Callable[[State, str, Mapping[str, Any]], State]] = {
     "found": _restore_found,
     "compared": _restore_compared,
     "turn": _restore_turn,
+    "kept": _restore_kept,
     "head": _restore_head,
     "said": _restore_said,
     "active": _restore_active,

@@ -29,7 +29,7 @@ def query_of(subject: Subject, asked: Mapping[str, Any], *, default_catalog: str
     from earthmind_lab.data.gaps import tau_days
 
     if subject.kind != "aoi":
-        raise SearchError(f"{subject.name!r} is a picture: there is nothing to search.")
+        raise SearchError(f"{subject} has nothing to search.")
     given = {key: value for key, value in asked.items() if value is not None}
     place = samples.place(subject.place) if subject.place else None
     around, purpose = given.get("around"), given.get("purpose", "default")
@@ -100,7 +100,7 @@ def check_rank(rank: int, subject: Subject) -> None:
         SearchError: Not searched, or no such rank.
     """
     if subject.kind != "aoi":
-        raise SearchError(f"{subject.name!r} is a picture: there is no pair to choose.")
+        raise SearchError(f"{subject} has no pair to choose.")
     if subject.pairs is None:
         raise SearchError(f"{subject.name!r} was not searched yet.", change="search() first")
     if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank < len(subject.pairs):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.session.areas import AreaCommands
+from earthmind_lab.session.files import FileCommands
 from earthmind_lab.session.keeping import KeepCommands
 from earthmind_lab.session.objects import ObjectCommands
 from earthmind_lab.session.pairs import PairCommands
@@ -36,7 +37,7 @@ _OPEN: weakref.WeakValueDictionary[Path, Session] = weakref.WeakValueDictionary(
 _OPENING = threading.Lock()
 
 
-class Session(AreaCommands, PairCommands, TalkCommands, ObjectCommands, KeepCommands):
+class Session(AreaCommands, FileCommands, PairCommands, TalkCommands, ObjectCommands, KeepCommands):
     """Named subjects with their searches, chips and talks, and a log with undo.
 
     Args:

@@ -21,6 +21,7 @@ from earthmind_lab.errors import Cancelled, EarthMindError, NoPairFound, SearchE
 from earthmind_lab.exchange import View
 from earthmind_lab.recording import plain
 from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
+from earthmind_lab.session.own_files import open_own
 from earthmind_lab.session.scene_facts import facts_of
 from earthmind_lab.session.subject import PairRow, SaidTurn, Subject
 from earthmind_lab.session.tasks import Task
@@ -70,7 +71,7 @@ class Shelf:
         return self._held(_key(subject))
 
     def load(self, subject: Subject, task: Task) -> Chip:
-        """The chip of the chosen pair, from memory or loaded.
+        """The chip of the chosen pair, or of the files, from memory or loaded.
 
         Raises:
             LoadError: It can't be loaded.
@@ -83,11 +84,14 @@ class Shelf:
         from earthmind_lab.data.files import Reader
         from earthmind_lab.data.load import load_chip
 
-        assert subject.row is not None
-        pair = self._pair(subject, subject.row.ids, task)
         assert subject.aoi is not None
-        reader = Reader(budget=self.budget(task))
-        return self._keep_chip(_key(subject), load_chip(pair, subject.aoi, reader=reader))
+        if subject.files is not None:
+            chip = open_own(subject, Reader(budget=self.budget(task)))
+        else:
+            assert subject.row is not None
+            pair = self._pair(subject, subject.row.ids, task)
+            chip = load_chip(pair, subject.aoi, reader=Reader(budget=self.budget(task)))
+        return self._keep_chip(_key(subject), chip)
 
     def earlier(self, subject: Subject, ids: Ids) -> Chip | None:
         """The loaded chip of an earlier pair, on the grid of the chosen one.
@@ -335,7 +339,9 @@ def _search_key(subject: Subject) -> str:
 
 
 def _key(subject: Subject) -> str | None:
-    """What a chip depends on; None where no pair is chosen."""
+    """What a chip depends on; None where nothing is chosen."""
+    if subject.files is not None and subject.aoi is not None:
+        return json.dumps([subject.files, subject.aoi.geometry.wkb_hex, subject.aoi.name])
     if subject.aoi is None or subject.row is None:
         return None
     return json.dumps([_search_key(subject), subject.aoi.name, subject.row.ids])

@@ -9,14 +9,15 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.recording import plain
 
 Busy: TypeAlias = Literal["search", "load", "ask", "replay"]
+SubjectKind: TypeAlias = Literal["aoi", "files", "picture"]
 
 
 def no_features() -> dict[str, Any]:
@@ -121,16 +122,18 @@ class MarkedRegion:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What one conversation is about: an AOI with its search and pair, or a plain picture."""
+    """What one talk is about: an AOI with its search and pair, own files, or a plain picture."""
 
     name: str
-    kind: Literal["aoi", "picture"]
+    kind: SubjectKind
     aoi: AOI | None = None
-    """None for a picture."""
+    """Of files the area that is read of them; None for a picture."""
     place: str | None = None
     """The sample place it came from."""
     picture: str | None = None
-    """Path of a plain picture; None for an AOI."""
+    """Path of a plain picture; else None."""
+    files: Mapping[str, Any] | None = None
+    """Of own files: ``arguments`` (of `open_chip`) and ``hashes`` (SHA-256 by path); else None."""
     query: Mapping[str, Any] | None = None
     """The search's arguments: ``dates``, ``sensors``, ``max_gap``, ``max_cloud``, ``catalog``."""
     pairs: tuple[PairRow, ...] | None = None
@@ -151,6 +154,11 @@ class Subject:
     `version`. They have no versions themselves."""
     busy: Busy | None = None
     """What runs now. Only in snapshots of a session: no command ever stores it."""
+
+    def __str__(self) -> str:
+        """As errors call it."""
+        what = {"aoi": "an area", "files": "files of your own", "picture": "a picture"}
+        return f"{self.name!r}, {what[self.kind]},"
 
     @property
     def row(self) -> PairRow | None:
@@ -199,6 +207,7 @@ class Subject:
             "aoi": plain(self.aoi.to_dict()) if self.aoi else None,
             "place": self.place,
             "picture": self.picture,
+            "files": dict(self.files) if self.files is not None else None,
             "query": dict(self.query) if self.query is not None else None,
             "pairs": None if self.pairs is None else [row.to_dict() for row in self.pairs],
             "chosen": self.chosen,
@@ -220,10 +229,11 @@ class Subject:
         aoi, pairs = data["aoi"], data["pairs"]
         subject = cls(
             name=str(data["name"]),
-            kind="picture" if data["kind"] == "picture" else "aoi",
+            kind=_kind(data["kind"]),
             aoi=AOI.from_geojson(aoi["geometry"], name=str(aoi["name"])) if aoi else None,
             place=data["place"],
             picture=data["picture"],
+            files=data.get("files"),
             query=data["query"],
             pairs=None if pairs is None else tuple(PairRow.from_dict(row) for row in pairs),
             chosen=data["chosen"],
@@ -254,6 +264,25 @@ class Subject:
         turns = tuple(turn if each.id == turn.id else each for each in self.turns)
         return replace(self, turns=turns)
 
+    def without(self, turn: SaidTurn) -> Subject:
+        """The same without a turn; those that go on from it go on from the one before."""
+        turns = tuple(
+            replace(each, parent=turn.parent) if each.parent == turn.id else each
+            for each in self.turns if each.id != turn.id
+        )  # fmt: skip
+        return replace(self, turns=turns, head=turn.parent if self.head == turn.id else self.head)
+
+    def with_kept(self, turn: SaidTurn, place: int, after: Collection[str]) -> Subject:
+        """What `without` took the turn from, but for the head.
+
+        Args:
+            turn: To bring back.
+            place: Its place among the turns.
+            after: Ids of those that went on from it.
+        """
+        turns = [replace(t, parent=turn.id) if t.id in after else t for t in self.turns]
+        return replace(self, turns=(*turns[:place], turn, *turns[place:]))
+
     def called(self, name: str) -> Subject:
         """The same under another name, its versions too."""
         aoi = None if self.aoi is None else replace(self.aoi, name=name)
@@ -283,6 +312,13 @@ class Subject:
         """The same with the named turns marked, or no longer marked, as of another pair."""
         turns = tuple(replace(t, stale=stale) if t.id in ids else t for t in self.turns)
         return replace(self, turns=turns)
+
+
+def _kind(value: Any) -> SubjectKind:
+    if value not in get_args(SubjectKind):
+        raise ValueError(f"no subject is {value!r}")
+    kind: SubjectKind = value
+    return kind
 
 
 @dataclass(frozen=True, kw_only=True)

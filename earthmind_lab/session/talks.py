@@ -12,7 +12,7 @@ from earthmind_lab.conversation import Conversation, RegionLike
 from earthmind_lab.errors import PromptError
 from earthmind_lab.exchange import Options, Region, Token, Turn, View
 from earthmind_lab.recording import plain
-from earthmind_lab.session import commands
+from earthmind_lab.session import commands, talk_commands
 from earthmind_lab.session.base import SessionBase
 from earthmind_lab.session.commands import State
 from earthmind_lab.session.keeper import Change
@@ -124,7 +124,7 @@ class TalkCommands(SessionBase):
         """
         with self._keeper.lock:
             subject = self.subject(name)
-            self._keeper.commit(commands.branch(self._keeper.state, subject.name, turn))
+            self._keeper.commit(talk_commands.branch(self._keeper.state, subject.name, turn))
 
     def _ask(
         self, subject: Subject, question: str, regions: Sequence[RegionLike], options: Options, *,

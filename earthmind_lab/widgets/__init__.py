@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from earthmind_lab.widgets.areas import AreaPicker
     from earthmind_lab.widgets.basemap import make_map
     from earthmind_lab.widgets.chat import ChatPanel
+    from earthmind_lab.widgets.file_panel import FilePanel
     from earthmind_lab.widgets.keep import KeepPanel
     from earthmind_lab.widgets.layers import ChipLayer
     from earthmind_lab.widgets.map import EarthMap
@@ -29,6 +30,7 @@ _HOMES = {
     "ChatPanel": "chat",
     "ChipLayer": "layers",
     "EarthMap": "map",
+    "FilePanel": "file_panel",
     "KeepPanel": "keep",
     "PairTable": "pairs",
     "ProbePanel": "probe",
@@ -45,6 +47,7 @@ __all__ = [
     "ChatPanel",
     "ChipLayer",
     "EarthMap",
+    "FilePanel",
     "KeepPanel",
     "PairTable",
     "ProbePanel",

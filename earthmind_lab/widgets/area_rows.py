@@ -47,7 +47,7 @@ def area_row(subject: Subject, model: str, most_px: int | None) -> dict[str, Any
     return {
         "name": clean(subject.name),
         "kind": subject.kind,
-        "about": "plain picture" if aoi is None else area_words(aoi),
+        "about": "plain picture" if aoi is None else _files(subject) + area_words(aoi),
         "hint": "" if aoi is None else limit_words(aoi, model, most_px),
         "note": "" if aoi is None or editable(aoi) else "Several parts: paste to change it.",
         "version": subject.version,
@@ -60,6 +60,10 @@ def area_row(subject: Subject, model: str, most_px: int | None) -> dict[str, Any
             for each in held
         ],
     }
+
+
+def _files(subject: Subject) -> str:
+    return "" if subject.files is None else "own files, "
 
 
 def region_row(region: MarkedRegion) -> dict[str, Any]:

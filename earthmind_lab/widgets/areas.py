@@ -212,7 +212,7 @@ class AreaPicker:
             go = active != self._at
             self._at = active
         areas = [_shape(s, active=s.name == active) for s in subjects.values() if s.aoi]
-        fixed = [s.name for s in subjects.values() if s.aoi and not editable(s.aoi)]
+        fixed = [s.name for s in subjects.values() if s.aoi and (s.files or not editable(s.aoi))]
         shapes = [shape for shape in areas if shape["properties"][AREA] not in fixed]
         if self.tools.data != shapes:
             self.tools.data = shapes

@@ -19,7 +19,10 @@ from earthmind_lab.widgets.web_mercator import MAX_LATITUDE
 if TYPE_CHECKING:
     import ipyleaflet
 
-LAND = "land"
+LAND, TILES = "land", "OpenStreetMap"
+TILE_HOST = "tile.openstreetmap.org"
+"""Its terms allow a map that people look at, with the attribution, and no fetching ahead."""
+TILE_PANE = "earthmind-tiles"
 OPTICAL_PANE, SAR_PANE, LAND_PANE = "earthmind-optical", "earthmind-sar", "earthmind-land"
 OPTICAL_BEFORE_PANE, SAR_BEFORE_PANE = "earthmind-optical-before", "earthmind-sar-before"
 ANSWER_PANE = "earthmind-answer"
@@ -27,6 +30,7 @@ PANES: dict[str, dict[str, Any]] = {
     # Leaflet: tiles 200, vectors (drawn areas, features of answers) 400. A picture must not take
     # the mouse away from the map, or nobody could draw on it.
     LAND_PANE: {"zIndex": 250, "pointerEvents": "none"},
+    TILE_PANE: {"zIndex": 260, "pointerEvents": "none"},
     OPTICAL_BEFORE_PANE: {"zIndex": 302, "pointerEvents": "none"},
     SAR_BEFORE_PANE: {"zIndex": 304, "pointerEvents": "none"},
     OPTICAL_PANE: {"zIndex": 310, "pointerEvents": "none"},
@@ -56,6 +60,20 @@ def land_layer() -> ipyleaflet.ImageOverlay:
         name=LAND,
         pane=LAND_PANE,
         attribution="Natural Earth",
+    )
+
+
+def tile_layer() -> ipyleaflet.TileLayer:
+    """Streets and names of OpenStreetMap, which the browser requests from its server."""
+    from ipyleaflet import TileLayer
+
+    return TileLayer(
+        url=f"https://{TILE_HOST}/{{z}}/{{x}}/{{y}}.png",
+        name=TILES,
+        pane=TILE_PANE,
+        max_zoom=19,
+        attribution='&copy; <a href="https://www.openstreetmap.org/copyright">OpenStreetMap</a> '
+        "contributors",
     )
 
 

@@ -40,6 +40,7 @@ _LABELS = {
     "mark": "marking a region of {0}", "unmark": "taking away a region of {0}",
     "branch": "going to another branch of {0}",
     "threshold": "another threshold for the masks of {0}",
+    "keep": "keeping the answer to {1}", "discard": "removing an answer about {0}",
 }  # fmt: skip
 
 

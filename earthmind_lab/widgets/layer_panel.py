@@ -14,9 +14,11 @@ from earthmind_lab.answer import Answer, format_area
 from earthmind_lab.changing import date_views
 from earthmind_lab.exchange import View
 from earthmind_lab.recording import BEFORE
-from earthmind_lab.session.subject import Note, SaidTurn
+from earthmind_lab.session.subject import Note
+from earthmind_lab.session.talk_commands import KEPT
 from earthmind_lab.session.two_dates import dates_of
 from earthmind_lab.widgets.base import SessionWidget
+from earthmind_lab.widgets.basemap import TILE_HOST
 from earthmind_lab.widgets.legend import attribution_of, composite_title, share_ramp
 from earthmind_lab.widgets.origin import origin_of
 from earthmind_lab.widgets.overlays import KINDS, LEAST, MOST, RAMPS, STEP, area_curve
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
 DRAWN = "drawn"
 """`Note.what` of a note that is the map's own: it has drawn."""
 FORGOTTEN = "The probabilities are no longer in memory: ask again to change them."
+ASKS_NOBODY = "Off: the map asks nobody for anything."
+ASKING = f"On: this page asks {TILE_HOST} for the tiles that the map shows."
 MOST_LISTED = 200
 """Objects of an answer in the list; the others are on the map only."""
-FROM_PYTHON = "It comes from Python: add answer.at(0.6) to see it cut there."
 
 
 class LayerPanel(SessionWidget):
@@ -54,8 +57,9 @@ class LayerPanel(SessionWidget):
     """A row per answer that marked something, the newest first, with its objects."""
     about = traitlets.Dict().tag(sync=True)
     """``name``, ``how`` (pictures are compared), ``comparable``, ``sides`` (titles of
-    the two, left first), ``waits`` (the pair is to be loaded), ``busy``, ``attribution``,
-    ``message``, and of the slider ``least``, ``most``, ``step``."""
+    the two, left first), ``waits`` (pixels are to be loaded), ``busy``, ``attribution``,
+    ``message``, ``tiles`` (they are on), ``asks`` (what that means), and of the slider ``least``,
+    ``most``, ``step``."""
     origin: traitlets.List[Any] = traitlets.List().tag(sync=True)
     """`origin.origin_of` what is shown."""
     squares: traitlets.List[Any] = traitlets.List().tag(sync=True)
@@ -99,7 +103,10 @@ class LayerPanel(SessionWidget):
         if kind == "object":
             return self._select(message["turn"], message["number"])
         if kind == "remove":
-            layers.remove(message["turn"])
+            self.session.discard(message["turn"])
+            return "The answer was removed; Undo brings it back."
+        if kind == "tiles":
+            layers.set_tiles(on=message["on"])
             return ""
         if kind == "cut":
             work = partial(self._cut, message["turn"], message["probability"], self.session.active)
@@ -116,10 +123,7 @@ class LayerPanel(SessionWidget):
         return f"A panel of layers has nothing to {kind}."
 
     def _select(self, turn: str | None, number: int) -> str:
-        if turn in self._layers.added:
-            self._layers.fit_object(str(turn), number)
-        else:
-            self.session.select_object(turn, number)
+        self.session.select_object(turn, number)
         return ""
 
     def _show_squares(self) -> str:
@@ -165,13 +169,15 @@ class LayerPanel(SessionWidget):
             "busy": (subject.busy or "") if subject else "",
             "attribution": clean(" ".join(dict.fromkeys(map(attribution_of, held)))),
             "message": clean(" ".join(layers.faults)),
+            "tiles": layers.tiles is not None,
+            "asks": ASKING if layers.tiles is not None else ASKS_NOBODY,
             "least": LEAST, "most": MOST, "step": STEP,
         }  # fmt: skip
         self.unfolded = bool(held or turns or self.about["waits"] or self.about["message"])
 
     def _answer_row(self, shown: TurnLayer) -> dict[str, Any]:
-        turn, added = shown.turn, shown.turn.id in self._layers.added
-        answer = self._layers.answer(turn.id)
+        turn = shown.turn
+        answer = self.session.answer(turn.id)
         return {
             "id": clean(turn.id),
             "title": shown.title.capitalize(),
@@ -180,9 +186,10 @@ class LayerPanel(SessionWidget):
             "visible": shown.visible,
             "stale": turn.stale,
             "area": format_area(shown.area_m2) + (" (either date)" if turn.before else ""),
-            "threshold": _threshold(turn, answer if added else None),
-            "added": added,
-            "reason": FROM_PYTHON if added else FORGOTTEN if answer is None else "",
+            # Of the answer in memory, which may be ahead of an undo, nothing counts here.
+            "threshold": round(float(turn.options.get("mask_threshold", 0.5)), 2),
+            "added": turn.id.startswith(KEPT),
+            "reason": FORGOTTEN if answer is None else "",
             "areas": self._curve(turn.id, answer),
             "overlays": self._overlay_rows(turn.id, answer),
             "objects": [
@@ -217,22 +224,15 @@ class LayerPanel(SessionWidget):
         ]
 
 
-def _threshold(turn: SaidTurn, added: Answer | None) -> float:
-    """Where the masks that are shown are cut; the answer in memory may be ahead of an undo."""
-    if added is not None:
-        return round(added.reply.threshold, 2)
-    return round(float(turn.options.get("mask_threshold", 0.5)), 2)
-
-
 def _chips(layers: ChipLayer) -> tuple[Chip, ...]:
     """What is shown, the later date first."""
     return tuple(chip for chip in (layers.chip, layers.earlier) if chip is not None)
 
 
 def _waits(layers: ChipLayer) -> bool:
-    """Whether pixels of what is chosen are to be loaded."""
+    """Whether pixels of what is chosen, or of files, are to be loaded."""
     subject = layers.subject
-    if subject is None or subject.chosen is None:
+    if subject is None or (subject.chosen is None and subject.files is None):
         return False
     return layers.chip is None or (subject.before is not None and layers.earlier is None)
 

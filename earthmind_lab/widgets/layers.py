@@ -8,7 +8,6 @@ the session's state, on one thread. The switches are a panel of their own:
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
@@ -22,12 +21,12 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.session import Session
 from earthmind_lab.session.objects import Selected
-from earthmind_lab.session.shelf import turn_of
 from earthmind_lab.session.subject import Note, SaidTurn, Subject
 from earthmind_lab.widgets.basemap import (
     ANSWER_PANE,
     ensure_panes,
     fly_to,
+    tile_layer,
 )
 from earthmind_lab.widgets.features import TurnLayer
 from earthmind_lab.widgets.later import Later
@@ -68,7 +67,7 @@ class ChipLayer:
         self.subject: Subject | None = None
         self.chip: Chip | None = None
         self.earlier: Chip | None = None
-        self.added: dict[str, tuple[SaidTurn, Answer]] = {}
+        self.tiles: ipyleaflet.TileLayer | None = None
         self.faults: list[str] = []
         self._overlays: dict[tuple[str, Kind], _Overlay] = {}
         self._wanted: set[tuple[str, Kind]] = set()
@@ -98,8 +97,8 @@ class ChipLayer:
     """Of the earlier date that it is compared with; None = with none, or not loaded."""
     turns: dict[str, TurnLayer]
     """Layers of the answers that marked something, by the turn's id, oldest first."""
-    added: dict[str, tuple[SaidTurn, Answer]]
-    """Answers that were put on the map from Python, by the id of a turn made of each."""
+    tiles: ipyleaflet.TileLayer | None
+    """The background from the network; None, as at every start, while nothing is requested."""
     faults: list[str]
     """What could not be drawn, and why."""
 
@@ -168,26 +167,18 @@ class ChipLayer:
         """Whether a layer of an answer is on the map."""
         return (ident, kind) in self._overlays
 
-    def add(self, answer: Answer) -> TurnLayer:
-        """Put an answer made in Python on the map, whatever area is active, until `remove`.
+    def set_tiles(self, *, on: bool) -> None:
+        """Put a background from the network under everything, or take it away.
+
+        While it is on, the browser requests tiles of what the map shows; off, nothing is.
 
         Args:
-            answer: One with a place on the Earth.
+            on: Whether it is on the map; at every start it isn't.
         """
-        turn = turn_of(f"added-{uuid.uuid4().hex}", {"question": answer.record.question}, answer)
-        self.added[turn.id] = (turn, answer)
-        self.settle(_PATIENCE)
-        return self.turns[turn.id]
-
-    def remove(self, ident: str) -> None:
-        """Take an answer away that `add` brought."""
-        self.added.pop(ident, None)
-        self._later.ask()
-
-    def answer(self, ident: str) -> Answer | None:
-        """The answer of a turn on the map, where it is in memory."""
-        held = self.added.get(ident)
-        return self.session.answer(ident) if held is None else held[1]
+        if on != (self.tiles is not None):
+            self.tiles = tile_layer() if on else None
+            self._later.ask()
+        self.panel.refresh()
 
     def fit_object(self, ident: str, number: int) -> None:
         """Fly to one object and say what it is."""
@@ -205,8 +196,6 @@ class ChipLayer:
         Raises:
             PromptError: It is no longer there.
         """
-        if ident in self.added:  # the session doesn't know it
-            return
         before, self._flown = self._flown, Selected(turn=ident, number=number)
         try:
             self.session.select_object(ident, number)
@@ -236,16 +225,16 @@ class ChipLayer:
             fly_to(self.map, turn.bounds)
 
     def load_again(self) -> None:
-        """Load the chosen pair, and the one that it is compared with, which a restart lost.
+        """Load what is shown, and what it is compared with, whose pixels a restart lost.
 
         Raises:
-            EarthMindError: It can't be loaded.
+            EarthMindError: They can't be loaded.
         """
-        subject = self.session.subject()
-        if subject.before is not None:
-            self.session.compare(subject.before)
-        elif subject.chosen is not None:
-            self.session.choose(subject.chosen)
+        before = self.session.subject().before
+        if before is None:
+            self.session.load()
+        else:
+            self.session.compare(before)
 
     def say(self, words: str) -> None:
         """Write a line on the map, such as the object under the mouse; "" takes it away."""
@@ -263,7 +252,7 @@ class ChipLayer:
         self._unwatch()
         self._later.close()
         self.panel.close()
-        self.rasters, self.turns, self._overlays = {}, {}, {}
+        self.rasters, self.turns, self._overlays, self.tiles = {}, {}, {}, None
         self._place()
         self.map.controls = tuple(c for c in self.map.controls if c not in self.controls)
 
@@ -309,7 +298,7 @@ class ChipLayer:
         """The active subject, its chip and the earlier one; the subject may go away meanwhile."""
         try:
             subject = self.session.subject()
-            if subject.kind != "aoi":
+            if subject.kind == "picture":
                 return subject, None, None
             return subject, self.session.chip(subject.name), self.session.earlier(subject.name)
         except EarthMindError:
@@ -319,18 +308,19 @@ class ChipLayer:
         """Our layers that belong on the map, lowest first."""
         rasters = [raster.layer for raster in self.rasters.values() if raster.layer is not None]
         overlays = [each.layer for each in self._overlays.values()]
-        return [*rasters, *overlays, *(turn.layer for turn in self.turns.values())]
+        tiles = [] if self.tiles is None else [self.tiles]
+        return [*tiles, *rasters, *overlays, *(turn.layer for turn in self.turns.values())]
 
     def _draw_turns(self, subject: Subject | None) -> None:
         """One layer of features per turn that marked something."""
         said = () if subject is None else subject.talk
         marked = [turn for turn in said if turn.features.get("features")]
-        given = [turn for turn, _ in list(self.added.values())]
-        named = [*((f"answer {n}", n - 1, turn) for n, turn in enumerate(marked, 1)),
-                 *((f"added {n}", -n, turn) for n, turn in enumerate(given, 1))]  # fmt: skip
         before, self.turns = (
             self.turns,
-            {turn.id: self._turn_layer(turn, title, tint) for title, tint, turn in named},
+            {
+                turn.id: self._turn_layer(turn, f"answer {number + 1}", number)
+                for number, turn in enumerate(marked)
+            },
         )
         if [each.title for each in before.values()] != [t.title for t in self.turns.values()]:
             self.say("")
@@ -350,7 +340,7 @@ class ChipLayer:
         """Layers of answers in memory, as far as they are wanted."""
         before, self._overlays = self._overlays, {}
         for ident, kind in sorted(self._wanted):
-            answer = self.answer(ident) if ident in self.turns else None
+            answer = self.session.answer(ident) if ident in self.turns else None
             if answer is None:
                 continue
             old = before.get((ident, kind))

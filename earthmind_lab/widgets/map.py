@@ -4,8 +4,8 @@
     m                       # as the last line of a cell
 
 Each part also works alone, on any ipyleaflet or leafmap map: `AreaPicker` with its `AreaPanel`,
-`PairTable`, `Timeline`, `ChipLayer`, `ProbePanel`, `ChatPanel`, `KeepPanel`. All of them are skins
-over one `Session`.
+`FilePanel`, `PairTable`, `Timeline`, `ChipLayer`, `ProbePanel`, `ChatPanel`, `KeepPanel`. All of
+them are skins over one `Session`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
-from earthmind_lab.errors import EarthMindError, PromptError
+from earthmind_lab.errors import EarthMindError
 from earthmind_lab.session import Session
 from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.areas import AreaPicker
-from earthmind_lab.widgets.basemap import fly_to, make_map
+from earthmind_lab.widgets.basemap import make_map
 from earthmind_lab.widgets.chat import ChatPanel
+from earthmind_lab.widgets.file_panel import FilePanel
 from earthmind_lab.widgets.keep import KeepPanel
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
@@ -62,6 +63,7 @@ class EarthMap:
         self.map = make_map(host="leafmap") if map is None else map
         self.areas = AreaPicker(self.session, self.map)
         self.layers = ChipLayer(self.session, self.map)
+        self.files = FilePanel(self.session)
         self.probe = ProbePanel(self.session, self.map)
         self.pairs = PairTable(self.session)
         self.timeline = Timeline(self.session)
@@ -69,27 +71,23 @@ class EarthMap:
         self.keep = KeepPanel(self.session)
         if said:
             self.chat.fault = f"{said} {self.chat.fault}".strip()
-        for part in (self.timeline, self.probe, self.keep):
+        for part in (self.files, self.timeline, self.probe, self.keep):
             part.unfolded = False  # wanted by some, in some of the steps
-        steps = (self.areas, self.pairs, self.timeline, self.layers, self.probe, self.keep)
+        steps = (self.areas, self.files, self.pairs, self.timeline, self.layers, self.probe,
+                 self.keep)  # fmt: skip
         self._parts = (*steps, self.chat)
         panels = [getattr(step, "panel", step) for step in steps]  # some are of the map as well
         self.panel = _workspace(panels, self.map, self.chat)
 
     def add(self, answer: Answer) -> None:
-        """Put the objects of an answer made in Python on the map, and fly to them.
+        """Keep an answer made in Python as a turn of the talk, and fly to its objects.
+
+        It is about the active area where the two meet, else about a new one. Undo takes it back.
 
         Raises:
             PromptError: The answer is about a plain picture: its objects have no place.
         """
-        if answer.grid is None:
-            raise PromptError(
-                "An answer about a plain picture has no place on the map.",
-                change="answer.masks(), or a chip from load_chip()",
-            )
-        layer = self.layers.add(answer)
-        if layer.bounds is not None:
-            fly_to(self.map, layer.bounds)
+        self.layers.fit_turn(self.session.keep_answer(answer))
 
     def close(self) -> None:
         """Take everything off the screen; the session stays open."""

@@ -216,8 +216,10 @@ def _quick_looks(panel: PairTable) -> QuickLooks:
 
 def _hint(subject: Subject) -> str:
     """What to do next where there is no table."""
-    if subject.kind == "picture":
-        return "A plain picture needs no pair: ask about it."
+    if subject.kind != "aoi":
+        if subject.kind == "picture":
+            return "A plain picture needs no pair: ask about it."
+        return "Files of your own need no pair: ask about them."
     if subject.pairs is None and subject.place is not None:
         return "Find the pairs of this place; it comes with its own dates."
     if subject.pairs is None:

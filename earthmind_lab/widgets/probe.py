@@ -158,7 +158,7 @@ class ProbePanel(SessionWidget):
     def _chip(self) -> Chip | None:
         try:
             subject = self.session.subject()
-            return self.session.chip(subject.name) if subject.kind == "aoi" else None
+            return self.session.chip(subject.name) if subject.kind != "picture" else None
         except EarthMindError:
             return None
 

@@ -9,8 +9,9 @@ message each. Nothing in here needs a widget library.
                         dates, pick, looks, cancel (pairs, timeline); select, delete, rename,
                         restore, place, box, square, view, paste, mode, unmark, upload, piece,
                         drop, layer, take (areas; unmark of the chat, too); raster, compare,
-                        switch, object, cut, fit, remove, reload, squares (layers); probe, locate,
-                        along, clear (values); keep, more, leave, cite, verify, cancel (keep)
+                        switch, object, cut, fit, remove, tiles, reload, squares (layers); probe,
+                        locate, along, clear (values); role, open, mask (own files; upload, piece,
+                        drop of the areas, too); keep, more, leave, cite, verify, cancel (keep)
 
 >>> from_browser({"kind": "ask", "text": "Segment the water."})
 {'kind': 'ask', 'text': 'Segment the water.'}
@@ -29,6 +30,13 @@ from typing import Any, Literal, TypeAlias, TypedDict
 State: TypeAlias = Literal["done", "stopped", "failed"]
 STATES: tuple[State, ...] = ("done", "stopped", "failed")
 
+ROLES = ("optical", "sar", "both", "picture")
+"""What a file of the user's own is."""
+DECLARED = (
+    "bands", "optical_scale", "optical_offset", "optical_level", "sar_quantity", "sar_scale",
+    "nodata", "datetime", "gsd",
+)  # fmt: skip
+"""What can be said of such files; see `data.own_files.open_chip`."""
 LONGEST_TEXT = 20_000
 """Characters of one text from the browser: many times what a model reads."""
 
@@ -221,6 +229,7 @@ FILES = (
 )  # fmt: skip
 """Kinds of files that a keep panel makes."""
 _FILE: _Check = (lambda value: value in FILES, "one of " + ", ".join(FILES))
+_ROLE: _Check = (lambda value: value in ("", *ROLES), "one of " + ", ".join(ROLES))
 _MOUSE: _Check = (lambda value: value in ("", "values", "line"), "values, line or nothing")
 
 KERNEL: Mapping[str, Mapping[str, _Check]] = {
@@ -300,6 +309,7 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "cut": {"turn": _TEXT, "probability": _NUMBER},
     "fit": {},
     "remove": {"turn": _TEXT},
+    "tiles": {"on": _BOOL},
     "reload": {},
     "squares": {},
     # values
@@ -313,6 +323,10 @@ BROWSER: Mapping[str, Mapping[str, _Check]] = {
     "leave": {"file": _TEXT},
     "cite": {"turn": _TEXT},
     "verify": {"turn": _TEXT},
+    # own files: what is declared of them is text as it was typed; empty = nothing
+    "role": {"upload": _TEXT, "role": _ROLE},
+    "open": {"inside": _BOOL, **dict.fromkeys(DECLARED, _TEXT)},
+    "mask": {"turn": _TEXT_OR_NONE},
 }  # fmt: skip
 """Fields of each message to the kernel."""
 

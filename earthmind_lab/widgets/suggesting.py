@@ -71,10 +71,13 @@ def suggestions_for(session: Session, subject: Subject | None) -> tuple[str, ...
     if subject is None or (subject.kind == "aoi" and subject.row is None):
         return ()
     scenes = subject.row.scenes if subject.row else ()
+    sensors = {str(scene.get("modality")) for scene in scenes}
+    if subject.files is not None:
+        sensors = {"optical", "sar"} & set(subject.files["arguments"])
     engine, dates = session.engine, dates_of(subject)
     return suggest(
         embedded_classes() if engine is None else engine.capabilities.classes,
-        sensors={str(scene.get("modality")) for scene in scenes} or {"optical"},
+        sensors=sensors or {"optical"},
         regions=len(subject.regions),
         asked=[
             turn.question for turn in subject.talk

@@ -15,7 +15,7 @@ class FakeSession:
     """The part of a session that a layer reads, set by hand."""
 
     def __init__(self):
-        self.active, self.subjects, self.chips, self.chosen = None, {}, {}, []
+        self.active, self.subjects, self.chips, self.loaded = None, {}, {}, []
         self.before, self.compared = {}, []
         self.listeners, self.answers, self.selected, self.engine = [], {}, None, None
 
@@ -32,8 +32,11 @@ class FakeSession:
     def earlier(self, name=None):
         return self.before.get(name or self.active)
 
-    def choose(self, rank, name=None):
-        self.chosen.append(rank)
+    def load(self, name=None):
+        self.loaded.append(name or self.active)
+
+    def discard(self, turn):
+        self.discarded.append(turn)
 
     def compare(self, rank, name=None):
         self.compared.append(rank)

@@ -78,7 +78,7 @@ class Wanted(Model):
             subject = self.subjects[name]
             subject.update({key: last["was"][key] for key in ("pairs", "chosen", "before")})
             for turn in subject["turns"]:
-                turn[2] = stale[turn[0]]
+                turn[2] = stale.get(turn[0], turn[2])  # one may have been kept meanwhile
 
     def undo(self):
         if self.done and self.looking.get(self.done[-1]["name"]) is self.done[-1]:
@@ -106,12 +106,12 @@ class Wanted(Model):
         name = self.active or ""
         subject = self.subjects.get(self.active, self.new("", None))
         talk, busy = self.talk(subject), self.busy(self.active)
-        aoi = subject["kind"] == "aoi"
+        aoi, placed = subject["kind"] == "aoi", subject["kind"] != "picture"
         areas = [
             (each, s["kind"], s["version"], sorted([*s["versions"], s["version"]]))
             for each, s in self.subjects.items()
         ]
-        answers = [(turn[0], turn[4]) for turn in talk[::-1] if turn[1] == "done" and aoi]
+        answers = [(turn[0], turn[4]) for turn in talk[::-1] if turn[1] == "done" and placed]
         return {
             "areas": (areas, name, subject["marks"]),
             "pairs": (name, subject["kind"], busy, subject["pairs"] or 0, subject["chosen"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from dataclasses import replace
 
 from earthmind_lab.widgets.areas import AREA, AreaPicker
 from earthmind_lab.widgets.basemap import make_map
@@ -16,8 +17,8 @@ from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.pairs import PairTable
 from earthmind_lab.widgets.protocol import BROWSER
 from earthmind_lab.widgets.timeline import Timeline
-from tests.session_world import CHIP, DATES
-from tests.test_session_sequences import PICTURE, seen
+from tests.session_world import BOX, CHIP, DATES
+from tests.test_session_sequences import ELSEWHERE, PICTURE, seen
 from tests.widgets.message_model import EMPTY, NONSENSE, QUIET, SLOW, Wanted
 
 WAIT = 20.0
@@ -176,7 +177,7 @@ class Run:
         if self.side.picker.mode == "area":
             (new,) = set(self.session.subjects) - held
             self.model.create(new, "aoi", box)
-        elif subject is not None and subject["kind"] == "aoi" and subject["box"][2] > WEST:
+        elif subject is not None and subject["kind"] != "picture" and subject["box"][2] > WEST:
             numbers = range(1, len(subject["marks"]) + 2)
             label = next(f"region {n}" for n in numbers if f"region {n}" not in subject["marks"])
             self.model.mark(name, label)
@@ -196,6 +197,11 @@ class Run:
 
     def do_picture(self):
         self.model.create(self.session.open_picture(PICTURE), "picture", None)
+
+    def do_files(self):
+        task = self.session.open_files(__file__)
+        task.result(WAIT)
+        self.model.create(task.subject, "files", BOX)
 
     def do_place(self):
         names = [n for n, each in self.session.subjects.items() if each.place == "spain"]
@@ -331,6 +337,32 @@ class Run:
             self.model.ask(name, question, said[3], said[4], two, slow=slow)
             self.model.in_memory.add(question)
 
+    def do_keep(self):
+        """What `EarthMap.add` does."""
+        name, subject = self.active
+        if subject is None or subject["kind"] == "picture":
+            return
+        question = self.fresh("Kept")
+        self.session.keep_answer(
+            replace(ELSEWHERE, record=replace(ELSEWHERE.record, question=question)), name
+        )
+        self.model.keep(name, question)
+        self.model.in_memory.add(question)
+
+    def do_remove(self):
+        name, subject = self.active
+        kept = [each[0] for each in subject["turns"]] if subject else []
+        question = self.rng.choice(kept) if kept and self.rng.random() < 0.8 else None
+        turn = (
+            next((t.id for t in self.session.subject().turns if t.question == question), "ask-1")
+            if subject
+            else "ask-1"
+        )
+        message = {"kind": "remove", "turn": turn}
+        self.side.tell(self.side.layers.panel, *self.once_or_twice(message))
+        if question is not None and question.startswith("Kept") and not self.model.busy(name):
+            self.model.discard(name, question)
+
     def do_branch(self):
         turn = self.rng.choice([None, self.turn()])
         question = self.question(turn)
@@ -382,10 +414,10 @@ class Run:
 
 
 STEPS = list(zip(*{
-    "box": 2, "draw": 4, "mark": 5, "edited": 4, "picture": 1, "place": 1, "select": 4,
+    "box": 2, "draw": 4, "mark": 5, "edited": 4, "picture": 1, "files": 1, "place": 1, "select": 4,
     "delete": 2, "rename": 2, "restore": 6, "unmark": 4, "search": 4, "pick": 2, "choose": 6,
-    "dates": 3, "reload": 1, "ask": 7, "again": 5, "branch": 5, "look_at": 1, "cut": 7, "stop": 4,
-    "undo": 6, "nonsense": 6, "restart": 1,
+    "dates": 3, "reload": 1, "ask": 7, "again": 5, "keep": 4, "remove": 4, "branch": 5,
+    "look_at": 1, "cut": 7, "stop": 4, "undo": 6, "nonsense": 6, "restart": 1,
 }.items(), strict=True))  # fmt: skip
 """Kinds of messages, and how often each comes."""
 WAY = ("box", "search", "choose", "dates", "mark", "ask", "ask", "cut")

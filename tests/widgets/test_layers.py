@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
+from dataclasses import replace
 
 import ipyleaflet
 import numpy as np
 import pytest
 
+from earthmind_lab.aoi import AOI
 from earthmind_lab.errors import PromptError
 from earthmind_lab.session import Session
 from earthmind_lab.session.subject import Subject
-from earthmind_lab.widgets.basemap import PANES, make_map
+from earthmind_lab.widgets.basemap import (
+    LAND_PANE,
+    PANES,
+    SAR_PANE,
+    TILE_HOST,
+    TILES,
+    make_map,
+)
 from earthmind_lab.widgets.layers import ChipLayer
 from earthmind_lab.widgets.legend import attribution_of, feature_words
 from earthmind_lab.widgets.raster import composites_of
@@ -194,11 +202,42 @@ def test_a_picture_has_no_place_on_the_map(shown):
     assert names(shown.map) == ["land"]
 
 
+def test_tiles_are_asked_for_only_while_they_are_on(shown):
+    shows(shown, area(turn(1)))
+    assert names(shown.map) == ["land", "answer 1"]
+    assert not any(isinstance(each, ipyleaflet.TileLayer) for each in shown.map.layers)
+    assert (shown.panel.about["tiles"], shown.panel.about["asks"][:4]) == (False, "Off:")
+    shown.tell(kind="tiles", on=True)
+    shown.browser.wait(lambda: names(shown.map) == ["land", TILES, "answer 1"])
+    (tiles,) = [each for each in shown.map.layers if each.name == TILES]
+    assert tiles.url == f"https://{TILE_HOST}/{{z}}/{{x}}/{{y}}.png"
+    assert "OpenStreetMap</a> contributors" in tiles.attribution
+    assert PANES[LAND_PANE]["zIndex"] < PANES[tiles.pane]["zIndex"] < PANES[SAR_PANE]["zIndex"]
+    shown.browser.wait(lambda: shown.panel.about["tiles"])
+    assert TILE_HOST in shown.panel.about["asks"]
+    shows(shown, area(turn(1), chosen=1))
+    assert TILES in names(shown.map)
+    for _ in range(2):
+        shown.tell(kind="tiles", on=False)
+        shown.browser.wait(lambda: names(shown.map) == ["land", "answer 1"])
+    assert tiles.comm is None
+
+
+def test_pictures_of_own_files_are_shown_and_wait_after_a_restart(shown):
+    own = {"arguments": {"optical": "/a.tif"}, "hashes": {}}
+    subject = replace(area(), kind="files", files=own, aoi=AOI.from_bbox(0, 0, 0.1, 0.1))
+    shows(shown, subject)
+    assert shown.panel.about["waits"]
+    shows(shown, subject, make_chip())
+    assert not shown.panel.about["waits"]
+    assert len(names(shown.map)) == 3
+
+
 def test_after_a_restart_the_pictures_wait_for_a_click(shown):
     shows(shown, area(turn(1), chosen=2))
     assert shown.panel.about["waits"]
     shown.tell(kind="reload")
-    shown.browser.wait(lambda: shown.session.chosen == [2])
+    shown.browser.wait(lambda: shown.session.loaded == ["a"])
     shows(shown, area(turn(1), chosen=2, busy="load"))
     assert not shown.panel.about["waits"]
     (answer,) = shown.panel.answers
@@ -210,9 +249,9 @@ def test_hostile_text_stays_text(shown):
     chip = make_chip()
     inputs = [{**part, "attribution": HOSTILE, "licence": HOSTILE}
               for part in chip.provenance["inputs"]]  # fmt: skip
-    scene = dataclasses.replace(chip.pair.sar, sensor=HOSTILE)
-    pair = dataclasses.replace(chip.pair, sar=scene)
-    chip = dataclasses.replace(chip, pair=pair, provenance={"inputs": inputs})
+    scene = replace(chip.pair.sar, sensor=HOSTILE)
+    pair = replace(chip.pair, sar=scene)
+    chip = replace(chip, pair=pair, provenance={"inputs": inputs})
     record = {"inputs": [{"modality": "sar", "sensor": HOSTILE}]}
     said = turn(label=HOSTILE, question=HOSTILE, record=record)
     said.features["features"][0]["properties"].update(source=HOSTILE, observed=HOSTILE)
@@ -267,15 +306,15 @@ def test_every_composite_on_offer_can_be_rendered(bands):
     chip = make_chip()
     stack = np.zeros((len(bands), *chip.grid.shape), dtype=np.float32) if bands else None
     if bands:
-        chip = dataclasses.replace(chip, bands=bands, optical=stack)
+        chip = replace(chip, bands=bands, optical=stack)
     else:
-        chip = dataclasses.replace(
+        chip = replace(
             chip,
             bands=(),
             optical=None,
             valid_optical=None,
-            pair=dataclasses.replace(chip.pair, optical=None),
-            radiometry=dataclasses.replace(chip.radiometry, level=None, offset_applied=None),
+            pair=replace(chip.pair, optical=None),
+            radiometry=replace(chip.radiometry, level=None, offset_applied=None),
         )
     for modality in ("optical", "sar"):
         for name in composites_of(chip, modality):
@@ -286,7 +325,7 @@ def test_every_composite_on_offer_can_be_rendered(bands):
 
 def test_words_without_a_record():
     assert feature_words({}) == "object, from an unnamed scene, day unknown"
-    assert attribution_of(dataclasses.replace(make_chip(), provenance={})) == ""
+    assert attribution_of(replace(make_chip(), provenance={})) == ""
 
 
 def test_with_a_real_session_from_place_to_undo():

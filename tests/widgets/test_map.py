@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,15 @@ def names(m):
     return [layer.name for layer in m.map.layers if layer.name != OUTLINES]
 
 
+def answer_rows(m, count):
+    """Those of the panel of layers, which hears of them after the map."""
+    deadline = time.monotonic() + PATIENCE
+    while len(m.layers.panel.answers) != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return m.layers.panel.answers
+
+
 def answered():
     """An answer made in Python, without any session."""
     water = square((40, 40), (0, 20, 0, 20))
@@ -131,21 +141,42 @@ def test_show_of_an_answer_that_has_just_come(asked):
 
 def test_an_answer_from_python_goes_on_the_map(open_map):
     m = settled(open_map(Session(engine=StandInEngine())))
-    m.add(answered())
-    m.add(answered())
-    assert names(m) == ["land", "added 1", "added 2"]
+    answer = answered()
+    m.add(answer)
+    m.add(answered())  # of a cell that ran twice
+    m.add(replace(answer, record=replace(answer.record, question="Segment it.")))
+    settled(m)
+    assert names(m) == ["land", "answer 1", "answer 2"]
     assert m.map.center == pytest.approx([38.1, -0.72], abs=0.1)
-    first, second = m.layers.added
+    first, second = (turn.id for turn in m.session.subject().talk)
     assert m.layers.turns[first].colour != m.layers.turns[second].colour
     m.layers.set_turn(first, visible=False, overlays=["probability"])
-    # What comes and goes in the session leaves these alone.
+    settled(m)
+    assert names(m) == ["land", "probability", "answer 1", "answer 2"]
+    assert not m.layers.turns[first].visible
+    rows = {row["id"]: row for row in answer_rows(m, 2)}
+    assert rows[first]["added"] and rows[second]["added"] and rows[first]["reason"] == ""
+    m.session.discard(first)
+    settled(m)
+    assert names(m) == ["land", "answer 1"]
+    m.session.undo()
+    settled(m)
+    assert names(m)[-2:] == ["answer 1", "answer 2"]
     m.session.draw(BOX)
     settled(m)
-    assert names(m) == ["land", "probability", "added 1", "added 2"]
-    assert not m.layers.turns[first].visible
-    m.layers.remove(first)
-    settled(m)
-    assert names(m) == ["land", "added 1"]
+    assert names(m) == ["land"]  # they belong to their area
+
+
+def test_an_answer_from_python_is_there_again_after_a_restart(home, open_map):
+    m = settled(open_map())
+    m.add(answered())
+    (ident,) = m.layers.turns
+    m.close()
+    m.session.close()
+    m = settled(open_map())
+    assert list(m.layers.turns) == [ident] and names(m) == ["land", "answer 1"]
+    (row,) = answer_rows(m, 1)
+    assert row["added"] and "ask again" in row["reason"]
 
 
 def test_an_answer_about_a_plain_picture_has_no_place(open_map, tmp_path):

@@ -127,12 +127,13 @@ class Panel {
     const active = String(this.model.get("active") ?? "");
     const map = (this.model.get("about") as { map?: boolean } | undefined)?.map === true;
     const aoi = areas.find((area) => area.name === active && area.kind === "aoi") ?? null;
+    const placed = areas.some((area) => area.name === active && area.kind !== "picture");
     this.controls.disabled = FAULTS.has(this.link);
     this.drawPlaces();
     this.switch.hidden = !map;
     for (const [mode, input] of this.modes) {
       input.checked = mode === this.model.get("mode");
-      input.disabled = mode === "region" && aoi === null;
+      input.disabled = mode === "region" && !placed;
     }
     say(this.hint, areas.length > 0 ? "" : "Open a sample place, " +
       `${map ? "draw on the map, " : ""}or give an area below.`);

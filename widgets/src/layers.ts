@@ -44,6 +44,8 @@ interface About extends Range {
   busy: string;
   attribution: string;
   message: string;
+  tiles: boolean;
+  asks: string;
 }
 
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
@@ -69,6 +71,8 @@ class Panel {
   private readonly blink = this.compare("Blink", "blink");
   private readonly fit = button("Fit to objects", () => this.line.send({ kind: "fit" }),
     { class: "em-button em-quiet" });
+  private readonly tiles = el("input", { type: "checkbox" });
+  private readonly asks = el("span", { class: "em-hint" });
   private readonly owner = el("p", { class: "em-hint em-owner" });
   private readonly sides = el("p", { class: "em-hint", role: "status" });
   private readonly origin = el("div", { class: "em-origin" });
@@ -85,7 +89,10 @@ class Panel {
   private readonly fold = new Fold([this.hint, this.fault, this.status, this.load, this.rasters,
     el("div", { class: "em-row", role: "group", "aria-label": "Compare and find" }, this.swipe,
       this.blink, this.fit),
-    this.sides, this.answers, this.owner, this.origins, this.eyes]);
+    this.sides, this.answers,
+    el("div", { class: "em-row" }, el("label", { class: "em-check" }, this.tiles,
+      "Background tiles (from the network)"), this.asks),
+    this.owner, this.origins, this.eyes]);
 
   constructor(
     private readonly model: Model,
@@ -98,6 +105,8 @@ class Panel {
     keepKeys(root);
     fill(root, el("section", { class: "em-panel em-layers", "aria-label": "Layers" },
       this.fold.head, this.fold.inside));
+    this.tiles.addEventListener("change", () =>
+      this.line.send({ kind: "tiles", on: this.tiles.checked }));
     this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
 
@@ -124,7 +133,8 @@ class Panel {
       sides: Array.isArray(found.sides) ? found.sides.map(String) : [],
       waits: found.waits === true,
       busy: String(found.busy ?? ""), attribution: String(found.attribution ?? ""),
-      message: String(found.message ?? ""), least: Number(found.least ?? 0.05),
+      message: String(found.message ?? ""), tiles: found.tiles === true,
+      asks: String(found.asks ?? ""), least: Number(found.least ?? 0.05),
       most: Number(found.most ?? 0.95), step: Number(found.step ?? 0.01),
     };
   }
@@ -152,6 +162,9 @@ class Panel {
     say(this.sides, about.how === "" || left === undefined || right === undefined ? ""
       : about.how === "swipe" ? `Left: ${left}. Right: ${right}.` : `${left}, then ${right}.`);
     this.fit.disabled = lost || answers.length === 0;
+    this.tiles.checked = about.tiles;
+    this.tiles.disabled = lost;
+    say(this.asks, about.asks);
     each(this.rasters, this.pictures, rasters, (raster) => raster.sensor,
       () => rasterRow((message) => this.line.send(message)), lost);
     each(this.answers, this.talk, answers, (answer) => answer.id,

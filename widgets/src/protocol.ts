@@ -48,6 +48,17 @@ export const FILES = [
 ] as const;
 export type FileKind = (typeof FILES)[number];
 
+/** What a file of the user's own is. */
+export type Role = (typeof ROLES)[number];
+export const ROLES = ["optical", "sar", "both", "picture"] as const;
+
+/** What is said of such files, as it was typed; empty = nothing. */
+export type Declared = Record<(typeof DECLARED)[number], string>;
+export const DECLARED = [
+  "bands", "optical_scale", "optical_offset", "optical_level", "sar_quantity", "sar_scale",
+  "nodata", "datetime", "gsd",
+] as const;
+
 export type Pick = "pin" | "exclude" | "free";
 
 export type FromBrowser =
@@ -95,6 +106,7 @@ export type FromBrowser =
   | { kind: "cut"; turn: string; probability: number }
   | { kind: "fit" }
   | { kind: "remove"; turn: string }
+  | { kind: "tiles"; on: boolean }
   | { kind: "reload" }
   | { kind: "squares" }
   // values
@@ -107,7 +119,11 @@ export type FromBrowser =
   | { kind: "more"; file: string; at: number }
   | { kind: "leave"; file: string }
   | { kind: "cite"; turn: string }
-  | { kind: "verify"; turn: string };
+  | { kind: "verify"; turn: string }
+  // own files
+  | { kind: "role"; upload: string; role: "" | Role }
+  | ({ kind: "open"; inside: boolean } & Declared)
+  | { kind: "mask"; turn: string | null };
 
 type Holds = (value: unknown) => boolean;
 type Fields = ReadonlyMap<string, Holds>;
@@ -216,6 +232,7 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["cut", fields({ turn: text, probability: number })],
   ["fit", fields({})],
   ["remove", fields({ turn: text })],
+  ["tiles", fields({ on: flag })],
   ["reload", fields({})],
   ["squares", fields({})],
   // values
@@ -229,6 +246,12 @@ const BROWSER: ReadonlyMap<string, Fields> = new Map([
   ["leave", fields({ file: text })],
   ["cite", fields({ turn: text })],
   ["verify", fields({ turn: text })],
+  // own files
+  ["role", fields({ upload: text, role: oneOf("", ...ROLES) })],
+  ["open", fields({
+    inside: flag, ...Object.fromEntries(DECLARED.map((name) => [name, text])),
+  })],
+  ["mask", fields({ turn: orNull(text) })],
 ]);
 
 /** A message from the kernel with its known fields only; null where it is none. */

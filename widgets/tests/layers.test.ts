@@ -28,7 +28,7 @@ const answer = (number: number, more: object = {}) => ({
 });
 const about = (more: object = {}) => ({
   name: "spain", how: "", comparable: true, waits: false, busy: "", attribution: "by A.",
-  message: "", least: 0.05, most: 0.95, step: 0.01, ...more,
+  message: "", tiles: false, asks: "Off: the map asks nobody.", least: 0.05, most: 0.95, step: 0.01, ...more,
 });
 
 function open(traits: Record<string, unknown> = {}): FakeModel {
@@ -212,6 +212,18 @@ test("an answer from Python can be taken away", () => {
   expect(hidden).toEqual([false, true]);
   press("Remove");
   expect(sent(model)).toEqual([{ kind: "remove", turn: "ask-1" }]);
+});
+
+test("tiles are off until they are wanted, and what that means is said", () => {
+  const model = open();
+  const box = control("Background tiles (from the network)");
+  expect(box.checked).toBe(false);
+  expect(root.textContent).toContain("asks nobody");
+  box.click();
+  expect(sent(model)).toEqual([{ kind: "tiles", on: true }]);
+  model.set("about", about({ tiles: true, asks: "On: it asks tile.example." }));
+  expect(box.checked).toBe(true);
+  expect(root.textContent).toContain("it asks tile.example");
 });
 
 test("origin and squares are text and pictures of the kernel's, nothing else", () => {
