@@ -118,7 +118,7 @@ def test_references_and_a_replay(asked):
     assert page.evaluate("navigator.clipboard.readText()") == box.input_value()
     box.focus()
     page.keyboard.press("Escape")
-    expect(box).to_have_count(0)
+    expect(box).to_be_hidden()
     expect(keep.get_by_role("button", name="Cite")).to_be_focused()
     keep.get_by_role("button", name="Check that it replays").click()
     expect(keep.locator(".em-outcome")).to_contain_text("It replays.")
