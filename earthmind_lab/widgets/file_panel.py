@@ -264,6 +264,8 @@ class FilePanel(SessionWidget):
                 "loading": "" if self._task is None else clean(self._task.subject),
             }  # fmt: skip
             self.picture = self._pictures.row(now)
+            if self.files or self.picture:
+                self.unfolded = True
 
 
 def _sources(files: list[_File]) -> tuple[Path | None, Path | None]:

@@ -6,8 +6,8 @@ import time
 
 from earthmind_lab.errors import NoPairFound
 from earthmind_lab.scene import Rejected
+from tests.session_model import Model
 from tests.session_world import SIDE, SlowEngine, found, make_scene
-from tests.test_session_sequences import Model
 
 SLOW, EMPTY = "settlement", "flood"
 """Purposes of a search that lasts until it is stopped, and of one that finds nothing."""

@@ -2,6 +2,8 @@
 // is asked for when the kernel says so. A plain picture is shown here, with its masks.
 
 import { FileForm } from "./file_form";
+import { Fold } from "./fold";
+import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { PictureView, type Shown } from "./picture";
 import { type FromKernel, type Role, ROLES } from "./protocol";
@@ -15,7 +17,7 @@ interface Waiting {
   role: string;
 }
 
-const TRAITS = ["files", "form", "about", "picture", "fault"] as const;
+const TRAITS = ["files", "form", "about", "picture", "unfolded", "fault"] as const;
 /** Nothing can be sent, and why. */
 const FAULTS = new Map<Link, string>([["gone", GONE], ["cut", CUT]]);
 const WORDS: Record<Role, string> = {
@@ -45,6 +47,7 @@ class Panel {
   private readonly asked = el("form", { "aria-label": "Files to open", novalidate: true },
     this.list, this.form.element, el("div", { class: "em-row" }, this.open));
   private readonly view: PictureView;
+  private readonly fold: Fold;
   private readonly fault = el("p", { class: "em-fault", role: "alert" });
   private readonly status = el("p", { class: "em-status", role: "status" });
   private readonly controls = el("fieldset", { class: "em-plain", role: "none" });
@@ -65,6 +68,9 @@ class Panel {
         this.update();
       });
     this.view = new PictureView((turn) => this.line.send({ kind: "mask", turn }));
+    this.fold = new Fold([this.controls, el("div", { class: "em-row" }, this.stop),
+      this.view.element, this.fault, this.status]);
+    keepKeys(root);
     this.build(root);
     this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
@@ -74,30 +80,25 @@ class Panel {
   }
 
   private build(root: HTMLElement): void {
-    const details = el("details", { class: "em-own" },
-      el("summary", {}, "Open your own files"),
+    fill(this.controls,
       el("p", { class: "em-hint" },
         "An optical and a SAR GeoTIFF, one of them, or a plain picture. They stay with this " +
         "session, on the kernel’s machine."),
       el("div", { class: "em-row em-drop" },
         el("label", {}, "Files ", this.file), this.limit),
       this.going, this.asked);
-    fill(this.controls, details);
     this.file.addEventListener("change", () => {
       this.take(this.file.files);
       this.file.value = "";
     });
     onSubmit(this.asked, () => this.line.send(this.form.message()));
-    // JupyterLab reads keys in its notebook as commands: Enter on a button would edit a cell.
-    const panel = el("section", {
-      class: "em-panel em-files", "aria-label": "Own files", "data-lm-suppress-shortcuts": "true",
-    }, this.controls, el("div", { class: "em-row" }, this.stop), this.view.element, this.fault,
-      this.status);
-    this.acceptDrops(panel, details);
+    const panel = el("section", { class: "em-panel em-files", "aria-label": "Own files" },
+      this.fold.head, this.fold.inside);
+    this.acceptDrops(panel);
     fill(root, panel);
   }
 
-  private acceptDrops(panel: HTMLElement, details: HTMLDetailsElement): void {
+  private acceptDrops(panel: HTMLElement): void {
     panel.addEventListener("dragover", (event) => {
       event.preventDefault();
       panel.classList.add("em-dropping");
@@ -107,7 +108,7 @@ class Panel {
       event.preventDefault();
       event.stopPropagation(); // JupyterLab would upload it to its own folder
       panel.classList.remove("em-dropping");
-      details.open = true;
+      this.fold.show();
       this.take(event.dataTransfer?.files ?? null);
     });
   }
@@ -177,6 +178,8 @@ class Panel {
     this.view.update((this.model.get("picture") ?? {}) as Partial<Shown>);
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     say(this.status, this.link === "silent" ? SILENT : this.said);
+    this.fold.update(this.model, "Your own files", this.fault.textContent ||
+      this.status.textContent || "GeoTIFFs or a picture: drop them here");
   }
 
   private drawFiles(files: readonly Waiting[]): void {

@@ -34,6 +34,11 @@ export class Fold {
     this.turn(wanted);
   }
 
+  /** Open it: what comes next is in there. */
+  show(): void {
+    this.turn(true);
+  }
+
   private turn(open: boolean): void {
     if (!open) handOver(this.inside, this.toggle);
     this.inside.hidden = !open;
