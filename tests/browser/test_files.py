@@ -167,6 +167,7 @@ def test_tiles_come_only_while_they_are_switched_on(opened):
     notebook, page = opened, opened.page
     notebook.fresh()
     layers = page.get_by_role("region", name="Layers", exact=True)
+    notebook.unfold(layers)
     box = layers.get_by_label("Background tiles")
     expect(box).not_to_be_checked()
     expect(layers).to_contain_text("the map asks nobody")

@@ -30,6 +30,7 @@ def asked(notebook):
     notebook.execute(READY)
     notebook.execute(f"m.session.ask({WATER!r}).result()")
     keep = notebook.page.get_by_role("region", name="Keep")
+    notebook.unfold(keep)
     expect(keep.get_by_role("combobox", name="Answer")).to_have_value(re.compile("ask-"))
     return notebook
 

@@ -108,7 +108,7 @@ class Panel {
       event.preventDefault();
       event.stopPropagation(); // JupyterLab would upload it to its own folder
       panel.classList.remove("em-dropping");
-      this.fold.show();
+      this.fold.show(true);
       this.take(event.dataTransfer?.files ?? null);
     });
   }

@@ -6,9 +6,11 @@ import { button, el, handOver, say } from "./text";
 export class Fold {
   /** What matters of a folded panel, in a line. */
   private readonly brief = el("p", { class: "em-brief" });
-  private readonly toggle = button("", () => this.turn(!this.open),
+  private readonly toggle = button("", () => this.show(!this.open),
     { class: "em-folder", "aria-expanded": "true" });
   private wanted: boolean | null = null;
+  /** Opened by the reader, who is at work in it: it doesn't close by itself. */
+  private held = false;
 
   readonly head: HTMLElement;
   readonly inside: HTMLElement;
@@ -24,19 +26,20 @@ export class Fold {
     return this.inside.hidden !== true;
   }
 
-  /** Its words now, and what the kernel wants: that holds until the user says otherwise. */
+  /** Its words now, and what the kernel wants: it may open, and close what it has opened. */
   update(model: Model, title: string, brief: string): void {
     say(this.toggle, title);
     this.brief.textContent = brief;
     const wanted = model.get("unfolded") !== false;
     if (wanted === this.wanted) return;
     this.wanted = wanted;
-    this.turn(wanted);
+    if (wanted || !this.held) this.turn(wanted);
   }
 
-  /** Open it: what comes next is in there. */
-  show(): void {
-    this.turn(true);
+  /** As the reader wants it. */
+  show(open: boolean): void {
+    this.held = open;
+    this.turn(open);
   }
 
   private turn(open: boolean): void {

@@ -146,7 +146,8 @@ class Panel {
     if (chosen === undefined) return about.hint;
     const day = (observed: string): string => DAY.exec(observed)?.[0] ?? observed;
     const scenes = chosen.scenes.map((scene) => `${scene.sensor} ${day(scene.observed)}`);
-    return `Chosen: ${scenes.join(", ")}`;
+    const more = this.pairs.length > 1 ? "; open to compare two dates" : "";
+    return `Chosen: ${scenes.join(", ")}${more}`;
   }
 
   private drawForm(about: About, busy: boolean, lost: boolean): void {

@@ -32,15 +32,26 @@ test("a heading shows and hides what is below it; its tools stay", () => {
   expect(fold.open).toBe(true);
 });
 
-test("the kernel folds by what it knows, the reader decides in between", () => {
+test("the kernel opens by what it knows, and closes what it has opened", () => {
   kernel(false);
   expect(fold.open).toBe(false);
-  toggle.click();
-  kernel(false); // nothing new
+  kernel(true);
   expect(fold.open).toBe(true);
+  kernel(false);
+  expect(fold.open).toBe(false);
+});
+
+test("what the reader opened stays open, and what was closed opens for something new", () => {
+  kernel(false);
+  toggle.click();
   kernel(true);
   kernel(false);
+  expect(fold.open).toBe(true);
+  toggle.click();
+  kernel(false); // nothing new
   expect(fold.open).toBe(false);
+  kernel(true);
+  expect(fold.open).toBe(true);
 });
 
 test("the focus of what is folded away goes to the heading", () => {
