@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
 
+    from earthmind_lab.chip import Chip
     from earthmind_lab.citing import Citation
 
 __all__ = [
@@ -124,6 +125,8 @@ class Answer:
     """How it came about."""
     cut: Callable[[float], Answer] | None = field(default=None, repr=False)
     """What `at` calls."""
+    chips: tuple[Chip, ...] = field(default=(), repr=False)
+    """The pixels that `cut` keeps in memory, of two dates both."""
 
     @property
     def area_m2(self) -> float | None:

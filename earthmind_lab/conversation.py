@@ -249,7 +249,7 @@ class Conversation:
         return Answer(
             text=reply.text, notice=about.notice, detections=mapped.detections, evidence=claims,
             seen_gsd_m=seen, reply=reply, grid=self.chip.grid if self.chip else None, record=record,
-            cut=cut,
+            cut=cut, chips=tuple(chip for chip in (self.before, self.chip) if chip is not None),
         )  # fmt: skip
 
     def _mapped(self, reply: Reply, seen: float | None) -> Mapped:

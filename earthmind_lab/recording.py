@@ -30,7 +30,7 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Options, Prompt, Region, Reply, Tuning, View
 from earthmind_lab.grid import grid_data
-from earthmind_lab.record import Record, unsigned, unsigned_deep
+from earthmind_lab.record import AFTER, BEFORE, Record, unsigned, unsigned_deep
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
@@ -50,9 +50,6 @@ ABOUT_ITEM = (
 """Properties of a STAC item that a methods section needs."""
 _WHO = ("seat", "adapter")
 """Options that say who asks, and who answers: that is told by what has answered."""
-BEFORE, AFTER = "before", "after"
-"""Where two dates were compared: ``date`` of each input, and the key under which `Record.search`
-and `Record.chip`, which are of the later date, hold those of the earlier one."""
 _BY_MASK = re.compile(r"by the scene's mask: (.+?)\.?$")
 
 

@@ -37,14 +37,8 @@ from earthmind_lab.errors import (
 )
 from earthmind_lab.exchange import Options, Turn
 from earthmind_lab.grid import grid_data, grid_of
-from earthmind_lab.record import Record
-from earthmind_lab.recording import (
-    AFTER,
-    BEFORE,
-    pixel_hash,
-    record_of_date,
-    region_from,
-)
+from earthmind_lab.record import AFTER, BEFORE, Record
+from earthmind_lab.recording import pixel_hash, record_of_date, region_from
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
@@ -129,7 +123,7 @@ def _replay(
     """Follow the chain link by link."""
     found: list[str] = []
     try:
-        two = BEFORE in record.chip
+        two = record.two_dates
         before = _at_date(record, BEFORE, chips, found) if two else None
         subject = (
             _at_date(record, AFTER, chips, found) if two

@@ -113,10 +113,16 @@ class Model:
         self._remember("discard", name)
         subject = self.subjects[name]
         (gone,) = [turn for turn in subject["turns"] if turn[0] == question]
+        self._take_out(subject, gone)
+
+    @staticmethod
+    def _take_out(subject, gone):
+        """What goes on from it goes on from the one before."""
+        question, before = gone[0], gone[3]
         subject["turns"].remove(gone)
         for turn in subject["turns"]:
-            turn[3] = gone[3] if turn[3] == question else turn[3]
-        subject["head"] = gone[3] if subject["head"] == question else subject["head"]
+            turn[3] = before if turn[3] == question else turn[3]
+        subject["head"] = before if subject["head"] == question else subject["head"]
 
     def branch(self, name, question):
         while after := [t[0] for t in self.subjects[name]["turns"] if t[3] == question]:
@@ -166,9 +172,18 @@ class Model:
 
     def _said(self, name, question, before, threshold, two, state):
         subject = self.subjects[name]
+        before = self._past_kept(subject, before)
         subject["turns"].append([question, state, False, before, threshold, two])
         if subject["head"] == before:
             subject["head"] = question
+
+    @staticmethod
+    def _past_kept(subject, question):
+        """The head, where nothing but kept answers leads from a question to it."""
+        before, at = {turn[0]: turn[3] for turn in subject["turns"]}, subject["head"]
+        while at != question and str(at).startswith("Kept"):
+            at = before[at]
+        return subject["head"] if at == question else question
 
     def undo(self):
         if not self.done:
@@ -180,12 +195,8 @@ class Model:
         if field is not None:
             self.subjects[name][field] = last["was"][field]
         elif last["kind"] == "keep":
-            # The turns that are there by now, but for the kept one.
-            before = {turn[0] for turn in last["was"]["turns"]}
             subject = self.subjects[name]
-            kept = subject["turns"][len(before)][0]
-            subject["turns"] = [turn for turn in subject["turns"] if turn[0] != kept]
-            subject["head"] = last["was"]["head"]
+            self._take_out(subject, subject["turns"][len(last["was"]["turns"])])
         elif last["kind"] == "threshold":
             was = {turn[0]: turn[4] for turn in last["was"]["turns"]}
             for turn in self.subjects[name]["turns"]:

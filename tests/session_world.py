@@ -73,7 +73,8 @@ def no_plan(pair, aoi, *, grid=None, **_):
 def made_up(patch: pytest.MonkeyPatch) -> None:
     """Searches and loads come from memory."""
     patch.setattr("earthmind_lab.data.search.search_candidates", found)
-    patch.setattr("earthmind_lab.data.load.load_chip", lambda *_, **__: CHIP)
-    patch.setattr("earthmind_lab.data.load.plan_chip", no_plan)
+    # These first: with the others patched already, the module would be imported with them.
     patch.setattr("earthmind_lab.data.own_files.area_of_files", lambda **_: AOI.from_bbox(*BOX))
     patch.setattr("earthmind_lab.data.own_files.open_chip", lambda **_: CHIP)
+    patch.setattr("earthmind_lab.data.load.load_chip", lambda *_, **__: CHIP)
+    patch.setattr("earthmind_lab.data.load.plan_chip", no_plan)

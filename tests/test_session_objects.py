@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 import earthmind_lab as em
+from earthmind_lab.conversation import ask, ask_change
 from earthmind_lab.errors import EarthMindError, PromptError
 from earthmind_lab.exchange import Options, Reply
 from earthmind_lab.replay import replay
 from earthmind_lab.session import Selected, Session
+from earthmind_lab.session.answers import Answers
 from earthmind_lab.session.shelf import chip_bytes
 from earthmind_lab.settings import Settings
 from tests.session_world import BOX, CHIP, DATES, SIDE, SlowEngine, made_up
+from tests.stand_in_engine import StandInEngine, make_chip, square
 
 WAIT, WATER = 20, "Segment the water."
 
@@ -146,6 +149,85 @@ def test_the_oldest_answers_make_way(session, monkeypatch):
     assert held == [False, True, True]
     session.set_threshold(turns[2].id, 0.6)
     assert session.answer(turns[1].id) is not None
+
+
+def test_pixels_that_kept_answers_hold_count(session, monkeypatch):
+    """Of two dates both; those of answers that hold the same ones count once."""
+    before, after = (make_chip(16, water=square(SIDE, (0, 8, 0, n))) for n in (8, 4))
+    one = ask(after, WATER, engine=session.engine)
+    two = ask_change(before, after, WATER, engine=session.engine)
+    assert (one.chips, two.chips) == ((after,), (before, after))
+    assert one.at(0.9).chips == (after,)
+    room = 2 * 16 * 16 * 4 + 2 * chip_bytes(after)
+    for left, most in ((True, room), (False, room - 1)):
+        monkeypatch.setattr("earthmind_lab.session.answers.ANSWER_BYTES", most)
+        held = Answers()
+        held.keep("keep-1", two)
+        held.keep("keep-2", one)
+        assert (held.find("keep-1") is not None) is left
+
+
+def meanwhile(session, turn, change):
+    """Has something done while the masks of a turn are cut."""
+    answer = session.answer(turn)
+
+    def cut(probability):
+        change()
+        return answer.at(probability)
+
+    session._answers.keep(turn, replace(answer, cut=cut))
+
+
+def test_a_cut_leaves_the_talk_as_it_is_by_then(session, tmp_path):
+    """The answer that it went on from is taken away while the masks are cut."""
+    settings = Settings(home=tmp_path, device=None, catalog="sample")
+    with Session.open("cut", engine=session.engine, settings=settings) as opened:
+        first = asked(opened)
+        kept = opened.keep_answer(ask(make_chip(16), WATER, engine=session.engine), "area 1")
+        last = asked(opened)
+        meanwhile(opened, last.id, lambda: opened.discard(kept))
+        opened.set_threshold(last.id, 0.9)
+        assert [turn.id for turn in opened.subject().talk] == [first.id, last.id]
+        meanwhile(opened, last.id, lambda: opened.choose(1).result(WAIT))
+        opened.set_threshold(last.id, 0.8)
+        subject = opened.subject()
+        assert subject.talk[-1].stale
+    with Session.open("cut", engine=session.engine, settings=settings) as opened:
+        assert opened.messages == ()
+        assert opened.subject().to_dict() == subject.to_dict()
+
+
+def test_no_talk_is_stored_that_would_not_be_read_again(session):
+    turn = asked(session)
+    state = session._keeper.state
+    wrong = session.subject().with_turn(replace(turn, parent="ask-99"))
+    with pytest.raises(ValueError, match="'ask-99', which isn't before it"):
+        session._keeper.commit(replace(state, subjects={wrong.name: wrong}))
+    assert session._keeper.state is state
+
+
+@pytest.mark.parametrize("ends", ["answered", "stopped"])
+def test_what_is_kept_while_a_question_runs_comes_before_it(session, ends):
+    asked(session)
+    task = session.ask("Slow?")
+    assert session.engine.asked.wait(WAIT)
+    first = ask(make_chip(16), WATER, engine=StandInEngine())
+    kept = [session.keep_answer(each, "area 1") for each in (first, replace(
+        first, record=replace(first.record, question="Once more?")
+    ))]  # fmt: skip
+    if ends == "answered":
+        session.engine.gate.set()
+        task.result(WAIT)
+    else:
+        task.cancel()
+    before = session.subject().turns[0].id
+    assert [turn.id for turn in session.subject().talk] == [before, *kept, task.id]
+    assert session.undo().kind == "keep"
+    assert [turn.id for turn in session.subject().talk] == [before, kept[0], task.id]
+    session.undo()
+    assert [turn.id for turn in session.subject().talk] == [before, task.id]
+    session.undo()
+    assert [turn.id for turn in session.subject().turns] == [before]
 
 
 def test_an_object_is_selected_for_map_and_text(session):

@@ -6,12 +6,11 @@ import threading
 from collections import OrderedDict
 
 from earthmind_lab.answer import Answer
-from earthmind_lab.chip import Chip
 from earthmind_lab.session.shelf import chip_bytes
 
 ANSWER_BYTES = 1_000_000_000
 """Answers beyond this are dropped, the longest unused first; asking again brings them back. The
-pixels that they are cut anew from count, once for all answers about them."""
+pixels that they keep in memory (`Answer.chips`) count, once for all answers about them."""
 
 
 class Answers:
@@ -20,23 +19,19 @@ class Answers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: OrderedDict[str, Answer] = OrderedDict()
-        self._chips: dict[str, Chip | None] = {}
 
-    def keep(self, turn: str, answer: Answer, chip: Chip | None = None) -> None:
+    def keep(self, turn: str, answer: Answer) -> None:
         """Keep one, in place of an earlier one of the same turn.
 
         Args:
             turn: Id of the turn.
             answer: What was answered.
-            chip: The pixels that it is about and keeps alive; None = those of the earlier one.
         """
         with self._lock:
             self._held[turn] = answer
             self._held.move_to_end(turn)
-            self._chips[turn] = chip or self._chips.get(turn)
             while len(self._held) > 1 and self._size() > ANSWER_BYTES:
-                gone, _ = self._held.popitem(last=False)
-                del self._chips[gone]
+                self._held.popitem(last=False)
 
     def find(self, turn: str) -> Answer | None:
         """The answer of a turn; None = no longer, or not yet, in memory."""
@@ -46,8 +41,8 @@ class Answers:
             return self._held.get(turn)
 
     def _size(self) -> int:
-        chips = {id(chip): chip_bytes(chip) for chip in self._chips.values() if chip is not None}
-        return sum(map(_size, self._held.values())) + sum(chips.values())
+        chips = {id(chip): chip for answer in self._held.values() for chip in answer.chips}
+        return sum(map(_size, self._held.values())) + sum(map(chip_bytes, chips.values()))
 
 
 def _size(answer: Answer) -> int:

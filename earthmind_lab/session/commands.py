@@ -107,7 +107,7 @@ def add(state: State, subject: Subject, kind: Literal["draw", "open"] = "draw") 
     before = {"active": state.active, "at": len(state.subjects), "whole": None}
     after = replace(state, subjects={**state.subjects, name: subject}, active=name)
     args = {key: subject.to_dict()[key] for key in ("aoi", "place", "picture", "files")}
-    return _logged(after, kind, name, args, before)
+    return logged(after, kind, name, args, before)
 
 
 def edit(state: State, name: str, aoi: AOI) -> State:
@@ -120,9 +120,8 @@ def edit(state: State, name: str, aoi: AOI) -> State:
     if old.kind != "aoi":
         raise AOIError(f"{old} has no area to edit.", change="draw(...)")
     before = {"version": old.version, "drop": True}
-    return _logged(
-        _with(state, old.edited(aoi)), "edit", name, {"aoi": plain(aoi.to_dict())}, before
-    )
+    after = with_subject(state, old.edited(aoi))
+    return logged(after, "edit", name, {"aoi": plain(aoi.to_dict())}, before)
 
 
 def restore(state: State, name: str, version: int) -> State:
@@ -139,9 +138,8 @@ def restore(state: State, name: str, version: int) -> State:
             found=f"version {old.version}" + (f", before it {held}" if held else " alone"),
         )
     before = {"version": old.version, "drop": False}
-    return _logged(
-        _with(state, old.at_version(version)), "restore", name, {"version": version}, before
-    )
+    after = with_subject(state, old.at_version(version))
+    return logged(after, "restore", name, {"version": version}, before)
 
 
 def rename(state: State, name: str, new: str) -> State:
@@ -153,7 +151,7 @@ def rename(state: State, name: str, new: str) -> State:
     if new == name:
         return state
     _check_name(state, new)
-    return _logged(_renamed(state, name, new), "rename", new, {"name": new}, {"name": name})
+    return logged(_renamed(state, name, new), "rename", new, {"name": new}, {"name": name})
 
 
 def mark(state: State, name: str, region: MarkedRegion) -> State:
@@ -195,14 +193,14 @@ def delete(state: State, name: str) -> State:
     if active == name:
         active = names[max(0, at - 1)] if names else None
     after = replace(state, subjects={n: state.subjects[n] for n in names}, active=active)
-    return _logged(after, "delete", name, {}, before)
+    return logged(after, "delete", name, {}, before)
 
 
 def select(state: State, name: str) -> State:
     """Make a subject the active one; nothing is logged where it is already."""
     if state.active == name:
         return state
-    return _logged(replace(state, active=name), "select", name, {}, {"active": state.active})
+    return logged(replace(state, active=name), "select", name, {}, {"active": state.active})
 
 
 # --- commands that take time: what holds at once, and what they bring ----------------------------
@@ -234,28 +232,29 @@ def start_compare(state: State, name: str, rank: int | None) -> State:
     old = state.subjects[name]
     if old.before == rank:
         return state
-    after = _with(state, replace(old, before=rank))
-    return _logged(after, "compare", name, {"rank": rank}, {"compared": old.before})
+    after = with_subject(state, replace(old, before=rank))
+    return logged(after, "compare", name, {"rank": rank}, {"compared": old.before})
 
 
 def start_ask(state: State, name: str, args: Mapping[str, Any]) -> State:
     """A question was put, which goes on from ``parent``; its turn comes with `said`."""
     old = state.subjects[name]
     before = {"turn": f"ask-{state.next}", "head": old.head}
-    after = _with(state, replace(old, head=args["parent"]))
-    return _logged(after, "ask", name, args, before)
+    after = with_subject(state, replace(old, head=args["parent"]))
+    return logged(after, "ask", name, args, before)
 
 
 def found(state: State, name: str, rows: tuple[PairRow, ...]) -> State:
     """A search's result."""
-    return _with(state, replace(state.subjects[name], pairs=rows))
+    return with_subject(state, replace(state.subjects[name], pairs=rows))
 
 
 def said(state: State, name: str, turn: SaidTurn) -> State:
-    """An ask's end, whatever it was; who went to another branch meanwhile stays there."""
+    """An ask's end: after what was kept meanwhile; who went to another branch stays there."""
     subject = state.subjects[name]
+    turn = replace(turn, parent=subject.past_kept(turn.parent))
     head = turn.id if subject.head == turn.parent else subject.head
-    return _with(state, replace(subject, turns=(*subject.turns, turn), head=head))
+    return with_subject(state, replace(subject, turns=(*subject.turns, turn), head=head))
 
 
 # --- undo ----------------------------------------------------------------------------------------
@@ -289,40 +288,41 @@ def _restore_found(state: State, name: str, before: Mapping[str, Any]) -> State:
         chosen=kept["chosen"],
         before=kept.get("before"),  # a log of schema 2 has none
     )
-    return _with(state, subject.with_stale(frozenset(before["fresh"]), stale=False))
+    return with_subject(state, subject.with_stale(frozenset(before["fresh"]), stale=False))
 
 
 def _restore_compared(state: State, name: str, before: Mapping[str, Any]) -> State:
-    return _with(state, replace(state.subjects[name], before=before["compared"]))
+    return with_subject(state, replace(state.subjects[name], before=before["compared"]))
 
 
 def _restore_turn(state: State, name: str, before: Mapping[str, Any]) -> State:
     subject = state.subjects[name]
-    turns = tuple(turn for turn in subject.turns if turn.id != before["turn"])
-    return _with(state, replace(subject, turns=turns))
+    turn = subject.turn(before["turn"])  # not there yet while it is asked
+    return state if turn is None else with_subject(state, subject.without(turn))
 
 
 def _restore_head(state: State, name: str, before: Mapping[str, Any]) -> State:
-    return _with(state, replace(state.subjects[name], head=before["head"]))
+    return with_subject(state, replace(state.subjects[name], head=before["head"]))
 
 
 def _restore_said(state: State, name: str, before: Mapping[str, Any]) -> State:
-    return _with(state, state.subjects[name].with_turn(SaidTurn.from_dict(before["said"])))
+    return with_subject(state, state.subjects[name].with_turn(SaidTurn.from_dict(before["said"])))
 
 
 def _restore_kept(state: State, name: str, before: Mapping[str, Any]) -> State:
     turn = SaidTurn.from_dict(before["kept"])
-    return _with(state, state.subjects[name].with_kept(turn, before["place"], before["after"]))
+    kept = state.subjects[name].with_kept(turn, before["place"], before["after"])
+    return with_subject(state, kept)
 
 
 def _restore_version(state: State, name: str, before: Mapping[str, Any]) -> State:
     subject = state.subjects[name]
-    return _with(state, subject.at_version(before["version"], drop=before["drop"]))
+    return with_subject(state, subject.at_version(before["version"], drop=before["drop"]))
 
 
 def _restore_regions(state: State, name: str, before: Mapping[str, Any]) -> State:
     regions = tuple(MarkedRegion(**region) for region in before["regions"])
-    return _with(state, replace(state.subjects[name], regions=regions))
+    return with_subject(state, replace(state.subjects[name], regions=regions))
 
 
 def _restore_name(state: State, name: str, before: Mapping[str, Any]) -> State:
@@ -372,7 +372,7 @@ def _logged_regions(
     regions: tuple[MarkedRegion, ...], args: Mapping[str, Any],
 ) -> State:  # fmt: skip
     before = {"regions": [dict(vars(region)) for region in old.regions]}
-    return _logged(_with(state, replace(old, regions=regions)), kind, old.name, args, before)
+    return logged(with_subject(state, replace(old, regions=regions)), kind, old.name, args, before)
 
 
 def _looked(
@@ -382,15 +382,18 @@ def _looked(
     fresh = frozenset(turn.id for turn in old.turns if not turn.stale)
     data = old.to_dict()
     before = {"found": {key: data[key] for key in _FOUND}, "fresh": sorted(fresh)}
-    return _logged(_with(state, new.with_stale(fresh, stale=True)), kind, new.name, args, before)
+    after = with_subject(state, new.with_stale(fresh, stale=True))
+    return logged(after, kind, new.name, args, before)
 
 
-def _with(state: State, subject: Subject) -> State:
+def with_subject(state: State, subject: Subject) -> State:
+    """The same with a subject in place of the one of its name."""
     return replace(state, subjects={**state.subjects, subject.name: subject})
 
 
-def _logged(
+def logged(
     state: State, kind: Kind, name: str, args: Mapping[str, Any], before: Mapping[str, Any]
 ) -> State:
+    """The same with a command as the newest of the log; its fields are those of `Command`."""
     command = Command(id=state.next, kind=kind, subject=name, args=args, before=before)
     return replace(state, log=(*state.log, command)[-LOG_LIMIT:], next=state.next + 1)

@@ -67,9 +67,13 @@ class Keeper:
 
         Raises:
             EarthMindError: The session is closed.
+            ValueError: A talk in it would not be read again.
         """
         with self.lock:
             self.check_open()
+            for name, subject in state.subjects.items():
+                if subject is not self.state.subjects.get(name):
+                    subject.check_talk()
             old, self.state = self.state, state
             if state is not old:
                 for note in _differences(old, state):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from earthmind_lab.answer import Answer
 from earthmind_lab.aoi import AOI
 from earthmind_lab.errors import AOIError, EngineBusy, PromptError
-from earthmind_lab.recording import pixel_hash
+from earthmind_lab.exchange import Options
+from earthmind_lab.record import BEFORE, Record
+from earthmind_lab.recording import pixel_hash, plain
 from earthmind_lab.session import commands, talk_commands
 from earthmind_lab.session.base import SessionBase
 from earthmind_lab.session.shelf import turn_of
-from earthmind_lab.session.subject import Note, SaidTurn, Subject
+from earthmind_lab.session.subject import KEPT, Note, SaidTurn, Subject
 from earthmind_lab.session.tasks import LABELS
+from earthmind_lab.session.two_dates import dates_of_record, ids_of
+
+_SAME = ("question", "answer_hash", "chip", "prompt", "options")
+"""Parts of the records of one and the same answer that are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +69,14 @@ class ObjectCommands(SessionBase):
                 change="ask the question again",
             )
         cut = answer.at(probability)
-        options = {**old.options, "mask_threshold": probability}
         asked = {
-            "question": old.question, "parent": old.parent, "regions": old.regions,
-            "options": options, "against": old.against, "stale": old.stale, "before": old.before,
+            "question": old.question, "regions": old.regions, "against": old.against,
+            "options": {**old.options, "mask_threshold": probability}, "before": old.before,
         }  # fmt: skip
         new = turn_of(turn, asked, cut)
         with self._keeper.lock:
-            now = self.subject(subject.name).turn(turn)  # another search may have made it stale
-            new = new if now is None else replace(new, stale=now.stale)
-            self._keeper.commit(talk_commands.said_anew(self._keeper.state, subject.name, new))
+            now = self.subject(subject.name).name  # it may be gone
+            self._keeper.commit(talk_commands.said_anew(self._keeper.state, now, new))
             self._answers.keep(turn, cut)
 
     def keep_answer(self, answer: Answer, name: str | None = None) -> str:
@@ -102,11 +107,11 @@ class ObjectCommands(SessionBase):
         with self._keeper.lock:
             subject = self._about_place(aoi, name)
             for turn in subject.talk:
-                if turn.id.startswith(talk_commands.KEPT) and _as_kept(answer, turn):
+                if turn.kept and _as_kept(answer, turn):
                     self._answers.keep(turn.id, answer)  # a restart had lost its probabilities
                     return turn.id
-            asked = {"question": answer.record.question, "stale": not self._same(answer, subject)}
-            turn = turn_of(f"{talk_commands.KEPT}{self._keeper.state.next}", asked, answer)
+            asked = {**_asked(answer.record), "stale": not self._same(answer.record, subject)}
+            turn = turn_of(f"{KEPT}{self._keeper.state.next}", asked, answer)
             self._answers.keep(turn.id, answer)
             self._keeper.commit(talk_commands.keep(self._keeper.state, subject.name, turn))
         return turn.id
@@ -131,10 +136,16 @@ class ObjectCommands(SessionBase):
                 )
             self._keeper.commit(talk_commands.discard(self._keeper.state, subject.name, turn))
 
-    def _same(self, answer: Answer, subject: Subject) -> bool:
-        """Whether an answer is about the pixels of a subject that are loaded."""
-        chip = self._shelf.chip(subject)
-        return chip is not None and pixel_hash(chip) == answer.record.chip.get("pixel_hash")
+    def _same(self, record: Record, subject: Subject) -> bool:
+        """Whether an answer is about the pixels of a subject that are loaded, of two dates both."""
+        held = [(self._shelf.chip(subject), record.chip)]
+        dates = dates_of_record(record)
+        if dates is not None:
+            early = self._shelf.earlier(subject, ids_of(dates["ids"]))
+            held.append((early, record.chip[BEFORE]))
+        return all(
+            chip is not None and pixel_hash(chip) == about.get("pixel_hash") for chip, about in held
+        )
 
     def _about_place(self, aoi: AOI, name: str | None) -> Subject:
         """The subject that an answer about an area belongs to."""
@@ -176,8 +187,24 @@ class ObjectCommands(SessionBase):
         self._keeper.notifier.tell(Note(kind="changed", subject=self.active, what="selected"))
 
 
+def _asked(record: Record) -> dict[str, Any]:
+    """How an answer from elsewhere was asked, as `turn_of` takes it.
+
+    A record holds its regions as masks alone.
+    """
+    default = Options()
+    known = {each.name: getattr(default, each.name) for each in fields(Options)}
+    options = {k: v for k, v in record.options.items() if k in known and v != known[k]}
+    if adapter := record.model.get("adapter"):
+        options["adapter"] = adapter["hash"]
+    return {
+        "question": record.question,
+        "regions": (None,) * len(record.prompt.get("regions", ())),
+        "options": options,
+        "before": dates_of_record(record),
+    }
+
+
 def _as_kept(answer: Answer, turn: SaidTurn) -> bool:
-    record, threshold = turn.record or {}, turn.options.get("mask_threshold")
-    return threshold is None and (turn.question, record.get("answer_hash")) == (
-        answer.record.question, answer.record.answer_hash,
-    )  # fmt: skip
+    held, new = turn.record or {}, plain(answer.record.to_dict())
+    return all(held.get(part) == new[part] for part in _SAME)

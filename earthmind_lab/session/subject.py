@@ -18,6 +18,8 @@ from earthmind_lab.recording import plain
 
 Busy: TypeAlias = Literal["search", "load", "ask", "replay"]
 SubjectKind: TypeAlias = Literal["aoi", "files", "picture"]
+KEPT = "keep-"
+"""How the id of a turn begins that was answered elsewhere; see `commands.Command.task`."""
 
 
 def no_features() -> dict[str, Any]:
@@ -95,6 +97,11 @@ class SaidTurn:
     before: Mapping[str, Any] | None = None
     """For a question about two dates, `two_dates.dates_of`: by it the same two are asked about
     again. None = about one date."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it was answered elsewhere, and kept here."""
+        return self.id.startswith(KEPT)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -188,6 +195,13 @@ class Subject:
             turn = None if turn.parent is None else self.turn(turn.parent)
         return tuple(reversed(led))
 
+    def past_kept(self, ident: str | None) -> str | None:
+        """`head` where nothing but kept answers leads from a turn to it, else the turn."""
+        at = None if self.head is None else self.turn(self.head)
+        while at is not None and at.id != ident and at.kept:
+            at = None if at.parent is None else self.turn(at.parent)
+        return self.head if (at and at.id) == ident else ident
+
     def branches(self, turn: SaidTurn) -> tuple[SaidTurn, ...]:
         """The turns that go on from the same one as this, it included, oldest first."""
         return tuple(each for each in self.turns if each.parent == turn.parent)
@@ -244,13 +258,17 @@ class Subject:
             version=int(data["version"]),
             versions=tuple(cls.from_dict(older) for older in data["versions"]),
         )
-        subject._check_talk()
+        subject.check_talk()
         # A rank beyond the table is damage, and better found here.
         _ = subject.row, subject.row_before
         return subject
 
-    def _check_talk(self) -> None:
-        """Refuse turns that lead nowhere or in a circle: a parent comes before its turn."""
+    def check_talk(self) -> None:
+        """Refuse turns that lead nowhere or in a circle: a parent comes before its turn.
+
+        Raises:
+            ValueError: One of them does.
+        """
         seen: set[str | None] = {None}
         for turn in self.turns:
             if turn.parent not in seen:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from earthmind_lab.errors import PromptError
-from earthmind_lab.session.commands import State, _logged, _with
+from earthmind_lab.session.commands import State, logged, with_subject
 from earthmind_lab.session.subject import SaidTurn
-
-KEPT = "keep-"
-"""How the id of a turn begins that was answered elsewhere; see `Command.task`."""
 
 
 def branch(state: State, name: str, ident: str | None) -> State:
@@ -24,12 +21,14 @@ def branch(state: State, name: str, ident: str | None) -> State:
     head = None if ident is None else old.leaf(ident)
     if head == old.head:
         return state
-    after = _with(state, replace(old, head=head))
-    return _logged(after, "branch", name, {"turn": ident}, {"head": old.head})
+    after = with_subject(state, replace(old, head=head))
+    return logged(after, "branch", name, {"turn": ident}, {"head": old.head})
 
 
 def said_anew(state: State, name: str, turn: SaidTurn) -> State:
     """A turn whose masks were cut elsewhere; several times in a row are one command, for a slider.
+
+    Where it stands in the talk, and whether it is stale, may have changed while they were cut.
 
     Raises:
         PromptError: It is no longer there.
@@ -37,19 +36,20 @@ def said_anew(state: State, name: str, turn: SaidTurn) -> State:
     old = state.subjects[name]
     if (was := old.turn(turn.id)) is None:
         raise PromptError(f"There is no turn {turn.id!r} about {name!r}.")
-    after, args = _with(state, old.with_turn(turn)), {"turn": turn.id}
+    turn = replace(turn, parent=was.parent, stale=was.stale)
+    after, args = with_subject(state, old.with_turn(turn)), {"turn": turn.id}
     last = state.log[-1] if state.log else None
     if last is not None and (last.kind, last.subject, last.args) == ("threshold", name, args):
         return after
-    return _logged(after, "threshold", name, args, {"said": was.to_dict()})
+    return logged(after, "threshold", name, args, {"said": was.to_dict()})
 
 
 def keep(state: State, name: str, turn: SaidTurn) -> State:
     """An answer that came from elsewhere, as the newest turn of the talk; `Command.task` its id."""
     old = state.subjects[name]
-    before, args = {"turn": turn.id, "head": old.head}, {"question": turn.question}
+    before, args = {"turn": turn.id}, {"question": turn.question}
     after = replace(old, turns=(*old.turns, replace(turn, parent=old.head)), head=turn.id)
-    return _logged(_with(state, after), "keep", name, args, before)
+    return logged(with_subject(state, after), "keep", name, args, before)
 
 
 def discard(state: State, name: str, ident: str) -> State:
@@ -60,10 +60,10 @@ def discard(state: State, name: str, ident: str) -> State:
     """
     old = state.subjects[name]
     turn = old.turn(ident)
-    if turn is None or not ident.startswith(KEPT):
+    if turn is None or not turn.kept:
         raise PromptError(f"There is no kept answer {ident!r} about {name!r}.")
     before = {
         "kept": turn.to_dict(), "place": old.turns.index(turn), "head": old.head,
         "after": [each.id for each in old.turns if each.parent == ident],
     }  # fmt: skip
-    return _logged(_with(state, old.without(turn)), "discard", name, {"turn": ident}, before)
+    return logged(with_subject(state, old.without(turn)), "discard", name, {"turn": ident}, before)

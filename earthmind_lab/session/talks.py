@@ -149,7 +149,7 @@ class TalkCommands(SessionBase):
         def work(task: Task, now: Subject) -> tuple[Any, Change]:
             answer = self._answer(task, now, question, regions, options, before)
             turn = turn_of(task.id, args, answer)
-            self._answers.keep(task.id, answer, self._shelf.chip(now))
+            self._answers.keep(task.id, answer)
             return answer, lambda state: commands.said(state, now.name, turn)
 
         return self._keeper.start("ask", subject.name, begin, work)

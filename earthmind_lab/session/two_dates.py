@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from earthmind_lab.errors import PromptError, SearchError
 from earthmind_lab.exchange import Modality
+from earthmind_lab.record import AFTER, BEFORE, Record
 from earthmind_lab.session.queries import check_rank
 from earthmind_lab.session.subject import PairRow, Subject
 
@@ -38,6 +39,24 @@ def dates_of(subject: Subject) -> dict[str, Any] | None:
     return {
         "ids": list(both[0].ids), "after": list(both[1].ids), "sensor": sensor,
         "observed": [_observed(row, sensor) for row in both],
+    }  # fmt: skip
+
+
+def dates_of_record(record: Record) -> dict[str, Any] | None:
+    """The same of an answer, by its record; None where it is about one date."""
+    if not record.two_dates:
+        return None
+    sensor = record.prompt["views"][0]["modality"]
+
+    def observed(date: str) -> str:
+        seen = (each for each in record.inputs if each["date"] == date)
+        return next(str(each["observed"]) for each in seen if each["modality"] == sensor)
+
+    pairs = record.search[BEFORE]["pair"], record.search["pair"]
+    before, after = ([pair["optical"], pair["sar"]] for pair in pairs)
+    return {
+        "ids": before, "after": after, "sensor": sensor,
+        "observed": [observed(BEFORE), observed(AFTER)],
     }  # fmt: skip
 
 

@@ -13,9 +13,7 @@ import traitlets
 from earthmind_lab.answer import Answer, format_area
 from earthmind_lab.changing import date_views
 from earthmind_lab.exchange import View
-from earthmind_lab.recording import BEFORE
 from earthmind_lab.session.subject import Note
-from earthmind_lab.session.talk_commands import KEPT
 from earthmind_lab.session.two_dates import dates_of
 from earthmind_lab.widgets.base import SessionWidget
 from earthmind_lab.widgets.basemap import TILE_HOST
@@ -110,7 +108,7 @@ class LayerPanel(SessionWidget):
             return ""
         if kind == "cut":
             work = partial(self._cut, message["turn"], message["probability"], self.session.active)
-            self._aside.do(kind, work)
+            self._aside.do((kind, message["turn"]), work)
             return "Cutting the masks…"
         if kind == "fit":
             layers.fit_features()
@@ -188,7 +186,7 @@ class LayerPanel(SessionWidget):
             "area": format_area(shown.area_m2) + (" (either date)" if turn.before else ""),
             # Of the answer in memory, which may be ahead of an undo, nothing counts here.
             "threshold": round(float(turn.options.get("mask_threshold", 0.5)), 2),
-            "added": turn.id.startswith(KEPT),
+            "added": turn.kept,
             "reason": FORGOTTEN if answer is None else "",
             "areas": self._curve(turn.id, answer),
             "overlays": self._overlay_rows(turn.id, answer),
@@ -201,7 +199,7 @@ class LayerPanel(SessionWidget):
 
     def _curve(self, ident: str, answer: Answer | None) -> list[str]:
         """Mapped areas by threshold; made once per answer. None of two dates added up."""
-        if answer is None or BEFORE in answer.record.chip:
+        if answer is None or answer.record.two_dates:
             return []
         chip, held = self._layers.chip, self._curves.get(ident)
         if held is None or held[0] is not answer or held[1] is not chip:
@@ -210,7 +208,7 @@ class LayerPanel(SessionWidget):
 
     def _overlay_rows(self, ident: str, answer: Answer | None) -> list[dict[str, Any]]:
         """The layers that an answer has beside its outlines."""
-        if answer is None or answer.grid is None or BEFORE in answer.record.chip:
+        if answer is None or answer.grid is None or answer.record.two_dates:
             return []  # of two dates, nothing would tell whose probability it is
         return [
             {
