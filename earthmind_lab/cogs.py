@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthmind_lab.errors import EarthMindError
+from earthmind_lab.errors import EarthMindError, PromptError
 from earthmind_lab.grid import inside_mask, polygons_to_mask
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
+    from shapely.geometry.base import BaseGeometry
 
     from earthmind_lab.answer import Answer
+    from earthmind_lab.record import Record
 
 OUTSIDE = 65535
 """In a mask: outside the AOI, where nothing was asked. 0 = inside, and nothing is marked there, be
@@ -42,26 +44,53 @@ def mask_bands(answer: Answer) -> tuple[NDArray[np.uint16], tuple[str, ...]]:
 
     Raises:
         EarthMindError: A plain picture has no place, or there are more objects than numbers.
+        PromptError: The answer is about two dates.
     """
-    if answer.grid is None or answer.record.aoi is None:
-        raise EarthMindError("A plain picture has no place on the Earth, so it gives no raster.")
+    grid, area = _place(answer)
     if len(answer.detections) >= OUTSIDE:
         raise EarthMindError(
             "There are more objects than a mask has numbers.",
             found=f"{len(answer.detections)}",
             change=f"answer.save('answer.gpkg'), or fewer than {OUTSIDE}",
         )
-    from shapely.geometry import shape
-
     labels = tuple(dict.fromkeys(item.label for item in answer.detections))
-    size = (int(answer.grid.shape[0]), int(answer.grid.shape[1]))
+    size = (int(grid.shape[0]), int(grid.shape[1]))
     bands = np.zeros((2, *size), np.uint16)
     numbered = sorted(enumerate(answer.detections, start=1), key=lambda each: -each[1].area_m2)
     for number, item in numbered:
-        here = polygons_to_mask(item.geometry, answer.grid)
+        here = polygons_to_mask(item.geometry, grid)
         bands[:, here] = np.array([[labels.index(item.label) + 1], [number]], np.uint16)
-    bands[:, ~inside_mask(answer.grid, shape(answer.record.aoi["geometry"]))] = OUTSIDE
+    bands[:, ~inside_mask(grid, area)] = OUTSIDE
     return bands, labels
+
+
+def _place(answer: Answer) -> tuple[GeoBox, BaseGeometry]:
+    """Grid and area of the rasters of an answer.
+
+    Raises:
+        EarthMindError: A plain picture has none.
+        PromptError: The answer is about two dates.
+    """
+    from shapely.geometry import shape
+
+    if answer.grid is None or answer.record.aoi is None:
+        raise EarthMindError("A plain picture has no place on the Earth, so it gives no raster.")
+    check_one_date(answer.record)
+    return answer.grid, shape(answer.record.aoi["geometry"])
+
+
+def check_one_date(record: Record) -> None:
+    """Refuse rasters of an answer about two dates.
+
+    Raises:
+        PromptError: It is about two.
+    """
+    if record.two_dates:
+        raise PromptError(
+            "An answer about two dates gives no raster and no points: nothing in them would tell "
+            "what was marked on which date.",
+            change="ask about each date alone, or save the features, which name their date",
+        )
 
 
 def write_mask(answer: Answer, path: str | Path) -> Path:
@@ -92,10 +121,10 @@ def write_probability(answer: Answer, path: str | Path) -> Path:
 
     Raises:
         EarthMindError: A plain picture has no place, or the answer marks nothing.
+        PromptError: The answer is about two dates.
         OSError: The file can't be written.
     """
-    if answer.grid is None or answer.record.aoi is None:
-        raise EarthMindError("A plain picture has no place on the Earth, so it gives no raster.")
+    grid, area = _place(answer)
     held: dict[str, NDArray[np.float32]] = {}
     for found in answer.reply.objects:
         sure = answer.reply.probability(found)
@@ -106,13 +135,9 @@ def write_probability(answer: Answer, path: str | Path) -> Path:
             "The answer marks nothing, so it has no probabilities.",
             change="a question that asks for a mask, such as 'Segment the water.'",
         )
-    from shapely.geometry import shape
-
     bands = np.stack(list(held.values()))
-    bands[:, ~inside_mask(answer.grid, shape(answer.record.aoi["geometry"]))] = np.nan
-    return write_cog(
-        path, bands, answer.grid, names=tuple(held), unit="1", tags=_tags(answer)
-    )  # fmt: skip
+    bands[:, ~inside_mask(grid, area)] = np.nan
+    return write_cog(path, bands, grid, names=tuple(held), unit="1", tags=_tags(answer))
 
 
 def _tags(answer: Answer) -> dict[str, str]:

@@ -108,6 +108,7 @@ def sample_points(answer: Answer, n: int, seed: int = 0, *, least: int = LEAST) 
 
     Raises:
         EarthMindError: A plain picture, or too few points for the strata.
+        PromptError: The answer is about two dates.
     """
     import pandas as pd
     from geopandas import GeoDataFrame, points_from_xy

@@ -58,6 +58,7 @@ def to_stac(answer: Answer, folder: str | Path) -> Path:
 
     Raises:
         EarthMindError: A plain picture has no place, or the folder can't be written.
+        PromptError: The answer is about two dates.
     """
     _, labels = mask_bands(answer)
     with whole_folder(folder, STAC_FILES) as draft:

@@ -161,6 +161,29 @@ def test_again_is_about_the_dates_of_the_turn(small):
         small.again(two)
 
 
+def test_masks_of_two_dates_are_refused_and_features_are_not(small, tmp_path):
+    small.compare(1).result(WAIT)
+    small.ask(WATER).result(WAIT)
+    turn = small.subject().head
+    files = [
+        lambda: small.export(turn, tmp_path / "mask.tif"),
+        lambda: small.export(turn, tmp_path / "sure.tif", probability=True),
+        lambda: small.save_stac(turn, tmp_path / "item"),
+        lambda: small.sample_points(turn, tmp_path / "points.gpkg", 40),
+        lambda: small.answer(turn).save(tmp_path / "saved.tif"),
+    ]
+    for make in files:
+        with pytest.raises(PromptError, match=r"on which date.*each date alone"):
+            make()
+    small._answers._held.clear()  # as after a restart
+    for make in files[:4]:
+        with pytest.raises(PromptError, match=r"on which date.*each date alone"):
+            make()
+    assert list(tmp_path.iterdir()) == []
+    (feature,) = json.loads(small.export(turn, tmp_path / "water.geojson").read_text())["features"]
+    assert feature["properties"]["observed"]
+
+
 def test_undo_and_what_drops_the_comparison(small):
     def now():
         return small.subject().chosen, small.subject().before

@@ -42,8 +42,8 @@ class KeepCommands(SessionBase):
             The path.
 
         Raises:
-            PromptError: No such answer, it is about a plain picture, or for .tif: its masks are
-                no longer in memory.
+            PromptError: No such answer, it is about a plain picture, or for .tif: it is about two
+                dates, or its masks are no longer in memory.
             EarthMindError: Another ending, or the file can't be written.
         """
         said, path = self._placed(turn, name), Path(path)
@@ -227,7 +227,10 @@ class KeepCommands(SessionBase):
         return said
 
     def _in_memory(self, said: SaidTurn) -> Answer:
-        """The answer of a turn, with masks that are cut where the turn's are."""
+        """The answer of a turn about one date, with masks that are cut where the turn's are."""
+        from earthmind_lab.cogs import check_one_date
+
+        check_one_date(Record.from_dict(dict(said.record or {}), name=said.id))
         answer = self._answers.find(said.id)
         if answer is None:
             raise PromptError(

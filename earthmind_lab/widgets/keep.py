@@ -23,6 +23,7 @@ from earthmind_lab.session.tasks import said_of
 from earthmind_lab.widgets.base import SessionWidget
 from earthmind_lab.widgets.downloads import Downloads, safe_name
 from earthmind_lab.widgets.protocol import FromBrowser, clean
+from earthmind_lab.widgets.rows import mapped_area
 
 if TYPE_CHECKING:
     from earthmind_lab.session import Session, Task
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 NOTHING = "Ask something first: what was answered can then be taken home."
 NO_PLACE = "A plain picture has no place on the Earth, so it gives no features and no rasters."
 FORGOTTEN = "The masks of this answer are no longer in memory. Ask again for rasters and points."
+TWO_DATES = (
+    "This answer is about two dates, and masks would not tell them apart. "
+    "Ask about each date alone for rasters and points."
+)
 UNMARKED = "This answer marks nothing, so it has no probabilities."
 SAME = "The same answer, from the catalog to the last pixel."
 
@@ -271,8 +276,8 @@ class KeepPanel(SessionWidget):
 
     def _row(self, number: int, turn: SaidTurn) -> dict[str, Any]:
         features = turn.features.get("features", ())
-        area = sum(float(each["properties"].get("area_m2") or 0) for each in features)
-        mapped = f" ({format_area(area)} mapped)" if features else ""
+        dates = " on either date" if turn.before else ""
+        mapped = f" ({format_area(mapped_area(features))} mapped{dates})" if features else ""
         return {
             "turn": turn.id,
             "title": clean(f"{number}. {turn.question}{mapped}"),
@@ -283,6 +288,8 @@ class KeepPanel(SessionWidget):
         """Which files can't be had of an answer, and why."""
         if turn.record is None or turn.record.get("aoi") is None:
             return dict.fromkeys(_ON_EARTH, NO_PLACE)
+        if turn.before is not None:
+            return dict.fromkeys(_OF_MASKS, TWO_DATES)
         if self.session.answer(turn.id) is None:
             return dict.fromkeys(_OF_MASKS, FORGOTTEN)
         return {} if turn.features.get("features") else {"probability": UNMARKED}

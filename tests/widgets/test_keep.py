@@ -18,7 +18,15 @@ from earthmind_lab.session import Session
 from earthmind_lab.stac_items import STAC_FILES
 from earthmind_lab.widgets import downloads as downloads_module
 from earthmind_lab.widgets.downloads import PIECE, Downloads, safe_name
-from earthmind_lab.widgets.keep import FORGOTTEN, KINDS, NO_PLACE, SAME, UNMARKED, KeepPanel
+from earthmind_lab.widgets.keep import (
+    FORGOTTEN,
+    KINDS,
+    NO_PLACE,
+    SAME,
+    TWO_DATES,
+    UNMARKED,
+    KeepPanel,
+)
 from earthmind_lab.widgets.protocol import FILES
 from tests.session_world import BOX, DATES, SlowEngine, made_up
 
@@ -199,6 +207,32 @@ def test_answers_and_what_they_lack(panel, browser, session, engine, tmp_path):
         assert set(late.answers[0]["off"]) == {"mask", "probability", "stac", "points"}
         assert set(late.answers[0]["off"].values()) == {FORGOTTEN}
         late.close()
+
+
+def test_masks_of_two_dates_are_not_offered(panel, browser, session, engine, tmp_path):
+    session.compare(1).result(WAIT)
+    session.ask(WATER).result(WAIT)
+    browser.wait(lambda: len(panel.answers) == 2)
+    row = panel.answers[-1]
+    assert row["title"].endswith(" mapped on either date)")
+    assert row["off"] == dict.fromkeys(("mask", "probability", "stac", "points"), TWO_DATES)
+    for number, what in enumerate(row["off"]):
+        assert wish(panel, browser, what, f"f{number}")["kind"] == "refused"
+        browser.wait(lambda: "what was marked on which date" in panel.fault)
+    session.close()
+    with Session(engine=engine, path=tmp_path / "kept.json") as again:
+        late = KeepPanel(again)
+        assert late.answers[-1]["off"] == row["off"]
+        late.close()
+
+
+def test_what_objects_share_counts_once(panel, browser, session, engine):
+    engine.texts["What is here?"] = "Water and water."
+    engine.marks = {"What is here?": ("water", "water")}
+    session.ask("What is here?").result(WAIT)
+    browser.wait(lambda: len(panel.answers) == 2)
+    one, two = (row["title"].partition(" (")[2] for row in panel.answers)
+    assert one == two
 
 
 def test_names_are_safe():

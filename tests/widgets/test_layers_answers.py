@@ -157,6 +157,24 @@ def test_an_engine_far_away_holds_no_panel_up(asked, monkeypatch):
     asked.browser.wait(lambda: asked.panel.squares)
 
 
+def test_cuts_of_two_answers_that_wait_are_both_made(asked, monkeypatch):
+    gate, cut = threading.Event(), []
+
+    def slowly(turn, probability, name):
+        gate.wait(WAIT)
+        cut.append((turn, probability))
+
+    monkeypatch.setattr(asked.session, "set_threshold", slowly)
+    wanted = [(asked.turn, 0.6), (asked.turn, 0.7), ("ask-99", 0.8), (asked.turn, 0.9)]
+    for turn, probability in wanted:
+        asked.tell(kind="cut", turn=turn, probability=probability)
+    heard = {"kind": "status", "ask": None, "text": "Cutting the masks…"}
+    asked.browser.wait(lambda: asked.browser.messages.count(heard) == len(wanted))
+    gate.set()
+    assert asked.panel._aside.settle(WAIT)
+    assert ("ask-99", 0.8) in cut and (asked.turn, 0.9) in cut
+
+
 @pytest.mark.parametrize("probability", [0, 1, -3, 7])
 def test_what_is_no_probability_is_said(asked, probability):
     asked.tell(kind="cut", turn=asked.turn, probability=probability)
