@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from earthmind_lab.as_python import Steps, steps_to
+from earthmind_lab.as_python import Steps, own_files, steps_to
 from earthmind_lab.errors import PromptError
+from earthmind_lab.record import BEFORE
 from earthmind_lab.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -54,14 +55,15 @@ def as_notebook(subject: Subject) -> dict[str, Any]:
     """The talk about a subject as a notebook.
 
     Args:
-        subject: Whose talk, the branch that one reads. Turns without an answer are left out.
+        subject: Whose talk, the branch that one reads. Turns without an answer are left out, and
+            where the code would give another answer, a line says so.
 
     Returns:
         A notebook of nbformat 4.5 as plain data, without outputs.
 
     Raises:
-        PromptError: Nothing was answered yet, a picture was no file, or an answer's regions were
-            given as masks.
+        PromptError: Nothing was answered yet, a picture was no file, or there is code for none of
+            the answers; see `as_python`.
     """
     turns = [turn for turn in subject.talk if turn.state == "done" and turn.record is not None]
     if not turns:
@@ -73,16 +75,29 @@ def as_notebook(subject: Subject) -> dict[str, Any]:
             "The picture is no file, so no notebook can open it.",
             change="save it, then open_picture() with its path",
         )
-    cells = [_intro(subject, len(turns)), *_talk_cells(subject, turns)]
+    made = [_steps(subject, turn) for turn in turns]
+    held = [turn for turn, steps in zip(turns, made, strict=True) if isinstance(steps, Steps)]
+    if not held:
+        raise next(each for each in made if isinstance(each, PromptError))
+    cells = [_intro(subject, held), *_talk_cells(turns, made)]
     for number, cell in enumerate(cells, start=1):
         cell["id"] = f"cell-{number}"
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": _METADATA, "cells": cells}
 
 
-def _intro(subject: Subject, count: int) -> dict[str, Any]:
+def _steps(subject: Subject, turn: SaidTurn) -> Steps | PromptError:
+    """What leads to an answer, or why no code does."""
+    try:
+        return steps_to(subject, turn.id)
+    except PromptError as error:
+        return error
+
+
+def _intro(subject: Subject, turns: list[SaidTurn]) -> dict[str, Any]:
+    """What is needed and what comes of it; the turns are those that are asked."""
     name = " ".join(_NO_WORD.sub(" ", subject.name).split()) or "an area"
-    answers = "1 answer" if count == 1 else f"{count} answers"
-    where = "the picture's file" if subject.picture else "the catalogs named below"
+    answers = "1 answer" if len(turns) == 1 else f"{len(turns)} answers"
+    where = "the picture's file" if subject.picture else f"the {_sources(turns)} named below"
     return _markdown(
         f"# {name}: asked again",
         f"Needs `earthmind_lab[model]` and {where}. {answers}; each takes as long as it took when "
@@ -91,15 +106,22 @@ def _intro(subject: Subject, count: int) -> dict[str, Any]:
     )
 
 
-def _talk_cells(subject: Subject, turns: list[SaidTurn]) -> Iterator[dict[str, Any]]:
+def _sources(turns: list[SaidTurn]) -> str:
+    """Where their pixels come from."""
+    chips = [turn.record["chip"] for turn in turns if turn.record is not None]
+    dates = [*chips, *(chip[BEFORE] for chip in chips if BEFORE in chip)]
+    found = {"catalogs" if own_files(date) is None else "files" for date in dates}
+    return " and ".join(sorted(found))
+
+
+def _talk_cells(turns: list[SaidTurn], made: list[Steps | PromptError]) -> Iterator[dict[str, Any]]:
     """Cells that load and ask; a talk goes on as long as the model had read what was asked."""
     before: Steps | None = None
-    imported = False
-    for number, turn in enumerate(turns, start=1):
-        steps = steps_to(subject, turn.id)
-        if not imported:
-            yield _code("import earthmind_lab as em", "from shapely.geometry import shape")
-            imported = True
+    yield _code("import earthmind_lab as em", "from shapely.geometry import shape")
+    for number, (turn, steps) in enumerate(zip(turns, made, strict=True), start=1):
+        if isinstance(steps, PromptError):
+            yield _markdown(f"Answer {number} is left out. {steps.asked}")
+            continue
         goes_on = before is not None and _goes_on(before, steps)
         if not goes_on:
             if steps.pixels and (before is None or before.pixels != steps.pixels):

@@ -64,7 +64,8 @@ def as_python(subject: Subject, ident: str) -> str:
         Lines of Python that need `earthmind_lab` alone.
 
     Raises:
-        PromptError: No answer, or its regions were given as masks.
+        PromptError: No answer, or the code would give another one: regions were given as masks,
+            pixels can't be had again, questions before it are gone. `asked` has no words of others.
     """
     steps = steps_to(subject, ident)
     lines = ["import earthmind_lab as em"]
@@ -91,7 +92,7 @@ def steps_to(subject: Subject, ident: str) -> Steps:
     if turn.before is not None:
         dates = ["before=before", f"sensor={_text(turn.before['sensor'])}"]
     return Steps(
-        pixels=tuple(_pixels(turn.record)),
+        pixels=tuple(_pixels(turn)),
         shapes=tuple(dict.fromkeys(_text(shape) for each in asked for shape in _shapes(each))),
         talk=_call("talk = em.Conversation", _about(subject), _engine(turn.record), *dates),
         asked=tuple(asked),
@@ -100,45 +101,136 @@ def steps_to(subject: Subject, ident: str) -> Steps:
 
 def _asked(subject: Subject, turn: SaidTurn) -> list[SaidTurn]:
     """The turns whose replies the model read before its answer, and the turn, oldest first."""
-    assert turn.record is not None
     earlier = list(subject.talk_to(turn.id))[:-1]
     found = [turn]
-    for read in reversed(turn.record.get("prompt", {}).get("history", ())):
+    for read in reversed(_history(turn)):
         while earlier:
             each = earlier.pop()
-            if (each.question, each.raw) == (read["question"], read["reply"]):
+            if (each.question, each.raw) == read and _hashes(each) == _hashes(turn):
                 found.insert(0, each)
                 break
         else:
-            raise PromptError(
-                "A question before this one is no longer there, so the code would ask others.",
-                found=repr(read["question"]),
-                change="ask again, then copy that answer",
-            )
+            raise _gone(read[0])
+    for number, each in enumerate(found):
+        # Asked anew, each reads what was asked before it, so it must have read that then, too.
+        if _history(each) != [(before.question, before.raw) for before in found[:number]]:
+            raise _gone(each.question)
     return found
 
 
-def _pixels(record: Mapping[str, Any]) -> list[str]:
-    """The lines that make ``chip``; none for a plain picture."""
+def _history(turn: SaidTurn) -> list[tuple[str, str]]:
+    """Questions and replies that the model had read."""
+    read = (turn.record or {}).get("prompt", {}).get("history", ())
+    return [(each["question"], each["reply"]) for each in read]
+
+
+def _hashes(turn: SaidTurn) -> list[Any]:
+    """Of the pixels that a turn is about."""
+    chip = (turn.record or {}).get("chip", {})
+    return [about.get("pixel_hash") for about in (chip, chip.get(BEFORE, {}))]
+
+
+def _gone(question: str) -> PromptError:
+    return PromptError(
+        "A question before this one is no longer there as the model had read it, so the code would "
+        "ask others.",
+        found=repr(question),
+        change="ask again, then copy that answer",
+    )
+
+
+def _pixels(turn: SaidTurn) -> list[str]:
+    """The lines that make ``chip``, and of two dates ``before``; none for a plain picture."""
+    record = turn.record or {}
     area = record.get("aoi")
     if area is None:
         return []
-    files = record["chip"].get("provenance", {}).get("own_files")
-    if files is not None:
-        said = [f"{key}={_text(value)}" for key, value in files.items()]
-        gsd = f"gsd={_text(record['chip'].get('gsd'))}"
-        return [_area(area), _call("chip = em.open_chip", *said, "aoi=aoi", gsd)]
-    search = record["search"]
+    chip, search = record["chip"], record["search"]
+    lines = [_area(area)]
+    if own_files(chip) is not None:
+        lines += _opened("chip", chip)
+    else:
+        lines += [*_searched(turn, search), *_pair("pair", search), *_loaded(turn, chip)]
+    if BEFORE not in chip:
+        return lines
+    early, sought = chip[BEFORE], search[BEFORE]
+    if own_files(early) is not None:
+        return [*lines, *_opened("before", early)]
+    once = own_files(chip) is None and _terms(search) == _terms(sought)
+    again = [] if once else _searched(turn, sought)
+    return [*lines, *again, *_pair("earlier", sought), *_earlier(turn, early)]
+
+
+def own_files(chip: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Arguments of `open_chip` where pixels come from own files.
+
+    Args:
+        chip: Of a record, or its part of the earlier date.
+    """
+    found: Mapping[str, Any] | None = chip.get("provenance", {}).get("own_files")
+    return found
+
+
+def _opened(name: str, chip: Mapping[str, Any]) -> list[str]:
+    if chip["provenance"].get("from_memory"):
+        raise PromptError(
+            "Its pixels were arrays in memory, which no code can open again.",
+            change="save them as files, then open_chip() with their paths",
+        )
+    said = [f"{key}={_text(value)}" for key, value in (own_files(chip) or {}).items()]
+    return [_call(f"{name} = em.open_chip", *said, "aoi=aoi", f"gsd={_text(chip.get('gsd'))}")]
+
+
+def _searched(turn: SaidTurn, search: Mapping[str, Any]) -> list[str]:
+    """The line that makes ``pairs``."""
+    if turn.kept and ("dates" not in search or len(search["catalog"]) not in (1, 2)):
+        raise PromptError(
+            "Its pixels come from no search of a catalog, so no code can find them.",
+            change="search_pairs(), then load_chip() with one of its pairs",
+        )
+    named = [f"{key}={_text(value)}" for key, value in _terms(search).items()]
+    return [_call("pairs = em.search_pairs", "aoi", *named)]
+
+
+def _terms(search: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a search."""
     terms = {key: value for key, value in search.items() if key not in _NOT_ASKED}
-    terms = {**terms, "catalog": _catalog(search), **search.get("overrides", {})}
-    named = [f"{key}={_text(value)}" for key, value in terms.items()]
+    return {**terms, "catalog": _catalog(search), **search.get("overrides", {})}
+
+
+def _loaded(turn: SaidTurn, chip: Mapping[str, Any]) -> list[str]:
+    """The lines that make ``chip`` of ``pair``.
+
+    A session loads with the defaults; what was kept may lie on any grid.
+    """
+    if not turn.kept:
+        return ["chip = em.load_chip(pair, aoi)"]
     return [
-        _area(area),
-        _call("pairs = em.search_pairs", "aoi", *named),
-        *_pair("pair", search),
-        "chip = em.load_chip(pair, aoi)",
-        *([] if BEFORE not in search else _earlier(search[BEFORE])),
+        "from earthmind_lab.grid import grid_of",
+        "",
+        _call("grid = grid_of", _text(chip["grid"])),
+        _call("plan = em.plan_chip", "pair", "aoi", _bands(chip), "grid=grid"),
+        _call("chip = em.load_chip", "pair", "aoi", "plan=plan", *_speckle(chip)),
     ]
+
+
+def _earlier(turn: SaidTurn, chip: Mapping[str, Any]) -> list[str]:
+    """The lines that make ``before`` of ``earlier``, on the grid of ``chip``."""
+    bands = _bands(chip) if turn.kept else "bands=chip.bands or None"
+    return [
+        _call("plan = em.plan_chip", "earlier", "aoi", bands, "grid=chip.grid"),
+        _call("before = em.load_chip", "earlier", "aoi", "plan=plan", *_speckle(chip)),
+    ]
+
+
+def _bands(chip: Mapping[str, Any]) -> str:
+    return f"bands={_text(chip['bands'] or None)}"
+
+
+def _speckle(chip: Mapping[str, Any]) -> list[str]:
+    """How its SAR pixels were filtered."""
+    filtered = chip.get("provenance", {}).get("speckle")
+    return [f"speckle={_text(filtered)}"] if filtered else []
 
 
 def _pair(name: str, search: Mapping[str, Any]) -> list[str]:
@@ -147,15 +239,6 @@ def _pair(name: str, search: Mapping[str, Any]) -> list[str]:
     return [
         f"ids = {_text(ids)}",
         f"{name} = next(pair for pair in pairs if [scene.id for scene in pair.scenes] == ids)",
-    ]
-
-
-def _earlier(search: Mapping[str, Any]) -> list[str]:
-    """The lines that make ``before``, on the grid of ``chip``; both dates are of one search."""
-    return [
-        *_pair("earlier", search),
-        "plan = em.plan_chip(earlier, aoi, bands=chip.bands or None, grid=chip.grid)",
-        "before = em.load_chip(earlier, aoi, plan=plan)",
     ]
 
 
@@ -207,7 +290,8 @@ def _shapes(turn: SaidTurn) -> list[Mapping[str, Any]]:
     shapes = [shape for shape in turn.regions if shape is not None]
     if len(shapes) < len(turn.regions):
         raise PromptError(
-            f"The regions of {turn.question!r} were given as masks, which aren't kept.",
+            "Regions were given as masks, which aren't kept.",
+            found=repr(turn.question),
             change="polygons in lon/lat as regions",
         )
     return shapes
