@@ -87,7 +87,7 @@ def test_a_new_area_is_offered_the_days_of_the_search_before(browser, table, ses
     dates = session.subject().query["dates"]
     session.draw((-0.775, 38.09, -0.745, 38.12))
     browser.wait(lambda: table.about["name"] == "area 1")
-    assert table.about["terms"] == {**terms_of(None), "dates": dates}
+    assert table.about["terms"] == {**terms_of(None), "dates": dates, "catalog": "sample"}
     browser.tell(table, {**SEARCH, "dates": dates})
     browser.wait(lambda: table.pairs)
     assert session.subject().query["dates"] == dates
