@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from earthmind_lab.answer import Answer, format_area
 from earthmind_lab.chip import Chip
-from earthmind_lab.citing import cite, day_words
+from earthmind_lab.citing import cite
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import View
 from earthmind_lab.figures import TINTS, caption, draw_masks
+from earthmind_lab.methods import day_words
 from earthmind_lab.quicklook import data_url
 from earthmind_lab.record import Record
 from earthmind_lab.render import default_composites, render
