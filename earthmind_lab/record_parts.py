@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,15 +38,17 @@ def inputs_seen(record: Record) -> tuple[Mapping[str, Any], ...]:
     return tuple(each for each in record.inputs if each.get("modality") in {*shown, None})
 
 
-def date_of(about: Mapping[str, Any], record: Record) -> str:
+def date_of(about: Mapping[str, Any], inputs: Iterable[Mapping[str, Any]]) -> str:
     """On which of two dates an object was marked: `BEFORE` or `AFTER`; empty for one date.
 
     Args:
         about: Properties of a feature of the answer: ``source`` and ``observed``.
-        record: Of the answer.
+        inputs: Of the answer's record.
     """
-    if BEFORE not in record.chip:
+    dated = [each for each in inputs if each.get("date")]
+    if not dated:
         return ""
-    own = [each for each in record.inputs if each.get("modality") == about.get("source")]
-    dates = [each.get("date") for each in own if each["observed"] == about.get("observed")]
+    source, observed = about.get("source"), about.get("observed")
+    own = [each for each in dated if each.get("modality") == source]
+    dates = [each["date"] for each in own if each.get("observed") == observed]
     return BEFORE if dates == [BEFORE] else AFTER

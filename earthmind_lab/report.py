@@ -258,7 +258,7 @@ def _marked(said: _Said, labels: Sequence[str], picture: _Picture) -> Iterator[s
         for feature in said.features
         for about in (feature.get("properties") or {},)
         if about.get("source") == picture.view.modality
-        and (said.record is None or date_of(about, said.record) == picture.date)
+        and (said.record is None or date_of(about, said.record.inputs) == picture.date)
     ]
     if own:
         masks = [_mask(own, label, picture.chip) for label in labels]

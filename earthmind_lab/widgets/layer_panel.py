@@ -183,6 +183,7 @@ class LayerPanel(SessionWidget):
             "title": shown.title.capitalize(),
             "colour": shown.colour,
             "question": clean(turn.question),
+            "dates": clean(shown.dates),
             "visible": shown.visible,
             "stale": turn.stale,
             "area": format_area(shown.area_m2) + (" (either date)" if turn.before else ""),
