@@ -33,7 +33,10 @@ def inputs_seen(record: Record) -> tuple[Mapping[str, Any], ...]:
     Args:
         record: Of an answer.
     """
-    shown = {view["modality"] for view in record.prompt.get("views", ())}
+    views = record.prompt.get("views", ())
+    if not views:  # nobody knows
+        return record.inputs
+    shown = {view["modality"] for view in views}
     shown -= {record.options.get("sensor_off")}
     return tuple(each for each in record.inputs if each.get("modality") in {*shown, None})
 

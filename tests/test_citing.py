@@ -210,6 +210,8 @@ def test_a_sensor_that_was_switched_off_was_not_shown() -> None:
     assert less.methods.count("; the model was not shown it.") == 1
     assert "was shown true_colour and" in less.methods
     assert less.acknowledgements == both.acknowledgements  # its pixels were read all the same
+    told = replace(ask(chip, "Water?", engine=engine).record, prompt={})
+    assert "not shown" not in cite(told).methods  # nobody knows
 
 
 def test_own_files_are_of_no_search(tmp_path: Path) -> None:

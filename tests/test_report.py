@@ -177,6 +177,18 @@ def test_nothing_is_drawn_over_other_pixels(tmp_path, drawn):
         assert page.words.count(f"{scene}, on") == 1
 
 
+def test_of_several_composites_the_natural_one_carries_the_marks(tmp_path, drawn):
+    engine = Both()
+    wanted = ("false_colour", "true_colour", "nir")
+    engine.capabilities = replace(engine.capabilities, composites=wanted)
+    chip = make_chip(40, water=LATE, sar=False)
+    answer = Conversation(chip, engine).ask(WATER)
+    page = Page(write_report(tmp_path / "r.html", [answer], chips=[chip]))
+    assert page.tags.count("img") == len(wanted) + 1
+    ((image, _),) = drawn
+    assert np.array_equal(image, render(chip, ["true_colour"])[0].image)
+
+
 def test_a_session_gives_the_pixels_of_every_turn_that_are_loaded(tmp_path, monkeypatch):
     made_up(monkeypatch)
     at = {"sar-1": dated(CHIP, 2), "sar-2": dated(replace(CHIP, sar=CHIP.sar + 1), 1)}
