@@ -38,13 +38,8 @@ from earthmind_lab.errors import (
 from earthmind_lab.exchange import Options, Turn
 from earthmind_lab.grid import grid_data, grid_of
 from earthmind_lab.record import Record
-from earthmind_lab.recording import (
-    AFTER,
-    BEFORE,
-    pixel_hash,
-    record_of_date,
-    region_from,
-)
+from earthmind_lab.record_parts import AFTER, BEFORE, record_of_date
+from earthmind_lab.recording import pixel_hash, region_from
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import traitlets
 from earthmind_lab.answer import Answer, format_area
 from earthmind_lab.changing import date_views
 from earthmind_lab.exchange import View
-from earthmind_lab.recording import BEFORE
+from earthmind_lab.record_parts import BEFORE
 from earthmind_lab.session.subject import Note
 from earthmind_lab.session.talk_commands import KEPT
 from earthmind_lab.session.two_dates import dates_of
@@ -183,6 +183,7 @@ class LayerPanel(SessionWidget):
             "title": shown.title.capitalize(),
             "colour": shown.colour,
             "question": clean(turn.question),
+            "dates": clean(shown.dates),
             "visible": shown.visible,
             "stale": turn.stale,
             "area": format_area(shown.area_m2) + (" (either date)" if turn.before else ""),
