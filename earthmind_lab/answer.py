@@ -90,7 +90,7 @@ class Claim:
         if found.get("area_m2") is not None:
             parts.append(format_area(found["area_m2"]))
         if "count" in found:
-            parts.append(f"{found['count']} objects")
+            parts.append("1 object" if found["count"] == 1 else f"{found['count']} objects")
         measured = ", ".join(parts) or "no mask to measure"
         return f"{self.text!r} ({self.kind} of {self.said.get('label') or 'nothing'}): {measured}"
 
@@ -258,8 +258,9 @@ class Answer:
             f"<li>{escape(claim.text)}: <b>{escape(claim.verdict)}</b></li>"
             for claim in self.evidence
         )
+        objects = "1 object" if len(self.detections) == 1 else f"{len(self.detections)} objects"
         return (
-            f"<p>{escape(self.text)}</p>{remark}<p>{len(self.detections)} objects {area}</p>"
+            f"<p>{escape(self.text)}</p>{remark}<p>{objects} {area}</p>"
             f"<ul>{claims}</ul><p><small>{escape(self.notice)}</small></p>"
         )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.as_python import Steps, own_files, steps_to
 from earthmind_lab.errors import PromptError
-from earthmind_lab.record import BEFORE
+from earthmind_lab.record_parts import BEFORE
 from earthmind_lab.whole_file import whole_file
 
 if TYPE_CHECKING:

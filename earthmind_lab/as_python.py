@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from earthmind_lab.aoi import AOI
 from earthmind_lab.errors import PromptError
-from earthmind_lab.record import BEFORE
+from earthmind_lab.record_parts import BEFORE
 from earthmind_lab.recording import plain
 
 if TYPE_CHECKING:

@@ -39,14 +39,19 @@ CHANGED_SHARE = 0.01
 """Of the AOI: by less, the difference of two masks is within reach of their edge errors."""
 UNCHANGED_SHARE = 0.005
 """Up to here nothing has changed; between the two the masks don't decide."""
-_END = r"\s*(?=[,.;?!]|$|\b(?:and|in|than|now)\b)"
+_NAME = r"(?:(?!than\b)[\w -])+?"
+_END = (
+    r"\s*(?=[,.;?!]|$|\b(?:and|in|now)\b"
+    r"|\bthan (?:before|in|on|at|then|earlier|the (?:first|earlier))\b)"
+)
+"""Of a cover's name. "More crops than water" is about one date, and says nothing of change."""
 _SAID = {
-    "more": re.compile(rf"\bmore\s+([\w -]+?){_END}", re.IGNORECASE),
-    "less": re.compile(rf"\b(?:fewer|less)\s+([\w -]+?){_END}", re.IGNORECASE),
+    "more": re.compile(rf"\bmore\s+({_NAME}){_END}", re.IGNORECASE),
+    "less": re.compile(rf"\b(?:fewer|less)\s+({_NAME}){_END}", re.IGNORECASE),
 }
 _ASKS_MORE = re.compile(
-    rf"\b(?:is|are)\s+there\s+more\s+(?P<more>[\w -]+?){_END}"
-    r"|\bha(?:s|ve)\s+the\s+(?P<grown>[\w -]+?)\s+grown\b",
+    rf"\b(?:is|are)\s+there\s+more\s+(?P<more>{_NAME}){_END}"
+    rf"|\bha(?:s|ve)\s+the\s+(?P<grown>{_NAME})\s+grown\b",
     re.IGNORECASE,
 )
 _SAYS = re.compile(r"\s*(yes|no)\b", re.IGNORECASE)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from earthmind_lab.errors import EarthMindError, PromptError
 from earthmind_lab.grid import inside_mask, polygons_to_mask
+from earthmind_lab.record_parts import BEFORE
 
 if TYPE_CHECKING:
     from odc.geo.geobox import GeoBox
@@ -85,7 +86,7 @@ def check_one_date(record: Record) -> None:
     Raises:
         PromptError: It is about two.
     """
-    if record.two_dates:
+    if BEFORE in record.chip:
         raise PromptError(
             "An answer about two dates gives no raster and no points: nothing in them would tell "
             "what was marked on which date.",

@@ -15,9 +15,6 @@ from earthmind_lab.errors import EarthMindError
 
 FORMAT = 2
 """Version of the file format; 1 had no digests."""
-BEFORE, AFTER = "before", "after"
-"""Where two dates were compared: ``date`` of each input, and the key under which `Record.search`
-and `Record.chip`, which are of the later date, hold those of the earlier one."""
 _REMOTE = ("http", "https", "s3", "gs", "az")
 
 
@@ -51,11 +48,6 @@ class Record:
     created: str = ""
     """UTC."""
     format: int = FORMAT
-
-    @property
-    def two_dates(self) -> bool:
-        """Whether two dates were compared."""
-        return BEFORE in self.chip
 
     @property
     def sealed(self) -> bool:

@@ -15,7 +15,7 @@ import platform
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +30,8 @@ from earthmind_lab.chip import Chip
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Options, Prompt, Region, Reply, Tuning, View
 from earthmind_lab.grid import grid_data
-from earthmind_lab.record import AFTER, BEFORE, Record, unsigned, unsigned_deep
+from earthmind_lab.record import Record, unsigned, unsigned_deep
+from earthmind_lab.record_parts import AFTER, BEFORE
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
@@ -104,20 +105,6 @@ def make_record(
         evidence=tuple(plain(list(map(_claim, claims)))),
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
-
-
-def record_of_date(record: Record, date: str) -> Record:
-    """The part of a record that is of one of its two dates, as a record of its own.
-
-    Args:
-        record: Of a comparison of two dates.
-        date: `BEFORE` or `AFTER`.
-    """
-    chip, search = record.chip, record.search
-    if date == BEFORE:
-        chip, search = chip[BEFORE], search[BEFORE]
-    inputs = tuple(each for each in record.inputs if each.get("date") == date)
-    return replace(record, inputs=inputs, chip=chip, search=search)
 
 
 def plain(value: Any) -> Any:

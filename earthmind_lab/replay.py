@@ -37,8 +37,9 @@ from earthmind_lab.errors import (
 )
 from earthmind_lab.exchange import Options, Turn
 from earthmind_lab.grid import grid_data, grid_of
-from earthmind_lab.record import AFTER, BEFORE, Record
-from earthmind_lab.recording import pixel_hash, record_of_date, region_from
+from earthmind_lab.record import Record
+from earthmind_lab.record_parts import AFTER, BEFORE, record_of_date
+from earthmind_lab.recording import pixel_hash, region_from
 from earthmind_lab.scene import Scene, ScenePair
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _replay(
     """Follow the chain link by link."""
     found: list[str] = []
     try:
-        two = record.two_dates
+        two = BEFORE in record.chip
         before = _at_date(record, BEFORE, chips, found) if two else None
         subject = (
             _at_date(record, AFTER, chips, found) if two

@@ -1,6 +1,6 @@
 """One HTML file of an area's answers: place, pictures, objects, evidence, methods. Opens offline.
 
-    write_report("flood.html", [answer], chip=chip, title="Open water near Orihuela")
+    write_report("flood.html", [answer], chips=[chip], title="Open water near Orihuela")
 
 The file holds everything itself and asks for nothing: no script, no font, no address. Its content
 policy forbids a browser to do otherwise. All text in it comes from users, models and catalogs, so
@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,16 @@ from numpy.typing import NDArray
 
 from earthmind_lab.answer import Answer, format_area
 from earthmind_lab.chip import Chip
-from earthmind_lab.citing import cite, day_words
+from earthmind_lab.citing import cite
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import View
-from earthmind_lab.figures import TINTS, caption, draw_masks
+from earthmind_lab.figures import TINTS, draw_masks
+from earthmind_lab.methods import day_words, sensor_words
 from earthmind_lab.quicklook import data_url
 from earthmind_lab.record import Record
-from earthmind_lab.render import default_composites, render
+from earthmind_lab.record_parts import AFTER, BEFORE, date_of, inputs_seen, record_of_date
+from earthmind_lab.recording import pixel_hash
+from earthmind_lab.render import COMPOSITES, render
 from earthmind_lab.sensors import MODALITY_WORDS
 from earthmind_lab.whole_file import whole_file
 
@@ -73,19 +77,34 @@ class _Said:
     record: Record | None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Picture:
+    """What a model was shown, drawn again from the same pixels."""
+
+    date: str
+    """`BEFORE` or `AFTER`; empty where one date was asked about."""
+    chip: Chip
+    view: View
+    words: str
+    """Sensor, composite and day."""
+
+
 def write_report(
     path: str | Path,
     answers: Sequence[Answer | Mapping[str, Any]],
     *,
-    chip: Chip | None = None,
+    chips: Iterable[Chip] = (),
     title: str = "",
 ) -> Path:
     """Write answers about one area, in their order, as one HTML file.
 
+    Objects are drawn on the pixels that they were marked on, and on no others: an answer whose
+    pixels aren't among `chips` has a table alone.
+
     Args:
         path: File to write; it appears complete or not at all.
         answers: Answers, or turns of a session as plain data (`SaidTurn.to_dict`).
-        chip: The pixels that they are about; None = no pictures.
+        chips: The pixels that they are about, of both dates where two were compared, in any order.
         title: Headline; default: the name of the AOI.
 
     Returns:
@@ -99,7 +118,8 @@ def write_report(
         raise EarthMindError("A report needs an answer.", change="ask something first")
     record = next((each.record for each in said if each.record is not None), None)
     name = str(((record and record.aoi) or {}).get("name") or "")
-    page = "\n".join(_page(said, chip, title or name or "Answers about a picture"))
+    held = {pixel_hash(chip): chip for chip in chips}
+    page = "\n".join(_page(said, held, title or name or "Answers about a picture"))
     path = Path(path)
     with whole_file(path) as draft:
         draft.write_text(page, encoding="utf-8", errors="replace")
@@ -112,7 +132,7 @@ def _said(given: Answer | Mapping[str, Any]) -> _Said:
         features = given.to_geojson()["features"] if given.grid is not None else ()
         return _Said(
             question=given.record.question, text=given.text, remark=given.reply.remark,
-            notice=given.notice, features=_dated(features, given.record), evidence=tuple(claims),
+            notice=given.notice, features=tuple(features), evidence=tuple(claims),
             record=given.record,
         )  # fmt: skip
     record = given.get("record")
@@ -120,28 +140,15 @@ def _said(given: Answer | Mapping[str, Any]) -> _Said:
     return _Said(
         question=str(given["question"]), text=str(given.get("text", "")),
         remark=str(given.get("message", "")), notice=str(given.get("notice", "")),
-        features=_dated((given.get("features") or {}).get("features", ()), found),
+        features=tuple((given.get("features") or {}).get("features", ())),
         evidence=tuple(given.get("evidence", ())), record=found,
     )  # fmt: skip
-
-
-def _dated(
-    features: Sequence[Mapping[str, Any]], record: Record | None
-) -> tuple[Mapping[str, Any], ...]:
-    """Objects of two dates, each with its own in the label: one picture shows them both."""
-    if record is None or not any(each.get("date") for each in record.inputs):
-        return tuple(features)
-    return tuple(
-        {**each, "properties": {**own, "label": f"{_label(each)} {_day(own)}"}}
-        for each in features
-        for own in (each.get("properties") or {},)
-    )
 
 
 # --- the page ------------------------------------------------------------------------------------
 
 
-def _page(said: Sequence[_Said], chip: Chip | None, title: str) -> Iterator[str]:
+def _page(said: Sequence[_Said], held: Mapping[str, Chip], title: str) -> Iterator[str]:
     yield "<!doctype html>"
     yield '<html lang="en"><head><meta charset="utf-8">'
     yield f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
@@ -150,57 +157,84 @@ def _page(said: Sequence[_Said], chip: Chip | None, title: str) -> Iterator[str]
     yield f"<h1>{escape(title)}</h1>"
     records = [each.record for each in said if each.record is not None]
     yield from _place(records)
-    views: tuple[View, ...] = ()
-    if chip is not None:
-        names = default_composites(chip)
-        views = render(chip, names) if names else ()
+    shown = [tuple(_pictures(each.record, held)) if each.record else () for each in said]
+    if figures := _once(_figure(each.view.image, _told(each)) for each in chain(*shown)):
         yield "<h2>What was seen</h2>"
-        yield from (_figure(view.image, _caption(view)) for view in views)
+        yield from figures
     else:
         yield "<p>The pixels were not at hand when this was written, so there are no pictures.</p>"
-    for number, each in enumerate(said, start=1):
-        yield from _answer(number, each, chip, views)
+    for number, (each, pictures) in enumerate(zip(said, shown, strict=True), start=1):
+        yield from _answer(number, each, pictures, _missing(each.record, pictures) * bool(figures))
     yield from _sources(records)
     yield "</main></body></html>"
 
 
+def _pictures(record: Record, held: Mapping[str, Chip]) -> Iterator[_Picture]:
+    """What the model was shown, the earlier date first, as far as its pixels are at hand."""
+    dates = (BEFORE, AFTER) if BEFORE in record.chip else repeat("")
+    for date, view in zip(dates, record.prompt.get("views", ()), strict=False):
+        part = record_of_date(record, date) if date else record
+        given = next((e for e in inputs_seen(part) if e.get("modality") == view["modality"]), None)
+        chip = held.get(str(part.chip.get("pixel_hash")))
+        if given is not None and chip is not None and view["name"] in COMPOSITES:
+            (drawn,) = render(chip, [view["name"]])
+            words = f"{sensor_words(given)}, {drawn.name.replace('_', ' ')}, {_day(given)}"
+            yield _Picture(date=date, chip=chip, view=drawn, words=words)
+
+
+def _missing(record: Record | None, pictures: Sequence[_Picture]) -> str:
+    """Why scenes have no picture."""
+    if record is None:
+        return ""
+    drawn = {(each.date, each.view.modality) for each in pictures}
+    lacking = [
+        f"{sensor_words(given)} {_day(given)}"
+        for given in inputs_seen(record)
+        if (given.get("date", ""), given.get("modality")) not in drawn
+    ]
+    names = " and ".join(lacking)
+    return names and f"No picture of {names}: its pixels were not at hand when this was written."
+
+
 def _place(records: Sequence[Record]) -> Iterator[str]:
     """Where it is, and what was looked at when."""
-    record = next((each for each in records if each.aoi is not None), None)
-    if record is None or record.aoi is None:
-        return
+    from shapely import union_all
     from shapely.geometry import shape
 
-    outline = shape(record.aoi["geometry"])
-    west, south, east, north = outline.bounds
-    yield "<h2>Where and when</h2>"
-    yield _locator(outline)
-    rows = [("Area of interest", str(record.aoi.get("name", "")))]
+    areas = [record.aoi for record in records if record.aoi is not None]
+    if not areas:
+        return
+    outlines = [shape(area["geometry"]) for area in areas]
+    rows = []
+    for area, outline in zip(areas, outlines, strict=True):
+        west, south, east, north = outline.bounds
+        bounds = f"{west:.5f}, {south:.5f}, {east:.5f}, {north:.5f} (W, S, E, N in degrees)"
+        rows += [("Area of interest", str(area.get("name", ""))), ("Bounds", bounds)]
     rows += [
-        ("Bounds", f"{west:.5f}, {south:.5f}, {east:.5f}, {north:.5f} (W, S, E, N in degrees)")
-    ]
-    rows += [
-        (str(given.get("sensor", "picture")), f"{given.get('id', '')}, {_day(given)}")
+        (sensor_words(given), f"{given.get('id', '')}, {_day(given)}")
+        for record in records
         for given in record.inputs
     ]
-    yield _table("", (), rows)
+    yield "<h2>Where and when</h2>"
+    yield _locator(union_all(outlines))
+    yield _table("", (), dict.fromkeys(rows))
 
 
 def _day(given: Mapping[str, Any]) -> str:
     return day_words(str(given["observed"])) if given.get("observed") else "at an unknown time"
 
 
-def _answer(number: int, said: _Said, chip: Chip | None, views: Sequence[View]) -> Iterator[str]:
+def _answer(number: int, said: _Said, pictures: Sequence[_Picture], missing: str) -> Iterator[str]:
     yield f"<h2>{number}. {escape(said.question)}</h2>"
     yield f"<blockquote>{escape(said.text) or 'No answer.'}</blockquote>"
     for remark in filter(None, (said.remark, said.notice)):
         yield f"<p><small>{escape(remark)}</small></p>"
-    labels = list(dict.fromkeys(_label(each) for each in said.features))
-    if labels and chip is not None and views:
-        base = next((v for v in views if v.name == "true_colour"), views[-1])
-        masks = [_mask(said.features, label, chip) for label in labels]
-        words = f"Marked: {', '.join(labels)}, over {caption(base)}"
-        yield _figure(draw_masks(base.image, masks), words)
+    labels = _once(_label(each) for each in said.features)
+    natural = sorted(pictures, key=lambda each: each.view.name == "true_colour")
+    for picture in {(each.date, each.view.modality): each for each in natural}.values():
+        yield from _marked(said, labels, picture)
+    if missing:
+        yield f"<p>{escape(missing)}</p>"
     if said.features:
         yield _objects(said.features, labels)
     if said.evidence:
@@ -215,6 +249,21 @@ def _answer(number: int, said: _Said, chip: Chip | None, views: Sequence[View]) 
         yield f"<details><summary>Methods</summary><p>{methods}</p></details>"
         yield "<details><summary>Record: <code>earthmind replay</code> takes it as a file</summary>"
         yield f"<pre>{escape(text)}</pre></details>"
+
+
+def _marked(said: _Said, labels: Sequence[str], picture: _Picture) -> Iterator[str]:
+    """The objects that were marked on a picture, on it."""
+    own = [
+        feature
+        for feature in said.features
+        for about in (feature.get("properties") or {},)
+        if about.get("source") == picture.view.modality
+        and (said.record is None or date_of(about, said.record.inputs) == picture.date)
+    ]
+    if own:
+        masks = [_mask(own, label, picture.chip) for label in labels]
+        words = f"Marked: {', '.join(_once(map(_label, own)))}, on {picture.words}"
+        yield _figure(draw_masks(picture.view.image, masks), words)
 
 
 def _objects(features: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> str:
@@ -233,7 +282,8 @@ def _objects(features: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> st
         for own in about[:MOST_OBJECTS]
     ]
     more = len(about) - len(rows)
-    title = f"{len(about)} objects" + (f"; the {more} smallest are left out" if more else "")
+    title = f"{len(about)} object{'s' * (len(about) != 1)}"
+    title += f"; the {more} smallest are left out" if more else ""
     head = ("object", "mapped area", "mean probability", "score of its mask", "drawn from")
     return _table(title, head, rows)
 
@@ -283,15 +333,16 @@ def _figure(image: NDArray[np.uint8], words: str) -> str:
     )
 
 
-def _caption(view: View) -> str:
-    """Name, day, and which value is black and which full colour."""
+def _told(picture: _Picture) -> str:
+    """Sensor, composite and day, and which value is black and which full colour."""
+    view = picture.view
     unit = "dB" if view.modality == "sar" else "reflectance"
     channels = [
         f"{band} {low:g} to {high:g}"
         for band, (low, high) in zip(view.bands, view.stretch, strict=False)
     ]
     told = ", ".join(_once(channels))
-    return f"{caption(view)}" + (f" ({told} {unit})" if told else "")
+    return picture.words + (f" ({told} {unit})" if told else "")
 
 
 def _locator(outline: BaseGeometry) -> str:

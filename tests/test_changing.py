@@ -155,6 +155,8 @@ def test_only_what_both_dates_see_counts():
         ("Yes.", "Is there more water in the second picture?", "more", "supported"),
         ("No.", "Has the water grown?", "not more", "contradicted"),
         ("There is more open water in the second picture.", WHAT, "more", "supported"),
+        ("More water than in the first.", WHAT, "more", "supported"),
+        ("No, less water than trees.", WHAT, None, "uncheckable"),
         ("The lakes moved.", WHAT, None, "uncheckable"),
     ],
 )

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from earthmind_lab.citing import cite, day_words, record_of
-from earthmind_lab.conversation import ask
+from earthmind_lab.citing import cite, record_of
+from earthmind_lab.conversation import Conversation, ask
 from earthmind_lab.data.load import load_chip
+from earthmind_lab.data.own_files import open_chip
 from earthmind_lab.data.samples import place
 from earthmind_lab.data.search import search_pairs
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.exchange import Options, View
+from earthmind_lab.methods import day_words
 from earthmind_lab.record import Record
-from tests.stand_in_engine import StandInEngine, make_chip, square
+from earthmind_lab.recording import file_sha256
+from tests import own_rasters
+from tests.stand_in_engine import StandInEngine, make_chip, make_scene, square
 
 WATER = square((40, 40), (0, 10, 0, 20))
 
@@ -137,6 +143,89 @@ def test_the_same_from_an_answer_a_record_and_a_turn(options: Options) -> None:
     how = "temperature 0.7, seed 3" if options.temperature else "greedy decoding"
     assert how in answer.cite().methods
     assert answer.cite().bibtex in str(answer.cite())
+
+
+def two_years() -> Record:
+    """Water by SAR, of which the earlier pair is of another year; optical is the same in both."""
+    chips = [make_chip(40, water=WATER) for _ in range(2)]
+    terms = {"dates": "2019-06-01/2020-06-30", "max_cloud": 20.0}
+    for number, (year, rank) in enumerate(((2019, 3), (2020, 1))):
+        when = datetime(year, 6, 2, 10, tzinfo=UTC)
+        items = ({"id": f"sar-{year}", "collection": "sentinel-1-rtc"},)
+        sar = make_scene("sar", id=f"sar-{year}", datetime=when, start=when, end=when, items=items)
+        pair = replace(chips[number].pair, sar=sar, terms={**terms, "rank": rank})
+        text = json.dumps(chips[number].provenance).replace("sar-1", f"sar-{year}")
+        chips[number] = replace(chips[number], pair=pair, provenance=json.loads(text))
+    engine = StandInEngine({"water": WATER})
+    return Conversation(chips[1], engine, before=chips[0]).ask("Segment the water.").record
+
+
+def test_two_dates_by_the_sensor_that_saw_them() -> None:
+    said = cite(two_years())
+    for part in (
+        "The earlier SAR input was the Sentinel-1 RTC scene sar-2019, observed on 2 June 2019",
+        "The later SAR input was the Sentinel-1 RTC scene sar-2020, observed on 2 June 2020",
+        "The two dates were compared by SAR pictures alone",
+        "the earlier one first, on one grid and in one stretch",
+        "was shown vv_vh_ratio of each date",
+        "a search (ranks 3 and 1) of",
+    ):
+        assert part in said.methods, part
+    assert said.methods.count("The scenes come from a search") == 1
+    for part in ("optical", "h after", "Cloud inside"):
+        assert part not in said.methods.replace("at most 20 % cloud", ""), part
+
+
+def test_what_both_dates_share_is_listed_once() -> None:
+    record = two_years()
+    said = cite(record)
+    assert said.acknowledgements[0] == "Contains modified Copernicus Sentinel data 2019 and 2020."
+    assert len(set(said.acknowledgements)) == len(said.acknowledgements)
+    for scene in {given["id"] for given in record.inputs}:
+        assert sum(line.startswith(f"{scene}:") for line in said.acknowledgements) == 1
+    entries = [line for line in said.bibtex.splitlines() if line.startswith("@misc{data_")]
+    assert len(entries) == len(set(entries)) == 3
+
+
+def test_searches_of_their_own_have_sentences_of_their_own() -> None:
+    record = two_years()
+    early = {**record.search["before"], "dates": "2019-06-01/2019-06-30"}
+    said = cite(replace(record, search={**record.search, "before": early})).methods
+    assert "a search (rank 3) of" in said
+    assert "from 2019-06-01 to 2019-06-30" in said
+    assert "a search (rank 1) of" in said
+
+
+def test_a_sensor_that_was_switched_off_was_not_shown() -> None:
+    engine = StandInEngine({"water": WATER})
+    chip = make_chip(40, water=WATER)
+    both, less = (
+        ask(chip, "Segment the water.", engine=engine, options=Options(sensor_off=off)).cite()
+        for off in (None, "sar")
+    )
+    assert "SAR was observed" in both.methods
+    assert "not shown" not in both.methods
+    assert "was shown vv_vh_ratio and true_colour and" in both.methods
+    assert "SAR was observed" not in less.methods
+    assert less.methods.count("; the model was not shown it.") == 1
+    assert "was shown true_colour and" in less.methods
+    assert less.acknowledgements == both.acknowledgements  # its pixels were read all the same
+    told = replace(ask(chip, "Water?", engine=engine).record, prompt={})
+    assert "not shown" not in cite(told).methods  # nobody knows
+
+
+def test_own_files_are_of_no_search(tmp_path: Path) -> None:
+    path = own_rasters.optical(tmp_path / "own.tif")
+    chip = open_chip(optical=path, **own_rasters.SCALE)
+    said = ask(chip, "Segment the water.", engine=StandInEngine({"water": lake})).cite()
+    told = f"(Sentinel-2 of unknown level, SHA-256 {file_sha256(path)})"
+    assert said.methods.startswith(
+        f"The optical input was the analyst's own file own.tif, observed at an unknown time {told}."
+    )
+    for word in ("search", "scene", "collection", "None"):
+        assert word not in said.methods.partition(" The model")[0], word
+    assert said.acknowledgements[0] == "Contains modified Copernicus Sentinel data."
+    assert said.bibtex.count("@misc{data_own.tif,") == 1
 
 
 def test_a_picture_has_no_place_and_no_area() -> None:

@@ -136,7 +136,8 @@ class KeepCommands(SessionBase):
     def report(self, path: str | Path, name: str | None = None) -> Path:
         """The talk about a subject as one HTML file that opens anywhere, offline.
 
-        Pictures are in it where the chip is loaded; `choose` its pair again after a restart.
+        An answer has pictures where the chips that it is about are loaded: `choose` their pair
+        again, or `compare`, after a restart.
 
         Args:
             path: File to write.
@@ -156,7 +157,7 @@ class KeepCommands(SessionBase):
             raise EarthMindError(
                 f"Nothing was answered about {subject.name!r} yet.", change="ask something first"
             )
-        return write_report(path, turns, chip=self.chip(subject.name), title=subject.name)
+        return write_report(path, turns, chips=self._shelf.chips(subject), title=subject.name)
 
     def notebook(self, path: str | Path, name: str | None = None) -> Path:
         """The talk about a subject as a notebook that asks it again.

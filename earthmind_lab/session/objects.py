@@ -9,7 +9,8 @@ from earthmind_lab.answer import Answer
 from earthmind_lab.aoi import AOI
 from earthmind_lab.errors import AOIError, EngineBusy, PromptError
 from earthmind_lab.exchange import Options
-from earthmind_lab.record import BEFORE, Record
+from earthmind_lab.record import Record
+from earthmind_lab.record_parts import BEFORE
 from earthmind_lab.recording import pixel_hash, plain
 from earthmind_lab.session import commands, talk_commands
 from earthmind_lab.session.base import SessionBase

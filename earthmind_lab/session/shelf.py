@@ -12,7 +12,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from earthmind_lab.answer import Answer
@@ -25,6 +25,7 @@ from earthmind_lab.session.own_files import open_own
 from earthmind_lab.session.scene_facts import facts_of
 from earthmind_lab.session.subject import PairRow, SaidTurn, Subject
 from earthmind_lab.session.tasks import Task
+from earthmind_lab.session.two_dates import ids_of
 
 if TYPE_CHECKING:
     from earthmind_lab.data.budget import Budget, Progress
@@ -124,6 +125,16 @@ class Shelf:
         plan = plan_chip(pair, subject.aoi, bands=bands, grid=later.grid, reader=reader)
         chip = load_chip(pair, subject.aoi, plan=plan, reader=reader)
         return self._keep_chip(_earlier_key(subject, ids), chip)
+
+    def chips(self, subject: Subject) -> tuple[Chip, ...]:
+        """All that are loaded of a subject's pairs and of the dates that its turns compared."""
+        ranks = range(len(subject.pairs or ()))
+        rows = [replace(subject, chosen=rank) for rank in ranks] or [subject]
+        held = [self.chip(each) for each in rows]
+        for before in (turn.before for turn in subject.turns if turn.before is not None):
+            later = [each for each in rows if each.row and each.row.ids == ids_of(before["after"])]
+            held += [self.earlier(each, ids_of(before["ids"])) for each in later]
+        return tuple({id(chip): chip for chip in held if chip is not None}.values())
 
     def search(self, subject: Subject, budget: Budget) -> Sequence[ScenePair]:
         """The pairs of the subject's query, best first.

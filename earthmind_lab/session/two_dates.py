@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 from earthmind_lab.errors import PromptError, SearchError
 from earthmind_lab.exchange import Modality
-from earthmind_lab.record import AFTER, BEFORE, Record
+from earthmind_lab.record import Record
+from earthmind_lab.record_parts import AFTER, BEFORE
 from earthmind_lab.session.queries import check_rank
 from earthmind_lab.session.subject import PairRow, Subject
 
@@ -44,7 +45,7 @@ def dates_of(subject: Subject) -> dict[str, Any] | None:
 
 def dates_of_record(record: Record) -> dict[str, Any] | None:
     """The same of an answer, by its record; None where it is about one date."""
-    if not record.two_dates:
+    if BEFORE not in record.chip:
         return None
     sensor = record.prompt["views"][0]["modality"]
 

@@ -9,12 +9,16 @@ from typing import Any, TypeAlias
 import ipyleaflet
 
 from earthmind_lab.figures import TINTS
+from earthmind_lab.record_parts import BEFORE, date_of
 from earthmind_lab.session.subject import SaidTurn
 from earthmind_lab.widgets.legend import feature_words
 from earthmind_lab.widgets.rows import mapped_area
+from earthmind_lab.widgets.words import day
 
 CHOSEN = {"weight": 5, "fillOpacity": 0.5, "dashArray": ""}
 """How the selected object differs from the others of its answer."""
+EARLIER = {"dashArray": "1 6", "fillOpacity": 0.1}
+"""How objects of the earlier of two dates differ: dotted, the selected one too."""
 Bounds: TypeAlias = tuple[float, float, float, float]
 """(west, south, east, north) in degrees."""
 
@@ -85,6 +89,15 @@ class TurnLayer:
         """Mapped area of all objects, overlaps counted once."""
         return mapped_area(self.turn.features["features"])
 
+    @cached_property
+    def dates(self) -> str:
+        """What the dots mean; empty where one date was asked about."""
+        early = next(filter(self._is_early, self.numbers), None)
+        if early is None:
+            return ""
+        observed = self.turn.features["features"][early]["properties"]["observed"]
+        return f"Dotted: {day(observed) or 'day unknown'}, the earlier date."
+
     def words(self, number: int) -> str:
         """What an object is: name, area, score, probability, source, day."""
         feature = self.turn.features["features"][number]
@@ -115,9 +128,17 @@ class TurnLayer:
             "color": self.colour, "weight": 2, "fillOpacity": 0.25,
             "dashArray": "6" if self.turn.stale else "",
         }  # fmt: skip
+        early = self._is_early(number)
+        style |= EARLIER if early else {}
         style |= CHOSEN if number == self.chosen else {}
+        style["dashArray"] = EARLIER["dashArray"] if early else style["dashArray"]
         properties = {"number": number, "style": style}
         return {"type": "Feature", "geometry": feature.get("geometry"), "properties": properties}
+
+    def _is_early(self, number: int) -> bool:
+        feature = self.turn.features["features"][number]
+        inputs = (self.turn.record or {}).get("inputs", ())
+        return date_of(feature.get("properties") or {}, inputs) == BEFORE
 
     def _number(self, properties: Mapping[str, Any] | None) -> int | None:
         """What the browser says was touched; it may speak of an older state."""

@@ -13,6 +13,7 @@ import traitlets
 from earthmind_lab.answer import Answer, format_area
 from earthmind_lab.changing import date_views
 from earthmind_lab.exchange import View
+from earthmind_lab.record_parts import BEFORE
 from earthmind_lab.session.subject import Note
 from earthmind_lab.session.two_dates import dates_of
 from earthmind_lab.widgets.base import SessionWidget
@@ -181,6 +182,7 @@ class LayerPanel(SessionWidget):
             "title": shown.title.capitalize(),
             "colour": shown.colour,
             "question": clean(turn.question),
+            "dates": clean(shown.dates),
             "visible": shown.visible,
             "stale": turn.stale,
             "area": format_area(shown.area_m2) + (" (either date)" if turn.before else ""),
@@ -199,7 +201,7 @@ class LayerPanel(SessionWidget):
 
     def _curve(self, ident: str, answer: Answer | None) -> list[str]:
         """Mapped areas by threshold; made once per answer. None of two dates added up."""
-        if answer is None or answer.record.two_dates:
+        if answer is None or BEFORE in answer.record.chip:
             return []
         chip, held = self._layers.chip, self._curves.get(ident)
         if held is None or held[0] is not answer or held[1] is not chip:
@@ -208,7 +210,7 @@ class LayerPanel(SessionWidget):
 
     def _overlay_rows(self, ident: str, answer: Answer | None) -> list[dict[str, Any]]:
         """The layers that an answer has beside its outlines."""
-        if answer is None or answer.grid is None or answer.record.two_dates:
+        if answer is None or answer.grid is None or BEFORE in answer.record.chip:
             return []  # of two dates, nothing would tell whose probability it is
         return [
             {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets
 
+from earthmind_lab.errors import SearchError
 from earthmind_lab.session.subject import Note, Subject
 from earthmind_lab.widgets.base import SessionWidget
 from earthmind_lab.widgets.pair_actions import act
@@ -123,7 +124,8 @@ class PairTable(SessionWidget):
         return f"A table of pairs has nothing to {kind}." if said is None else said
 
     def _search(self, message: FromBrowser) -> str:
-        before = self._query(self.session.subject()) or {}
+        subject = self.session.subject()
+        before = self._query(subject) or {}
         asked: dict[str, Any] = {k: v or None for k, v in message.items() if k != "kind"}
         asked["max_cloud"] = message["max_cloud"]  # 0 is one
         same = all((message[key] or "") == terms_of(before)[key] for key in _HERE)
@@ -131,6 +133,11 @@ class PairTable(SessionWidget):
             asked["catalog"] = before.get("catalog")
         if same:
             asked |= {key: before.get(key) for key in ("pin", "exclude")}
+        if subject.kind == "aoi" and not (subject.place or asked["dates"] or asked["around"]):
+            raise SearchError(
+                f"There are no days to search for {subject.name!r}.",
+                change="fill in From and to: both scenes must lie in them",
+            )
         self.session.search(**asked)
         return "Searching…"
 
@@ -138,6 +145,15 @@ class PairTable(SessionWidget):
         """What was asked last, be it in vain."""
         missed = self.session.missed(subject.name)
         return missed.query if missed else subject.query
+
+    def _terms(self, subject: Subject) -> dict[str, str]:
+        """What the form says; a new area's has the days and the catalog of the search before."""
+        query = self._query(subject)
+        if query is None and subject.place is None:
+            searches = (each for each in reversed(self.session.log) if each.kind == "search")
+            last = next(searches, None)
+            query = None if last is None else {k: last.args.get(k) for k in ("dates", "catalog")}
+        return terms_of(query)
 
     def _flush(self) -> None:
         active = self.session.active
@@ -183,7 +199,7 @@ class PairTable(SessionWidget):
             "place": subject.place is not None,
             "hint": _hint(subject),
             "compared": compared_words(subject),
-            "terms": terms_of(query),
+            "terms": self._terms(subject),
             "choices": choice_rows(query),
             **self._look(subject),
         }

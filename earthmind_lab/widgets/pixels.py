@@ -12,7 +12,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -36,15 +36,21 @@ _NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _BETWEEN = re.compile(r"[\s,;()\[\]]*")
 
 
-def columns_of(chip: Chip) -> list[dict[str, str]]:
+def columns_of(chip: Chip, earlier: Chip | None = None) -> list[dict[str, str]]:
     """The numbers that a chip holds at every point, optical first.
 
+    Args:
+        chip: Whose.
+        earlier: That of an earlier date on its grid.
+
     Returns:
-        ``band``, ``unit``, ``modality``, ``source`` (sensor and day).
+        ``band``, ``unit``, ``modality``, ``source`` (sensor and day), ``earlier`` (the source at
+        the earlier date; empty where that has no such band).
     """
+    then = {} if earlier is None else {_name(each): each["source"] for each in columns_of(earlier)}
     return [
         {"band": name, "unit": clean(unit_of(modality, chip)), "modality": modality,
-         "source": clean(_source(chip, modality))}
+         "source": clean(_source(chip, modality)), "earlier": then.get((modality, name), "")}
         for modality, names in (("optical", chip.bands), ("sar", chip.polarisations))
         for name in names
     ]  # fmt: skip
@@ -91,6 +97,24 @@ def reading(chip: Chip, point: Point) -> dict[str, Any]:
         "pixel": "" if at is None else f"row {at[0]}, column {at[1]}{_where(chip, at)}",
         "values": [value_words(value, about["modality"]) for about, value in values],
     }
+
+
+def earlier_words(chip: Chip, earlier: Chip, point: Point) -> list[str]:
+    """What an earlier date holds at a point, in words, one per `columns_of` the later chip.
+
+    Args:
+        chip: The later one.
+        earlier: On the same grid.
+        point: Where.
+    """
+    names, values = map(_name, columns_of(earlier)), values_at(earlier, point)
+    held = dict(zip(names, values, strict=True))
+    wanted = map(_name, columns_of(chip))
+    return [value_words(held[n], n[0]) if n in held else "not read" for n in wanted]
+
+
+def _name(column: Mapping[str, str]) -> tuple[str, str]:
+    return column["modality"], column["band"]
 
 
 def _where(chip: Chip, at: tuple[int, int]) -> str:

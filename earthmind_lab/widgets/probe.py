@@ -19,6 +19,7 @@ from earthmind_lab.widgets.pixels import (
     MOST_POINTS,
     Point,
     columns_of,
+    earlier_words,
     parse_points,
     place_words,
     profile,
@@ -56,9 +57,12 @@ class ProbePanel(SessionWidget):
     columns: traitlets.List[Any] = traitlets.List().tag(sync=True)
     """`pixels.columns_of` the chip; empty = there are no pixels."""
     here = traitlets.Dict().tag(sync=True)
-    """`pixels.reading` under the mouse; empty = the mouse isn't on the map, or isn't followed."""
+    """`pixels.reading` under the mouse; empty = the mouse isn't on the map, or isn't followed.
+
+    Where two dates are compared, ``earlier`` holds `pixels.earlier_words`.
+    """
     pinned = traitlets.Dict().tag(sync=True)
-    """`pixels.reading` of the point that was clicked or typed; empty = none."""
+    """The same of the point that was clicked or typed; empty = none."""
     line: traitlets.List[Any] = traitlets.List().tag(sync=True)
     """Corners of the line in words."""
     profile = traitlets.Dict().tag(sync=True)
@@ -162,13 +166,20 @@ class ProbePanel(SessionWidget):
         except EarthMindError:
             return None
 
+    def _earlier(self) -> Chip | None:
+        try:
+            return self.session.earlier()
+        except EarthMindError:
+            return None
+
     def _flush(self) -> None:
         chip = self._chip()
+        earlier = None if chip is None else self._earlier()
         with self._lock:
             mouse, pin, corners = self._mouse, self._pin, self._corners
-        self.columns = [] if chip is None else columns_of(chip)
-        self.here = {} if chip is None or mouse is None else reading(chip, mouse)
-        self.pinned = {} if chip is None or pin is None else reading(chip, pin)
+        self.columns = [] if chip is None else columns_of(chip, earlier)
+        self.here = _reading(chip, earlier, mouse)
+        self.pinned = _reading(chip, earlier, pin)
         self.line = [place_words(point) for point in corners]
         if self._drawn != (chip, corners):
             self._drawn = (chip, corners)
@@ -193,6 +204,13 @@ class ProbePanel(SessionWidget):
             self.marks.data = marks
 
     _shape: tuple[Point | None, tuple[Point, ...]] = (None, ())
+
+
+def _reading(chip: Chip | None, earlier: Chip | None, point: Point | None) -> dict[str, Any]:
+    if chip is None or point is None:
+        return {}
+    then = {} if earlier is None else {"earlier": earlier_words(chip, earlier, point)}
+    return {**reading(chip, point), **then}
 
 
 def _point(event: Mapping[str, Any]) -> Point | None:

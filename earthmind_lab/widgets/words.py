@@ -10,10 +10,12 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from earthmind_lab.record_parts import AFTER, BEFORE, date_of
 from earthmind_lab.sensors import MODALITY_WORDS
 
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _PLACES = {"optical": "the optical scene", "sar": "the SAR scene"}
+_WHICH = {BEFORE: ", the earlier date", AFTER: ", the later date"}
 WHOLE_DAY = dt.timedelta(hours=23, minutes=59)
 
 
@@ -28,13 +30,15 @@ def source_words(source: str, observed: str, record: Mapping[str, Any] | None = 
     >>> source_words("sar", "2019-09-17T17:55:00Z", {"inputs": [{"sensor": "sentinel-1-rtc"}]})
     'from Sentinel-1, 17 Sep 2019'
     """
+    inputs = (record or {}).get("inputs", ())
     name = _PLACES.get(source, source or "an unnamed scene")
-    for scene in (record or {}).get("inputs", ()):
+    for scene in inputs:
         key = str(scene.get("sensor", ""))
         if _modality(key) == source:
             name = sensor_words(key, str(scene.get("platform") or ""))
     when = day(observed)
-    return f"from {name}, {when}" if when else f"from {name}, day unknown"
+    date = _WHICH.get(date_of({"source": source, "observed": observed}, inputs), "")
+    return f"from {name}, {when or 'day unknown'}{date}"
 
 
 def sensor_words(key: str, platform: str = "") -> str:

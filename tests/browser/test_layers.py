@@ -310,7 +310,7 @@ def test_two_dates_from_the_table_to_the_answer_and_back(notebook, panel):
     assert notebook.value(asked) == [["2020-06-07T01:08:00Z", "2020-09-03T13:12:12Z"]]
     notebook.ask("Segment the crops.")
     answer = panel.get_by_role("group", name="Answer 1")
-    dates = {"from Sentinel-1, 7 Jun 2020", "from Sentinel-1, 3 Sep 2020"}
+    dates = {f"from {DATES[0]}, the earlier date", f"from {DATES[1]}, the later date"}
     expect(answer.locator(".em-object").first).to_contain_text("crops")
     words = answer.locator(".em-object").all_text_contents()
     assert all(any(each.endswith(date) for date in dates) for each in words), words
@@ -320,7 +320,28 @@ def test_two_dates_from_the_table_to_the_answer_and_back(notebook, panel):
     )
     drawn = {each[:10] for each in notebook.value(f"sorted({observed})")}
     assert drawn <= {"2020-06-07", "2020-09-03"} and drawn
+    dotted = page.locator(f"{SHAPES}[stroke-dasharray='1 6']")
+    if "2020-06-07" in drawn:
+        expect(dotted).not_to_have_count(0)
+        expect(answer).to_contain_text("Dotted: 7 Jun 2020, the earlier date.")
     notebook.shot("dates-answer")
+
+    # The numbers of both dates stand beside each other.
+    values = page.get_by_role("region", name="Values", exact=True)
+    notebook.unfold(values)
+    lon, lat = notebook.value("[*m.session.subject().aoi.geometry.centroid.coords[0]]")
+    values.get_by_label("Place: longitude, latitude").fill(f"{lon}, {lat}")
+    page.keyboard.press("Enter")
+    numbers = values.get_by_role("row", name="VV").get_by_role("cell")
+    expect(numbers).to_have_count(4)
+    for pinned in (2, 3):
+        expect(numbers.nth(pinned)).to_have_text(NUMBER)
+    expect(values.locator(".em-group")).to_contain_text(" → ".join(DATES))
+    for width in WIDTH, NARROW:
+        notebook.size(width)
+        notebook.shot(f"dates-values-{width}")
+        assert axe(page, ".em-probe") == []
+    notebook.size(WIDTH)
 
     # Swiped: each side says its date, by eye and by ear.
     swipe = panel.get_by_role("button", name="Swipe")

@@ -239,12 +239,44 @@ def test_an_object_is_titled_by_its_own_date(real, browser):
     session.ask(question).result(WAIT)
     assert real.settle(WAIT)
     (shown,) = real.turns.values()
-    assert shown.words(0).endswith("from Sentinel-1, 7 Jun 2020")
+    assert shown.words(0).endswith("from Sentinel-1, 7 Jun 2020, the earlier date")
     browser.wait(lambda: real.panel.answers)
     # Added up over both dates, probabilities would tell nothing.
     found = real.panel.answers[0]
     assert (found["overlays"], found["areas"]) == ([], [])
     assert found["area"].endswith(" (either date)")
+    assert found["dates"] == "Dotted: 7 Jun 2020, the earlier date."
+    assert found["objects"][0]["words"] == shown.words(0)
+
+
+@pytest.mark.parametrize("chosen", [None, 0, 1])
+def test_objects_of_the_earlier_date_are_dotted(shown, chosen):
+    both = turn(1)
+    early, late = both.features["features"] * 2
+    days = {"before": "2020-06-07T01:08:00Z", "after": "2020-09-03T13:12:00Z"}
+    early, late = (
+        {**feature, "properties": {**feature["properties"], "observed": observed}}
+        for feature, observed in zip((early, late), days.values(), strict=True)
+    )
+    inputs = [
+        {"modality": "sar", "sensor": "sentinel-1-rtc", "date": date, "observed": observed}
+        for date, observed in days.items()
+    ]
+    features = {**both.features, "features": [early, late]}
+    shows(shown, area(replace(both, features=features, record={"inputs": inputs})))
+    (layer,) = shown.layer.turns.values()
+    layer.mark(chosen)
+    drawn = [each["properties"]["style"] for each in layer.layer.data["features"]]
+    assert [each["dashArray"] for each in drawn] == ["1 6", ""]
+    assert [each["weight"] for each in drawn] == [5 if n == chosen else 2 for n in (0, 1)]
+    assert layer.words(0).endswith("7 Jun 2020, the earlier date")
+    assert layer.words(1).endswith("3 Sep 2020, the later date")
+    # With the later date alone, nothing is dotted and nothing is said.
+    shows(
+        shown,
+        area(replace(both, features={**features, "features": [late]}, record={"inputs": inputs})),
+    )
+    assert shown.panel.answers[0]["dates"] == ""
 
 
 def test_the_models_eye_sees_both_dates(real, browser):

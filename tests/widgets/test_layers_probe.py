@@ -189,6 +189,29 @@ def test_the_mouse_is_followed_only_when_asked_for(probe):
     probe.browser.wait(lambda: not probe.panel.here)
 
 
+def test_two_dates_are_read_beside_each_other(probe):
+    point = centre(CHIP, 3, 4)
+    follow(probe, "values")
+    mouse(probe, "click", point)
+    probe.browser.wait(lambda: probe.panel.pinned)
+    assert "earlier" not in probe.panel.pinned
+    assert {each["earlier"] for each in probe.panel.columns} == {""}
+    # The earlier date has its bands in another order, and one of them not at all.
+    bands = CHIP.bands[:0:-1]
+    early = replace(CHIP, optical=CHIP.optical[:0:-1] / 2, bands=bands, sar=CHIP.sar - 1)
+    probe.session.show(area(), CHIP, early)
+    probe.browser.wait(lambda: "earlier" in probe.panel.pinned)
+    columns, read = probe.panel.columns, probe.panel.pinned
+    then = dict(zip([each["band"] for each in columns], read["earlier"], strict=True))
+    assert (then["red"], then["vv"]) == ("1.5020", "−5.0")
+    assert then[CHIP.bands[0]] == "not read"
+    assert read["values"] == reading(CHIP, point)["values"]
+    assert {each["band"] for each in columns if not each["earlier"]} == {CHIP.bands[0]}
+    assert columns[-1]["earlier"] == columns[-1]["source"]  # made up, of one day
+    probe.session.show(area(), CHIP)
+    probe.browser.wait(lambda: "earlier" not in probe.panel.pinned)
+
+
 def test_of_hundreds_of_movements_the_newest_is_answered(probe, monkeypatch):
     from earthmind_lab.widgets import probe as module
 

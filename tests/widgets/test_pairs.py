@@ -14,7 +14,7 @@ from earthmind_lab.session import Session
 from earthmind_lab.session.scene_facts import facts_of
 from earthmind_lab.session.subject import PairRow
 from earthmind_lab.widgets.pair_offers import offers
-from earthmind_lab.widgets.pair_rows import pair_row, progress_row, scene_row
+from earthmind_lab.widgets.pair_rows import pair_row, progress_row, scene_row, terms_of
 from earthmind_lab.widgets.pairs import PairTable
 from tests.range_server import serve
 from tests.sample_items import SAMPLES, sample_items
@@ -78,7 +78,19 @@ def test_what_python_did_is_shown(browser, table, session):
 def test_a_search_without_days_says_what_to_give(browser, table, session):
     session.draw((-0.775, 38.09, -0.745, 38.12))
     browser.tell(table, SEARCH)
-    browser.wait(lambda: "No dates" in table.fault)
+    browser.wait(lambda: "Try: fill in From and to" in table.fault)
+
+
+def test_a_new_area_is_offered_the_days_of_the_search_before(browser, table, session):
+    session.open_place("spain")
+    session.search(max_cloud=90).result(60)
+    dates = session.subject().query["dates"]
+    session.draw((-0.775, 38.09, -0.745, 38.12))
+    browser.wait(lambda: table.about["name"] == "area 1")
+    assert table.about["terms"] == {**terms_of(None), "dates": dates, "catalog": "sample"}
+    browser.tell(table, {**SEARCH, "dates": dates})
+    browser.wait(lambda: table.pairs)
+    assert session.subject().query["dates"] == dates
 
 
 def test_nothing_found_says_what_to_change(browser, table, session):

@@ -10,6 +10,8 @@ export interface Answer {
   title: string;
   colour: string;
   question: string;
+  /** How the objects of an earlier date are drawn; empty where there are none. */
+  dates: string;
   visible: boolean;
   stale: boolean;
   added: boolean;
@@ -51,6 +53,7 @@ export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
   const swatch = el("span", { class: "em-swatch", "aria-hidden": "true" });
   const title = el("span", { class: "em-name" });
   const question = el("p", { class: "em-asked" });
+  const dates = el("p", { class: "em-hint" });
   const cut = el("input", {
     type: "range", class: "em-range", min: String(range.least), max: String(range.most),
     step: String(range.step),
@@ -103,7 +106,7 @@ export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
     if (now !== null) send({ kind: "remove", turn: now.id });
   }, { class: "em-button em-quiet" });
   const node = el("div", { class: "em-answer", role: "group" },
-    el("div", { class: "em-head" }, label, remove), question, masks, reason, overlays, objects, more);
+    el("div", { class: "em-head" }, label, remove), question, dates, masks, reason, overlays, objects, more);
 
   const drawOverlays = (answer: Answer): void => {
     switches.clear();
@@ -138,6 +141,7 @@ export function answerRow(range: Range, send: Line["send"]): Row<Answer> {
     title.textContent = answer.stale ? `${answer.title} (about another pair)` : answer.title;
     if (COLOUR.test(answer.colour)) swatch.style.background = answer.colour;
     say(question, answer.question);
+    say(dates, answer.dates);
     const on = KINDS.map((kind) =>
       answer.overlays.find((each) => each.kind === kind)?.visible === true);
     const agreed = wanted.agrees(answer.visible, ...on);

@@ -5,6 +5,7 @@ import { type Area, AreaList } from "./area_list";
 import { Choice, type Offer } from "./area_choice";
 import { NewArea } from "./area_forms";
 import { Fold } from "./fold";
+import { keepKeys } from "./keys";
 import { CUT, GONE, Line, type Link, type Model, SILENT } from "./model";
 import { type FromKernel } from "./protocol";
 import { button, el, fill, onSubmit, rows, say } from "./text";
@@ -74,6 +75,7 @@ class Panel {
       this.update();
     });
     this.choice = new Choice(this.send);
+    keepKeys(root);
     this.build();
     this.line.follow(root, TRAITS, () => this.update(), this.hear);
   }
@@ -100,9 +102,8 @@ class Panel {
     }
     fill(this.controls, open, this.why, this.switch, this.hint, this.list.element, this.marked,
       this.choice.element, this.fresh.element);
-    // JupyterLab reads keys in its notebook as commands: Enter on a button would edit a cell.
     const panel = el("section",
-      { class: "em-panel em-areas", "aria-label": "Areas", "data-lm-suppress-shortcuts": "true" },
+      { class: "em-panel em-areas", "aria-label": "Areas" },
       this.fold.head, this.fold.inside);
     this.fresh.acceptDrops(panel);
     fill(this.root, panel);

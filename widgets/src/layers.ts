@@ -272,14 +272,11 @@ function originBlock(block: Block): HTMLElement {
   return el("div", { class: "em-block" }, el("h4", {}, block.title),
     el("dl", {}, ...(block.facts ?? []).flatMap(([name, value]) =>
       [el("dt", {}, name), el("dd", {}, value)])),
-    files.length === 0 ? null : el("div", { class: "em-scroll", tabindex: "0", role: "region",
+    files.length === 0 ? null : el("ul", { class: "em-origins",
       "aria-label": `Files of ${block.title}` },
-      el("table", { class: "em-table" },
-        el("thead", {}, el("tr", {}, ...["Band", "Item", "Resampling", "Checksum"].map((name) =>
-          el("th", { scope: "col" }, name)))),
-        el("tbody", {}, ...files.map((file) => el("tr", {}, el("td", {}, file.band),
-          el("td", {}, file.item), el("td", {}, file.resampling),
-          el("td", { class: "em-sum", title: file.checksum }, file.checksum)))))));
+      ...files.map((file) => el("li", {},
+        [`${file.band} of ${file.item}`, file.resampling].filter(Boolean).join(", "),
+        el("span", { class: "em-sum" }, file.checksum)))));
 }
 
 function squareRow(view: View): HTMLElement {

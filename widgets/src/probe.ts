@@ -12,12 +12,15 @@ interface Column {
   unit: string;
   modality: string;
   source: string;
+  /** Sensor and day of the earlier of two dates; empty where it has no such band. */
+  earlier: string;
 }
 
 interface Reading {
   place: string;
   pixel: string;
   values: string[];
+  earlier?: string[];
 }
 
 interface Profile {
@@ -41,7 +44,8 @@ class Panel {
   private said = "";
   private readonly line: Line;
   private readonly drawn = new Map<string, string>();
-  private cells: readonly (readonly [HTMLElement, HTMLElement])[] = [];
+  /** Per band: under the mouse, then pinned; of two dates each the earlier one first. */
+  private cells: readonly (readonly HTMLElement[])[] = [];
 
   private readonly hint = el("p", { class: "em-hint" });
   private readonly fault = el("p", { class: "em-fault", role: "alert" });
@@ -65,12 +69,11 @@ class Panel {
     form("Line: its corners", this.corners, this.along));
   private readonly herePlace = el("td", {});
   private readonly pinnedPlace = el("td", {});
+  private readonly head = el("thead", {});
   private readonly body = el("tbody", {});
   private readonly table = el("table", { class: "em-table em-values" },
     el("caption", { class: "em-caption" }, "Values of the pixel"),
-    el("thead", {}, el("tr", {}, ...["Band", "Under the mouse", "Pinned"].map((name) =>
-      el("th", { scope: "col" }, name)))),
-    this.body);
+    this.head, this.body);
   private readonly path = el("p", { class: "em-hint" });
   private readonly charts = el("div", { class: "em-charts" });
   private readonly fold = new Fold([this.hint, this.fault, this.status, this.controls, this.table,
@@ -149,14 +152,21 @@ class Panel {
   }
 
   private drawRows(columns: readonly Column[]): void {
-    const cells = columns.map(() => [el("td", {}), el("td", {})] as const);
+    const two = columns.some((column) => column.earlier !== "");
+    const dates = two ? [", earlier date", ", later date"] : [""];
+    const places = ["Under the mouse", "Pinned"];
+    const cells = columns.map(() => places.flatMap(() => dates.map(() => el("td", {}))));
     this.cells = cells;
+    for (const each of [this.herePlace, this.pinnedPlace]) each.colSpan = dates.length;
+    fill(this.head, el("tr", {}, ...["Band", ...places.flatMap((place) =>
+      dates.map((date) => place + date))].map((name) => el("th", { scope: "col" }, name))));
     // What the bands of a sensor share is said once, above them.
     fill(this.body,
       el("tr", {}, el("th", { scope: "row" }, "Place"), this.herePlace, this.pinnedPlace),
       ...columns.flatMap((column, at) => [
         ...(column.modality === columns[at - 1]?.modality ? [] : [el("tr", { class: "em-group" },
-          el("th", { scope: "colgroup", colspan: "3" }, `${column.source}, `,
+          el("th", { scope: "colgroup", colspan: String(1 + places.length * dates.length) },
+            `${column.earlier ? `${column.earlier} → ` : ""}${column.source}, `,
             el("span", { class: "em-unit" }, column.unit)))]),
         el("tr", {}, el("th", { scope: "row" }, bandName(column)), ...(cells[at] ?? []))]));
   }
@@ -169,9 +179,11 @@ class Panel {
         .filter(Boolean).join(", ") || "–";
     this.herePlace.textContent = where(here);
     this.pinnedPlace.textContent = where(pinned);
-    this.cells.forEach(([left, right], at) => {
-      left.textContent = here?.values?.[at] ?? "–";
-      right.textContent = pinned?.values?.[at] ?? "–";
+    this.cells.forEach((row, at) => {
+      const dates = row.length === 4;
+      const values = [here, pinned].flatMap((each) =>
+        (dates ? [each?.earlier, each?.values] : [each?.values]).map((list) => list?.[at] ?? "–"));
+      row.forEach((cell, n) => { cell.textContent = values[n] ?? "–"; });
     });
   }
 

@@ -20,7 +20,7 @@ const raster = (sensor: string, more: object = {}) => ({
 });
 const answer = (number: number, more: object = {}) => ({
   id: `ask-${number}`, title: `Answer ${number}`, colour: "#00aeff", question: "Segment the water.",
-  visible: true, stale: false, added: false, area: "30.1 ha", threshold: 0.5, reason: "",
+  dates: "", visible: true, stale: false, added: false, area: "30.1 ha", threshold: 0.5, reason: "",
   areas: Array.from({ length: 91 }, (_, at) => `${91 - at} ha`),
   overlays: [{ kind: "probability", title: "Probability", visible: false, ramp: ramp("sure") }],
   objects: [{ words: "water, 20 ha mapped", selected: false }, { words: "water, 10 ha", selected: false }],
@@ -203,6 +203,15 @@ test("objects are buttons in order of the answers; the selected one says so and 
   expect(sent(model)).toEqual([
     { kind: "object", turn: "ask-2", number: 1 }, { kind: "object", turn: null, number: 1 },
   ]);
+});
+
+test("what is dotted on the map is said", () => {
+  const model = open();
+  const dates = "Dotted: 7 Jun 2020, the earlier date.";
+  model.set("answers", [answer(1, { dates })]);
+  expect(root.querySelector(".em-answer")!.textContent).toContain(dates);
+  model.set("answers", [answer(1)]);
+  expect(root.textContent).not.toContain("Dotted");
 });
 
 test("an answer from Python can be taken away", () => {

@@ -10,8 +10,10 @@ let root: HTMLElement;
 let close: () => void;
 
 const columns = [
-  { band: "red", unit: "reflectance", modality: "optical", source: "Sentinel-2, 18 Sep 2019" },
-  { band: "vv", unit: "dB σ⁰", modality: "sar", source: "Sentinel-1, 17 Sep 2019" },
+  { band: "red", unit: "reflectance", modality: "optical", source: "Sentinel-2, 18 Sep 2019",
+    earlier: "" },
+  { band: "vv", unit: "dB σ⁰", modality: "sar", source: "Sentinel-1, 17 Sep 2019",
+    earlier: "" },
 ];
 const profile = {
   title: "20 m, 3 samples every 10 m", columns, note: "",
@@ -64,6 +66,29 @@ test("values stand beside each other with their units", () => {
   ]);
   model.set("here", {});
   expect(cells()[2]).toEqual(["red", "–", "no data"]);
+});
+
+test("two dates stand beside each other, the earlier one first", () => {
+  const [red, vv] = columns;
+  const model = open({ columns: [red, { ...vv, earlier: "Sentinel-1, 7 Jun 2019" }] });
+  model.set("here", {
+    place: "38° N", pixel: "row 1", values: ["0.0812", "−12.0"], earlier: ["not read", "−15.0"],
+  });
+  const heads = Array.from(root.querySelectorAll(".em-values thead th"), (th) => th.textContent);
+  expect(heads).toEqual(["Band", "Under the mouse, earlier date", "Under the mouse, later date",
+    "Pinned, earlier date", "Pinned, later date"]);
+  expect(cells().slice(1)).toEqual([
+    ["Sentinel-2, 18 Sep 2019, reflectance"],
+    ["red", "not read", "0.0812", "–", "–"],
+    ["Sentinel-1, 7 Jun 2019 → Sentinel-1, 17 Sep 2019, dB σ⁰"],
+    ["VV", "−15.0", "−12.0", "–", "–"],
+  ]);
+  // Every row is as wide as the head.
+  for (const row of root.querySelectorAll<HTMLTableRowElement>(".em-values tr")) {
+    expect(Array.from(row.cells).reduce((sum, cell) => sum + cell.colSpan, 0)).toBe(5);
+  }
+  model.set("columns", columns);
+  expect(cells()[2]).toEqual(["red", "0.0812", "–"]);
 });
 
 test("a movement changes cells, not the table", () => {
