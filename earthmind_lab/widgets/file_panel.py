@@ -23,7 +23,7 @@ from earthmind_lab.errors import (
     PromptError,
 )
 from earthmind_lab.render import picture_view
-from earthmind_lab.session.kept_files import safe_name
+from earthmind_lab.session.kept_files import confined_name
 from earthmind_lab.session.subject import Note
 from earthmind_lab.widgets.base import SessionWidget
 from earthmind_lab.widgets.declared import declared_of
@@ -290,7 +290,7 @@ def _taken(file: Upload) -> _File:
     Raises:
         EarthMindError: It is no raster that can be read, or has no place.
     """
-    place = file.path.with_suffix("") / safe_name(file.name)
+    place = file.path.with_suffix("") / confined_name(file.name)
     try:
         place.parent.mkdir()
         file.path.rename(place)
