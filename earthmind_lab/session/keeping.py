@@ -136,7 +136,7 @@ class KeepCommands(SessionBase):
     def report(self, path: str | Path, name: str | None = None) -> Path:
         """The talk about a subject as one HTML file that opens anywhere, offline.
 
-        Pictures are in it where the chip is loaded; `choose` its pair again after a restart.
+        Pictures are in it where the chip is loaded; after a restart, `load()` it again.
 
         Args:
             path: File to write.

@@ -14,6 +14,8 @@ from earthmind_lab.sensors import MODALITY_WORDS
 
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _PLACES = {"optical": "the optical scene", "sar": "the SAR scene"}
+NO_PIXELS = "choose a pair or open files; after a restart, load them again"
+"""What helps where an area has no pixels."""
 WHOLE_DAY = dt.timedelta(hours=23, minutes=59)
 
 
