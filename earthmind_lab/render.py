@@ -26,6 +26,8 @@ from earthmind_lab.exchange import Modality, View
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
+"""What Pillow may take a picture for: it decodes these itself, others by programs that run code."""
 MAX_PICTURE_PX = 100_000_000
 """Larger pictures are refused before they are decoded."""
 DAMAGED = (
@@ -262,15 +264,15 @@ def _from_file(path: Path) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             # Our own limit comes before decoding; Pillow's warning would say it twice.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=PICTURE_FORMATS) as image:
                 return _from_pillow(image, name)
     except Image.DecompressionBombError as error:
         raise PromptError(f"{name} is too large.", found=str(error)) from error
     except UnidentifiedImageError as error:
         raise PromptError(
             f"{name} is no picture that can be read.",
-            change="PNG, JPEG or 8-bit TIFF; rasters in reflectance or backscatter need declared "
-            "units (open_chip, or --optical and --sar) and are not plain pictures",
+            change="PNG, JPEG, WebP, BMP, GIF or 8-bit TIFF; rasters in reflectance or backscatter "
+            "need declared units (open_chip, or --optical and --sar) and are not plain pictures",
         ) from error
     except DAMAGED as error:
         raise PromptError(f"{name} is damaged.", found=str(error)) from error

@@ -21,6 +21,7 @@ from earthmind_lab.chip import Chip, Radiometry
 from earthmind_lab.errors import PromptError
 from earthmind_lab.render import (
     COMPOSITES,
+    PICTURE_FORMATS,
     fillable,
     picture_view,
     render,
@@ -294,6 +295,20 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
             picture_view(tmp_path / f"{name}.png")
     with pytest.raises(PromptError, match="no picture"):
         picture_view(np.zeros((2, 3, 5), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("given", PICTURE_FORMATS)
+def test_formats_that_are_taken(tmp_path: Path, given: str) -> None:
+    Image.fromarray(picture()).save(tmp_path / "a.png", given)
+    assert picture_view(tmp_path / "a.png").image.shape == (3, 5, 3)
+
+
+@pytest.mark.parametrize("given", ["EPS", "ICO", "PPM"])
+def test_no_other_format_is_opened(tmp_path: Path, given: str) -> None:
+    """Of EPS, Pillow would have Ghostscript run the program that the file is."""
+    Image.fromarray(picture()).save(tmp_path / "a.png", given)
+    with pytest.raises(PromptError, match=r"no picture that can be read.*PNG, JPEG, WebP"):
+        picture_view(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("side", [10_001, 20_000])

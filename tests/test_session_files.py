@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +24,10 @@ from earthmind_lab.errors import (
     SearchError,
 )
 from earthmind_lab.record import Record
+from earthmind_lab.recording import file_sha256
 from earthmind_lab.replay import replay
 from earthmind_lab.session import Session, kept_files
-from earthmind_lab.session.kept_files import safe_name
+from earthmind_lab.session.kept_files import confined_name
 from earthmind_lab.session.subject import Subject
 from earthmind_lab.settings import Settings
 from tests import own_rasters
@@ -188,6 +190,40 @@ def test_files_that_turn_out_to_be_wrong_leave_no_trace(opened, tmp_path):
     assert (session.subjects, session.log) == ({}, ())
 
 
+@pytest.mark.parametrize("then", ["select", "draw", "rename"])
+def test_files_that_turn_out_to_be_wrong_go_whatever_else_was_done(
+    opened, tmp_path, monkeypatch, then
+):
+    gate = threading.Event()
+
+    def fails(*_):
+        gate.wait(WAIT)
+        raise LoadError("The pixels are damaged.")
+
+    session = opened()
+    session.draw((0, 0, 0.01, 0.01), name="field")
+    monkeypatch.setattr(session._shelf, "load", fails)
+    task = session.open_files(own_rasters.optical(tmp_path / "s2.tif"), **SCALE)
+    if then == "select":
+        session.select("field")
+    elif then == "draw":
+        session.draw((0, 0, 0.02, 0.02), name="other")
+    else:
+        session.rename("field", "meadow")
+    gate.set()
+    with pytest.raises(LoadError, match="damaged"):
+        task.result(WAIT)
+    if then == "rename":  # what was active before them has another name: they stay, and can go
+        assert session.active == "s2"
+        session.delete("s2")
+        return
+    assert "s2" not in session.subjects
+    assert session.active == {"select": "field", "draw": "other"}[then]
+    while session.undo() is not None:
+        assert session.active is None or session.subject().name == "field"
+    assert session.subjects == {}
+
+
 def test_too_large_files_are_refused_at_once(opened, tmp_path):
     path = own_rasters.optical(tmp_path / "wide.tif", side=4100)
     with pytest.raises(LoadError, match=r"more than one chip.*4100 x 4100 px") as caught:
@@ -250,16 +286,63 @@ def test_the_same_content_is_kept_once(opened, tmp_path):
     assert len(places) == 1
 
 
-def test_a_damaged_session_keeps_its_copies(opened, pair, tmp_path):
+@pytest.mark.parametrize("ends", [OSError, KeyboardInterrupt])
+def test_half_a_copy_is_never_taken_for_the_file(opened, pair, monkeypatch, ends):
+    """From another file system, and the disk is full, or the kernel is stopped."""
+    session = opened()
+    whole = pair[0].read_bytes()
+
+    def half(source, target):
+        Path(target).write_bytes(whole[: len(whole) // 2])
+        raise ends("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kept_files.shutil, "move", half)
+        with pytest.raises((EarthMindError, KeyboardInterrupt), match="no space left"):
+            session.keep_file(pair[0], "s2.tif")
+    assert pair[0].read_bytes() == whole
+    assert [each for each in session._kept_files._folder.rglob("*") if each.is_file()] == []
+    assert session.keep_file(pair[0], "s2.tif").read_bytes() == whole
+
+
+def test_a_file_is_read_once_for_its_hash_and_the_session_goes_on(opened, pair, monkeypatch):
+    session, hashed = opened(), []
+
+    def sha256(path):
+        hashed.append(path)
+        looker = threading.Thread(target=lambda: session.subjects)
+        looker.start()
+        looker.join(WAIT)
+        assert not looker.is_alive()
+        return file_sha256(path)
+
+    monkeypatch.setattr(kept_files, "file_sha256", sha256)
+    place = session.keep_file(pair[0], "s2.tif")
+    session.open_files(place, **SCALE).result(WAIT)
+    assert hashed == [pair[0]]
+    assert list(session.subject().files["hashes"].values()) == [file_sha256(place)]
+    own_rasters.optical(place, level=3000)
+    session._shelf._chips.clear()
+    with pytest.raises(AssetUnavailable, match="has changed"):
+        session.load().result(WAIT)
+
+
+@pytest.mark.parametrize("name", ["files", "map[1]"])
+def test_a_damaged_session_keeps_its_copies(tmp_path, pair, name):
+    settings = Settings(home=tmp_path / "home", device=None, catalog="sample")
+
+    def opened():
+        return Session.open(name, engine=StandInEngine(), settings=settings)
+
     session = opened()
     place = session.keep_file(pair[0], "s2.tif")
     session.open_files(place, **SCALE).result(WAIT)
     session.close()
-    (tmp_path / "home" / "sessions" / "files.json").write_text("{")
-    session = opened()
-    assert "damaged" in session.messages[0] and session.subjects == {}
-    opened()
-    assert place.exists()
+    (tmp_path / "home" / "sessions" / f"{name}.json").write_text("{")
+    with opened() as session:
+        assert "damaged" in session.messages[0] and session.subjects == {}
+    with opened():
+        assert place.exists()
 
 
 def test_a_full_folder_refuses(opened, pair, monkeypatch):
@@ -288,7 +371,7 @@ def test_copies_of_a_session_in_memory_go_with_it(pair):
      ("nul\0.tif", "nul_.tif"), ("a." + "e" * 300, None)],
 )  # fmt: skip
 def test_names_are_confined(name, safe):
-    found = safe_name(name)
+    found = confined_name(name)
     assert found == safe if safe is not None else len(found) <= 70
     assert Path(found).name == found and found not in ("", ".", "..")
 

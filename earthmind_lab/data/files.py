@@ -180,7 +180,7 @@ class Reader:
             self.budget.check()
             if path is None:
                 opener = Opener(self.files.remote(ref.href, self.budget), self.budget)
-            with _open_raster(path, opener, ref.href, overview, self.budget.check) as source:
+            with _open_raster(path, opener, ref, overview, self.budget.check) as source:
                 _check_count(source, ref)
                 version, fetch = (opener.file.version, opener.read) if opener else (None, None)
                 yield Raster(source, ref.index, version, fetch, self.budget.check)
@@ -226,23 +226,45 @@ class Reader:
 
 @contextmanager
 def _open_raster(
-    path: Path | None, opener: Opener | None, href: str, overview: int | None, check: Check
+    path: Path | None, opener: Opener | None, ref: AssetRef, overview: int | None, check: Check
 ) -> Iterator[DatasetReader]:
+    driver = _driver(ref.href)
+    with _opened(path, opener, check, driver=driver) as source:
+        _check_alone(source, ref)
+        if overview is None:
+            yield source
+            return
+    # Only now: opening an overview makes GDAL look where they are.
+    with _opened(path, opener, check, driver=driver, overview_level=overview) as source:
+        yield source
+
+
+def _opened(
+    path: Path | None, opener: Opener | None, check: Check, **options: Any
+) -> DatasetReader:
     import rasterio
 
-    options: dict[str, Any] = {"driver": _driver(href)}
-    if overview is not None:
-        options["overview_level"] = overview
     with placeless():
         check()  # it may have waited for other threads
         if opener is None:
-            source = rasterio.open(path, **options)
-        else:
-            # No look for sidecar files: there is nothing beside a file of ours.
-            with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-                source = rasterio.open(NAME, opener=opener, **options)
-    with source:
-        yield source
+            return rasterio.open(path, **options)
+        # No look for sidecar files: there is nothing beside a file of ours.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            return rasterio.open(NAME, opener=opener, **options)
+
+
+def _check_alone(source: DatasetReader, ref: AssetRef) -> None:
+    """Refuse a header that says where the overviews are: GDAL opens that with any driver.
+
+    Past our rule for addresses, and for remote files too. No other tag makes it open anything.
+    """
+    named = source.tags(ns="OVERVIEWS")
+    if named:
+        raise AssetUnavailable(
+            f"{_sentence(ref.name)} names another file to open.",
+            found=f"overviews in {next(iter(named.values()))[:200]!r}",
+            change="a file that holds its overviews itself, such as a COG",
+        )
 
 
 def local_file(ref: AssetRef) -> Path | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from earthmind_lab.errors import LoadError
 from earthmind_lab.exchange import View
-from earthmind_lab.render import DAMAGED, MAX_PICTURE_PX, picture_view
+from earthmind_lab.render import DAMAGED, MAX_PICTURE_PX, PICTURE_FORMATS, picture_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def frames_of_file(path: Path, most: int) -> tuple[View, ...]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=PICTURE_FORMATS) as image:
                 return _alike(tuple(_animated(image, path, most)))
     except (*DAMAGED, Image.DecompressionBombError) as error:
         raise LoadError(

@@ -47,9 +47,13 @@ class SessionBase:
         self.engine = engine
         """Who answers; None until the first question where none was given."""
         self._settings = settings or Settings.from_env()
-        self._shelf, self._keeper, self._pictures = Shelf(), Keeper(path), Pictures(path)
-        self._answers, self._seat = Answers(), uuid.uuid4().hex
-        self._kept_files = KeptFiles(path)
+        self._keeper, self._pictures, self._kept_files = (
+            Keeper(path),
+            Pictures(path),
+            KeptFiles(path),
+        )
+        self._shelf, self._answers = Shelf(self._kept_files.sha256), Answers()
+        self._seat = uuid.uuid4().hex
         self._kept_files.prune(self._keeper.state)
 
     @property
@@ -103,7 +107,7 @@ class SessionBase:
             return self._seen(self._keeper.state.subjects[name])
 
     def chip(self, name: str | None = None) -> Chip | None:
-        """The loaded chip of the chosen pair; None until `choose` or `ask` loaded it."""
+        """The loaded chip of the chosen pair, or of files; None until a task loaded it."""
         return self._shelf.chip(self.subject(name))
 
     def undo(self) -> Command | None:

@@ -10,7 +10,7 @@ from earthmind_lab.aoi import AOILike
 from earthmind_lab.errors import LoadError
 from earthmind_lab.session import commands
 from earthmind_lab.session.base import SessionBase
-from earthmind_lab.session.commands import Command
+from earthmind_lab.session.commands import Command, State
 from earthmind_lab.session.keeper import Change
 from earthmind_lab.session.own_files import SENSORS, files_of, paths_of
 from earthmind_lab.session.subject import Subject
@@ -50,7 +50,8 @@ class FileCommands(SessionBase):
 
         optical, sar = paths_of(optical), paths_of(sar)
         area = area_of_files(optical=optical, sar=sar, aoi=aoi, gsd=gsd, **said)
-        files = files_of({"optical": optical, "sar": sar, "gsd": gsd, **said})
+        given = {"optical": optical, "sar": sar, "gsd": gsd, **said}
+        files = files_of(given, self._kept_files.sha256)
         with self._keeper.lock:
             name = self._free(_stem(files["arguments"]), bare=True) if name is None else name
             subject = Subject(name=name, kind="files", aoi=replace(area, name=name), files=files)
@@ -89,11 +90,9 @@ class FileCommands(SessionBase):
             try:
                 return self._shelf.load(now, task), lambda state: state
             except LoadError:
-                with self._keeper.lock:
-                    state = self._keeper.state
-                    # Not where something was done since: that may be about them.
-                    if opened is not None and state.log and state.log[-1] is opened:
-                        self._keeper.commit(commands.undo(state, opened))
+                if opened is not None:
+                    with self._keeper.lock:
+                        self._keeper.commit(_without(self._keeper.state, opened))
                 raise
 
         return self._keeper.start("load", name, lambda state: state, work)
@@ -113,9 +112,37 @@ class FileCommands(SessionBase):
         Raises:
             EarthMindError: The folder is full, or can't be written.
         """
-        with self._keeper.lock:
-            self._keeper.check_open()
-            return self._kept_files.keep(Path(path), name)
+        self._keeper.check_open()
+        # Without the lock: gigabytes may be copied, while others look, ask and stop.
+        return self._kept_files.keep(Path(path), name)
+
+
+def _without(state: State, opened: Command) -> State:
+    """The state without files that were just opened.
+
+    The same where more was done about them, or what was active before has gone elsewhere.
+
+    Args:
+        state: As it is now.
+        opened: The command that opened them.
+    """
+    name, was = opened.subject, opened.before["active"]
+    later = [each for each in state.log if each.id > opened.id]
+    moved = any(
+        each.kind in ("rename", "delete") and was in (each.subject, each.before.get("name"))
+        for each in later
+    )
+    if opened not in state.log or moved or any(each.subject == name for each in later):
+        return state
+    closed = commands.undo(state, opened)
+    # Nothing leads back to them: neither what is active, nor undoing what came after.
+    log = tuple(
+        replace(each, before={**each.before, "active": was})
+        if each.before.get("active") == name else each
+        for each in closed.log
+        if (each.kind, each.subject, each.before.get("active")) != ("select", was, name)
+    )  # fmt: skip
+    return replace(closed, active=was if state.active == name else state.active, log=log)
 
 
 def _stem(arguments: dict[str, Any]) -> str:

@@ -136,8 +136,8 @@ class KeepCommands(SessionBase):
     def report(self, path: str | Path, name: str | None = None) -> Path:
         """The talk about a subject as one HTML file that opens anywhere, offline.
 
-        An answer has pictures where the chips that it is about are loaded: `choose` their pair
-        again, or `compare`, after a restart.
+        An answer has pictures where the chips that it is about are loaded: after a restart, `load`
+        them again, or `compare`.
 
         Args:
             path: File to write.

@@ -6,20 +6,25 @@ subject and no command of the session mentions any more goes when the session is
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 import shutil
 import tempfile
+import threading
 import weakref
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 from earthmind_lab.errors import EarthMindError
 from earthmind_lab.recording import file_sha256
 from earthmind_lab.session.commands import State
+from earthmind_lab.whole_file import whole_file
 
 MOST_BYTES = 4_000_000_000
 """Of all that a session keeps."""
 _FOLDER = re.compile("[0-9a-f]{20}")
+_Sign: TypeAlias = tuple[int, int, int]
 
 
 class KeptFiles:
@@ -32,9 +37,14 @@ class KeptFiles:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._folder = None if path is None else path.with_suffix(".files")
+        self._one = threading.Lock()
+        self._known: dict[Path, tuple[_Sign, str]] = {}
 
     def keep(self, source: Path, name: str) -> Path:
-        """Take a file in; the same content under the same name is kept once.
+        """Take a file in; the same content under the same name is kept once. Any thread.
+
+        It is hashed and perhaps copied, which takes seconds a gigabyte; files come one at a time,
+        so that each finds the room that it was promised.
 
         Args:
             source: Where it is now; it is moved.
@@ -44,22 +54,33 @@ class KeptFiles:
             EarthMindError: The folder is full, or can't be written.
         """
         try:
-            folder = self._made()
-            place = folder / file_sha256(source)[:20] / safe_name(name)
-            if not place.is_file():
-                self._check_room(folder, source)
-                place.parent.mkdir(exist_ok=True)
-                shutil.move(source, place)
+            with self._one:
+                folder, sha256 = self._made(), file_sha256(source)
+                place = folder / sha256[:20] / confined_name(name)
+                if not place.is_file():
+                    self._check_room(folder, source)
+                    with whole_file(place) as draft:
+                        shutil.move(source, draft)
+                self._known[place] = (_sign(place), sha256)
         except OSError as error:
             raise EarthMindError(f"{name[:80]!r} can't be kept.", found=str(error)) from error
         return place
+
+    def sha256(self, path: Path) -> str:
+        """SHA-256 of any file; one that was kept here and not touched since is not read again.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        sign, sha256 = self._known.get(path, (None, ""))
+        return sha256 if sign == _sign(path) else file_sha256(path)
 
     def prune(self, state: State) -> None:
         """Delete what a session mentions no more; nothing where a damaged one lies beside it."""
         folder, path = self._folder, self._path
         if folder is None or path is None or not folder.is_dir():
             return
-        if any(path.parent.glob(f"{path.stem}.damaged-*.json")):
+        if any(path.parent.glob(f"{glob.escape(path.stem)}.damaged-*.json")):
             return
         held = [subject.to_dict() for subject in state.subjects.values()]
         held += [command.to_dict() for command in state.log]
@@ -86,10 +107,16 @@ class KeptFiles:
             )
 
 
-def safe_name(name: str) -> str:
+def _sign(path: Path) -> _Sign:
+    """What a file can hardly change without."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def confined_name(name: str) -> str:
     """A file name without folders, of letters, digits, ``.``, ``-`` and ``_``.
 
-    >>> safe_name("../../my <b>scene</b>.TIF"), safe_name("...")
+    >>> confined_name("../../my <b>scene</b>.TIF"), confined_name("...")
     ('b_.TIF', 'file')
     """
     last = PurePosixPath(name.replace("\\", "/")).name

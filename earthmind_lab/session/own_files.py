@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from earthmind_lab.errors import AssetUnavailable, LoadError
-from earthmind_lab.recording import file_sha256, plain
+from earthmind_lab.recording import plain
 from earthmind_lab.session.subject import Subject
 
 if TYPE_CHECKING:
@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from earthmind_lab.data.files import Reader
 
 SENSORS = ("optical", "sar")
+Sha256: TypeAlias = Callable[[Path], str]
 
 
-def files_of(given: Mapping[str, Any]) -> dict[str, Any]:
+def files_of(given: Mapping[str, Any], sha256: Sha256) -> dict[str, Any]:
     """Arguments of `open_chip` as `Subject.files`: plain data, with a hash of each local file.
 
     Args:
         given: Sources as `paths_of` gives them; None = not given.
+        sha256: Hashes a file.
     """
     arguments = plain({key: value for key, value in given.items() if value is not None})
     return {
         "arguments": arguments,
-        "hashes": {str(path): file_sha256(path) for path in _local(arguments)},
+        "hashes": {str(path): sha256(path) for path in _local(arguments)},
     }
 
 
@@ -49,7 +51,7 @@ def paths_of(source: Any) -> str | dict[str, str] | None:
     return None if source is None else absolute(source)
 
 
-def open_own(subject: Subject, reader: Reader) -> Chip:
+def open_own(subject: Subject, reader: Reader, sha256: Sha256) -> Chip:
     """The chip of a subject's files.
 
     Raises:
@@ -60,11 +62,11 @@ def open_own(subject: Subject, reader: Reader) -> Chip:
 
     assert subject.files is not None
     for path in _local(subject.files["arguments"]):
-        _check_same(path, subject)
+        _check_same(path, subject, sha256)
     return open_chip(aoi=subject.aoi, reader=reader, **subject.files["arguments"])
 
 
-def _check_same(path: Path, subject: Subject) -> None:
+def _check_same(path: Path, subject: Subject, sha256: Sha256) -> None:
     """Refuse other pixels under the same name: what was said is about the old ones."""
     if not path.is_file():
         raise AssetUnavailable(
@@ -72,7 +74,7 @@ def _check_same(path: Path, subject: Subject) -> None:
             found=f"no file {path}", change="put it back, or open it from where it is now",
         )  # fmt: skip
     assert subject.files is not None
-    if file_sha256(path) != subject.files["hashes"].get(str(path)):
+    if sha256(path) != subject.files["hashes"].get(str(path)):
         raise AssetUnavailable(
             f"The file {path.name} of {subject.name!r} has changed since it was opened.",
             found=str(path), change="put the old one back, or open this one as files of their own",

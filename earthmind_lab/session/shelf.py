@@ -21,7 +21,7 @@ from earthmind_lab.errors import Cancelled, EarthMindError, NoPairFound, SearchE
 from earthmind_lab.exchange import View
 from earthmind_lab.recording import plain
 from earthmind_lab.scene import Candidates, Rejected, Scene, ScenePair
-from earthmind_lab.session.own_files import open_own
+from earthmind_lab.session.own_files import Sha256, open_own
 from earthmind_lab.session.scene_facts import facts_of
 from earthmind_lab.session.subject import PairRow, SaidTurn, Subject
 from earthmind_lab.session.tasks import Task
@@ -57,9 +57,14 @@ class Missed:
 
 
 class Shelf:
-    """Chips and pairs in memory, by content: an undo finds them again at once. Any thread."""
+    """Chips and pairs in memory, by content: an undo finds them again at once. Any thread.
 
-    def __init__(self) -> None:
+    Args:
+        sha256: Hashes the files of a user's own, to see whether they are still the same.
+    """
+
+    def __init__(self, sha256: Sha256) -> None:
+        self._sha256 = sha256
         self._lock = threading.Lock()
         self._chips: OrderedDict[str, Chip] = OrderedDict()
         self._found: OrderedDict[str, Candidates] = OrderedDict()
@@ -87,7 +92,7 @@ class Shelf:
 
         assert subject.aoi is not None
         if subject.files is not None:
-            chip = open_own(subject, Reader(budget=self.budget(task)))
+            chip = open_own(subject, Reader(budget=self.budget(task)), self._sha256)
         else:
             assert subject.row is not None
             pair = self._pair(subject, subject.row.ids, task)

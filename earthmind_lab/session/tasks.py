@@ -20,7 +20,7 @@ LABELS: dict[Busy, str] = {
 
 
 class Task:
-    """Work under way for one subject; made by `Session.search`, `choose`, `ask` and `replay`."""
+    """Work under way for one subject; what each command of a session that takes time gives."""
 
     def __init__(
         self, ident: str, kind: Busy, subject: str, cancel: Callable[[Task], bool]
@@ -38,7 +38,7 @@ class Task:
         return f"<Task {self.id} {self.kind} of {self.subject!r}: {state}>"
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the result: pairs of a search, chip of a choice, answer of an ask, or `Replay`.
+        """Wait for the result: pairs of a search, chip of a load, answer of an ask, or `Replay`.
 
         Args:
             timeout: Seconds to wait; None = as long as it takes.

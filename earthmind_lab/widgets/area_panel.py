@@ -24,6 +24,7 @@ from earthmind_lab.vector_features import MAX_BYTES, VectorFeature, names_for
 from earthmind_lab.vector_files import FORMATS, features_of, layers_of
 from earthmind_lab.widgets.area_rows import area_row, feature_rows, region_row, sees
 from earthmind_lab.widgets.base import SessionWidget
+from earthmind_lab.widgets.file_panel import FORMATS as RASTERS
 from earthmind_lab.widgets.protocol import FromBrowser, clean
 from earthmind_lab.widgets.uploads import PIECE, Uploads
 
@@ -187,9 +188,17 @@ class AreaPanel(SessionWidget):
     # --- files -----------------------------------------------------------------------------------
 
     def _on_upload(self, upload: str, name: str, size: int) -> str:
-        self._over(upload, lambda: self._uploads.begin(upload, clean(name), size))
+        self._over(upload, lambda: self._upload(upload, clean(name), size))
         self.send({"kind": "received", "upload": upload, "size": 0})
         return ""
+
+    def _upload(self, upload: str, name: str, size: int) -> None:
+        if name.lower().endswith(RASTERS):
+            raise PromptError(
+                f"{name[:80]!r} holds no areas but pixels.",
+                change="drop it under “Your own files”; in Python: session.open_files(path)",
+            )
+        self._uploads.begin(upload, name, size)
 
     def _on_piece(self, upload: str, at: int) -> str | None:
         piece = self._binary[0] if self._binary else b""

@@ -20,6 +20,8 @@ import re
 import shutil
 import tempfile
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +57,7 @@ class Downloads:
         self._count = 0
 
     def folder(self, ident: str) -> Path:
-        """A new, empty folder to make the file in.
+        """A new, empty folder for the file.
 
         Args:
             ident: Of the browser's choice; it never reaches a path.
@@ -125,7 +127,6 @@ class Downloads:
         self._files.pop(ident, None)
         folder = self._folders.pop(ident, None)
         if folder is not None:
-            # What is still being made in it fails, or is removed with the folder around it.
             shutil.rmtree(folder, ignore_errors=True)
         return folder is not None
 
@@ -136,6 +137,25 @@ class Downloads:
         if self._root is not None:
             self._root.cleanup()
             self._root = None
+
+
+@contextmanager
+def made_apart(path: Path) -> Iterator[Path]:
+    """Where to make a file that then goes to `path`, if it is wanted there still. Any thread.
+
+    The folder is the maker's own and goes with it: whoever writes a file makes the folders to it,
+    and would bring back one that was dropped meanwhile, for ever and for everyone to read.
+
+    Args:
+        path: In a folder of `Downloads.folder`.
+
+    Raises:
+        FileNotFoundError: That folder was dropped.
+    """
+    with tempfile.TemporaryDirectory(prefix="earthmind-") as own:
+        made = Path(own) / path.name
+        yield made
+        made.replace(path)
 
 
 def safe_name(title: str, ending: str) -> str:

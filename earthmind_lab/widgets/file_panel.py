@@ -23,7 +23,7 @@ from earthmind_lab.errors import (
     PromptError,
 )
 from earthmind_lab.render import picture_view
-from earthmind_lab.session.kept_files import safe_name
+from earthmind_lab.session.kept_files import confined_name
 from earthmind_lab.session.subject import Note
 from earthmind_lab.widgets.base import SessionWidget
 from earthmind_lab.widgets.declared import declared_of
@@ -116,12 +116,9 @@ class FilePanel(SessionWidget):
 
     def _on_upload(self, upload: str, name: str, size: int) -> str:
         try:
-            if len(self._files) >= MOST_FILES:
-                raise PromptError(
-                    "There are two files already.", change="open them, or put one away"
-                )
+            self._check_room()
             self._uploads.begin(upload, clean(name), size)
-        except EarthMindError:
+        except Exception:
             self.send({"kind": "settled", "upload": upload})
             raise
         self.send({"kind": "received", "upload": upload, "size": 0})
@@ -130,12 +127,13 @@ class FilePanel(SessionWidget):
     def _on_piece(self, upload: str, at: int) -> str | None:
         piece = self._binary[0] if self._binary else b""
         try:
+            self._check_room()  # two pages may send at once
             file = self._uploads.add(upload, at, piece)
             self.send({"kind": "received", "upload": upload, "size": file.received})
             if not file.done:
                 return None
             self._files[upload] = _taken(file)
-        except EarthMindError:
+        except Exception:
             self._uploads.drop(upload)
             self.send({"kind": "settled", "upload": upload})
             raise
@@ -145,6 +143,8 @@ class FilePanel(SessionWidget):
 
     def _on_drop(self, upload: str) -> str:
         held = self._files.pop(upload, None)
+        if held is not None:
+            self._delete(held)
         dropped = self._uploads.drop(upload)
         self.send({"kind": "settled", "upload": upload})
         if not self._files:
@@ -200,6 +200,15 @@ class FilePanel(SessionWidget):
 
     # --- parts -----------------------------------------------------------------------------------
 
+    def _check_room(self) -> None:
+        if len(self._files) >= MOST_FILES:
+            raise PromptError("There are two files already.", change="open them, or put one away")
+
+    def _delete(self, file: _File) -> None:
+        """Free its space, unless the session keeps it by now."""
+        if self._uploads.holds(file.path):
+            shutil.rmtree(file.path.parent, ignore_errors=True)
+
     def _file(self, upload: str) -> _File:
         if upload not in self._files:
             raise PromptError("This file is not here any more.", change="choose it once more")
@@ -245,6 +254,8 @@ class FilePanel(SessionWidget):
             self._say(f"{task.subject} is open: ask about it.")
 
     def _opened(self) -> None:
+        for file in self._files.values():
+            self._delete(file)
         self._files, self._asks, self._why = {}, [], ""
 
     # --- what is shown ---------------------------------------------------------------------------
@@ -290,7 +301,7 @@ def _taken(file: Upload) -> _File:
     Raises:
         EarthMindError: It is no raster that can be read, or has no place.
     """
-    place = file.path.with_suffix("") / safe_name(file.name)
+    place = file.path.with_suffix("") / confined_name(file.name)
     try:
         place.parent.mkdir()
         file.path.rename(place)

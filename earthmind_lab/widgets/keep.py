@@ -21,7 +21,7 @@ from earthmind_lab.replay import Replay
 from earthmind_lab.session.subject import Note, SaidTurn, Subject
 from earthmind_lab.session.tasks import said_of
 from earthmind_lab.widgets.base import SessionWidget
-from earthmind_lab.widgets.downloads import Downloads, safe_name
+from earthmind_lab.widgets.downloads import Downloads, made_apart, safe_name
 from earthmind_lab.widgets.protocol import FromBrowser, clean
 from earthmind_lab.widgets.rows import mapped_area
 
@@ -185,7 +185,6 @@ class KeepPanel(SessionWidget):
     def _offer(self, made: _Made) -> None:
         """Tell the browser, which then asks for pieces."""
         if not self._downloads.awaits(made.ident, made.path.parent):
-            shutil.rmtree(made.path.parent, ignore_errors=True)  # it may have come back
             return
         error = made.error
         if error is None:
@@ -307,7 +306,8 @@ def _make(
     """On a thread of its own; holds no panel."""
     error: BaseException | None = None
     try:
-        KINDS[what].make(session, wish, path)
+        with made_apart(path) as draft:
+            KINDS[what].make(session, wish, draft)
     except BaseException as caught:  # noqa: BLE001  said by the panel
         error = caught
     inbox.put(_Made(ident=ident, what=what, path=path, error=error))

@@ -24,6 +24,7 @@ from earthmind_lab.widgets.overlays import KINDS, LEAST, MOST, RAMPS, STEP, area
 from earthmind_lab.widgets.protocol import FromBrowser, clean
 from earthmind_lab.widgets.raster import LATER, WORD, Raster
 from earthmind_lab.widgets.squares import squares_of
+from earthmind_lab.widgets.words import NO_PIXELS
 
 if TYPE_CHECKING:
     from earthmind_lab.chip import Chip
@@ -128,7 +129,7 @@ class LayerPanel(SessionWidget):
     def _show_squares(self) -> str:
         chip, engine = self._layers.chip, self.session.engine
         if chip is None:
-            return "There are no pixels yet: choose a pair first."
+            return f"There are no pixels yet: {NO_PIXELS}."
         if engine is None:
             return "The model is loaded with the first question: ask something first."
         self._aside.do("squares", partial(self._look, _chips(self._layers), chip, engine))

@@ -26,6 +26,7 @@ from earthmind_lab.widgets.pixels import (
     reading,
 )
 from earthmind_lab.widgets.protocol import FromBrowser, clean
+from earthmind_lab.widgets.words import NO_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,7 +157,7 @@ class ProbePanel(SessionWidget):
     def _shown(self) -> Chip:
         chip = self._chip()
         if chip is None:
-            raise EarthMindError("There are no pixels to read.", change="choose a pair first")
+            raise EarthMindError("There are no pixels to read.", change=NO_PIXELS)
         return chip
 
     def _chip(self) -> Chip | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from earthmind_lab.session import Session
 
 LANES = ("optical", "sar")
+_NO_AREA = "Nothing is searched for files and pictures: only areas have a timeline of scenes."
 _FORGOTTEN = "Only pairs are kept over a restart; search again to see what was rejected, and why."
 
 
@@ -64,7 +65,8 @@ class Timeline(SessionWidget):
         with self.hold_sync():  # candidates and what is said of them reach the browser together
             if subject is None or subject.kind != "aoi":
                 self._source, self._name, self.shown, self.chosen = (), None, {}, None
-                self.about = {"name": "", "busy": "", "hint": "", "missed": ""}
+                hint = "" if subject is None else _NO_AREA
+                self.about = {"name": "", "busy": "", "hint": hint, "missed": ""}
             else:
                 self._show(subject)
 

@@ -74,7 +74,7 @@ class Uploads:
             size: Bytes.
 
         Raises:
-            EarthMindError: It is of no known format, empty, or too large.
+            EarthMindError: It is of no known format, empty, or too large, or can't be written.
         """
         name = PurePosixPath(name.replace("\\", "/")).name
         ending = PurePosixPath(name).suffix.lower()
@@ -91,11 +91,14 @@ class Uploads:
         self.drop(ident)
         while len(self._files) >= _MOST_FILES:
             self.drop(next(iter(self._files)))
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="earthmind-")
-        self._count += 1
-        path = Path(self._folder.name) / f"upload-{self._count}{ending}"
-        path.touch(mode=0o600)
+        try:
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="earthmind-")
+            self._count += 1
+            path = Path(self._folder.name) / f"upload-{self._count}{ending}"
+            path.touch(mode=0o600)
+        except OSError as error:
+            raise _unwritten(name, error) from error
         self._files[ident] = Upload(name=name, path=path, size=size)
 
     def add(self, ident: str, at: int, piece: bytes | memoryview) -> Upload:
@@ -107,7 +110,8 @@ class Uploads:
             piece: At most `MOST_PIECE` bytes.
 
         Raises:
-            EarthMindError: No such file is awaited, or the piece does not fit; the file is dropped.
+            EarthMindError: No such file is awaited, or the piece does not fit or can't be written;
+                the file is dropped.
         """
         held = self._files.get(ident)
         if held is None:
@@ -120,8 +124,12 @@ class Uploads:
                 found=f"{size} bytes at {at} of {held.size}, awaited at {held.received}",
                 change="upload it once more",
             )
-        with held.path.open("ab") as file:
-            file.write(piece)
+        try:
+            with held.path.open("ab") as file:
+                file.write(piece)
+        except OSError as error:
+            self.drop(ident)
+            raise _unwritten(held.name, error) from error
         self._files[ident] = replace(held, received=at + size)
         return self._files[ident]
 
@@ -132,9 +140,20 @@ class Uploads:
             held.path.unlink(missing_ok=True)
         return held is not None
 
+    def holds(self, path: Path) -> bool:
+        """Whether a file lies in the folder that goes with `close`."""
+        return self._folder is not None and path.is_relative_to(self._folder.name)
+
     def close(self) -> None:
         """Forget all of them."""
         self._files.clear()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+
+def _unwritten(name: str, error: OSError) -> EarthMindError:
+    return EarthMindError(
+        f"{name[:80]!r} can't be taken: where the kernel runs it can't be written.",
+        found=str(error), change=f"free some space in {tempfile.gettempdir()}; then once more",
+    )  # fmt: skip

@@ -16,6 +16,8 @@ from earthmind_lab.sensors import MODALITY_WORDS
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _PLACES = {"optical": "the optical scene", "sar": "the SAR scene"}
 _WHICH = {BEFORE: ", the earlier date", AFTER: ", the later date"}
+NO_PIXELS = "choose a pair or open files; after a restart, load them again"
+"""What helps where an area has no pixels."""
 WHOLE_DAY = dt.timedelta(hours=23, minutes=59)
 
 

@@ -6,6 +6,8 @@ import contextlib
 import datetime as dt
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -672,6 +674,55 @@ def write_tiled(path: Path, side: int) -> None:
         blockxsize=256, blockysize=256,
     ) as target:  # fmt: skip
         target.write(values, 1)
+
+
+LISTENER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_error(404)
+    do_HEAD = do_GET
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+"""Says its port, then on stderr every request; of another process, for GDAL holds Python's lock."""
+
+
+@pytest.fixture
+def listener(tmp_path):
+    """The address of a server, and what it was asked."""
+    said = tmp_path / "requests.txt"
+    with said.open("w") as log, subprocess.Popen(
+        [sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, stderr=log, text=True
+    ) as process:  # fmt: skip
+        try:
+            yield f"/vsicurl/http://127.0.0.1:{process.stdout.readline().strip()}/x.tif", said
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("overview", [None, 0])
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("case", [str.upper, str.lower])
+def test_a_header_cannot_name_overviews_elsewhere(tmp_path, listener, case, remote, overview):
+    import rasterio
+
+    address, said = listener
+    path = tmp_path / "tile.tif"
+    write_tiled(path, 512)
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(ns=case("overviews"), **{case("overview_file"): address})
+    with serve(tmp_path) as server:
+        ref = ref_of(server.href(path) if remote else str(path))
+        with (
+            pytest.raises(AssetUnavailable, match=r"names another file to open.*/vsicurl/http"),
+            reader(server).open(ref, overview) as raster,
+        ):
+            _ = raster.overviews
+    assert said.read_text() == ""
+    with rasterio.open(path) as source:  # GDAL alone would have gone there
+        assert source.overviews(1) == [] and "/x.tif" in said.read_text()
 
 
 def test_why_nobody_answers_is_said(monkeypatch):

@@ -304,6 +304,7 @@ def test_a_pasted_collection_is_chosen_from_too(browser, panel):
         ("a.kml", b"<OGRVRTDataSource/>", "holds no geometry"),
         ("a.gpkg", b"no database", "is no GeoPackage"),
         ("a.vrt", b"<OGRVRTDataSource/>", "in no format"),
+        ("S2.TIF", b"II*", "drop it under “Your own files”"),
         ("/vsicurl/http://127.0.0.1/x", b"x", "in no format"),
         ("a.kml", b"", "can't be taken"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from earthmind_lab.data.own_files import DECLARATIONS
 from earthmind_lab.session import Session
+from earthmind_lab.widgets import uploads as uploads_module
 from earthmind_lab.widgets.declared import declared_of
 from earthmind_lab.widgets.file_panel import FORMATS, MOST_BYTES, FilePanel
 from earthmind_lab.widgets.protocol import DECLARED
@@ -307,6 +309,63 @@ def test_a_closed_panel_leaves_no_files(browser, session, tmp_path):
     panel.close()
     panel.close()
     assert not folder.exists()
+
+
+def held(panel):
+    """Files in the folder of the panel's uploads."""
+    folder = panel._uploads._folder
+    return [] if folder is None else [p for p in Path(folder.name).rglob("*") if p.is_file()]
+
+
+def test_what_is_put_away_or_open_takes_no_space(browser, panel, session, tmp_path):
+    row = give(browser, panel, own_rasters.optical(tmp_path / "s2.tif"))
+    assert len(held(panel)) == 1
+    tell(browser, panel, "drop", upload=row["upload"])
+    browser.wait(lambda: panel.files == [])
+    assert held(panel) == []
+    upload(browser, panel, "yard.png", png(np.full((SIDE, SIDE, 3), 90, np.uint8)))
+    browser.wait(lambda: panel.files)
+    open_with(browser, panel)
+    browser.wait(lambda: panel.picture)
+    assert held(panel) == []
+    row = give(browser, panel, own_rasters.optical(tmp_path / "s2.tif"))
+    file = panel._files[row["upload"]]
+    file.path = session.keep_file(file.path, file.name)
+    tell(browser, panel, "drop", upload=row["upload"])
+    browser.wait(lambda: panel.files == [])
+    assert file.path.is_file()  # the session's by now
+
+
+def test_two_pages_bring_two_files_together(browser, panel, tmp_path):
+    content = own_rasters.optical(tmp_path / "s2.tif").read_bytes()
+    for ident in "abc":
+        tell(browser, panel, "upload", upload=ident, name=f"{ident}.tif", size=len(content))
+    for ident in "abc":
+        panel._handle_custom_msg({"kind": "piece", "upload": ident, "at": 0}, [content])
+        browser.wait(lambda ident=ident: {"kind": "settled", "upload": ident} in browser.messages)
+    browser.wait(lambda: "two files already" in panel.fault)
+    browser.wait(lambda: [row["name"] for row in panel.files] == ["a.tif", "b.tif"])
+    assert len(held(panel)) == 2
+
+
+def test_a_full_disk_ends_the_upload_and_says_what_to_do(browser, panel, monkeypatch):
+    def full(path, *_, **__):
+        raise OSError(28, "No space left on device", str(path))
+
+    tell(browser, panel, "upload", upload="u", name="a.tif", size=9)
+    browser.wait(lambda: begun(browser, "u"))
+    for act, message, binary in (
+        ("open", {"kind": "piece", "upload": "u", "at": 0}, [b"some"]),
+        ("touch", {"kind": "upload", "upload": "v", "name": "a.tif", "size": 9}, []),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(uploads_module.Path, act, full)
+            panel._handle_custom_msg(message, binary)
+            settled = {"kind": "settled", "upload": message["upload"]}
+            browser.wait(lambda settled=settled: settled in browser.messages)
+            browser.wait(lambda: "No space left" in panel.fault and "free some" in panel.fault)
+        assert panel._uploads._files == {} and held(panel) == []
+        tell(browser, panel, "hello")
 
 
 def test_what_makes_no_sense_is_said(browser, panel):

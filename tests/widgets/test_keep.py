@@ -183,6 +183,33 @@ def test_a_file_that_is_not_wanted_any_more_is_dropped(panel, browser, monkeypat
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize("what", ["report", "stac"])
+def test_a_panel_that_closes_meanwhile_leaves_no_folder(
+    panel, browser, monkeypatch, tmp_path, what
+):
+    begun, gate, modes = threading.Event(), threading.Event(), []
+    name = {"report": "report", "stac": "save_stac"}[what]
+    make = getattr(Session, name)
+
+    def slow(session, *given):
+        begun.set()
+        assert gate.wait(WAIT)
+        made = make(session, *given)
+        modes.extend(each.stat().st_mode & 0o077 for each in (tmp_path / "temporary").iterdir())
+        return made
+
+    monkeypatch.setattr(Session, name, slow)
+    turn = panel.session.subject().head
+    browser.tell(panel, {"kind": "keep", "file": "f1", "turn": turn, "what": what, "points": 0})
+    assert begun.wait(WAIT)
+    (maker,) = [each for each in threading.enumerate() if each.name == "earthmind-file"]
+    panel.close()
+    gate.set()
+    maker.join(WAIT)
+    assert modes and not any(modes)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 # --- what is offered -----------------------------------------------------------------------------
 
 

@@ -285,7 +285,7 @@ def test_another_chip_is_read_at_the_same_place(probe):
     probe.browser.wait(lambda: not probe.panel.columns)
     assert probe.panel.pinned == {}
     probe.tell(kind="along", text="1, 38; 1.1, 38")
-    probe.browser.wait(lambda: "choose a pair first" in probe.panel.fault)
+    probe.browser.wait(lambda: "open files; after a restart, load" in probe.panel.fault)
 
 
 def test_a_closed_panel_follows_nothing_and_leaves_no_mark(probe):

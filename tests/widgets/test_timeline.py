@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from earthmind_lab.errors import NoPairFound, SearchError
@@ -29,6 +30,14 @@ def timeline(session, browser):
     browser.follow(timeline)
     yield timeline
     timeline.close()
+
+
+def test_a_picture_has_no_scenes_to_search_first(session, timeline, browser):
+    assert timeline.about["hint"] == ""
+    session.open_picture(np.zeros((8, 8, 3), np.uint8))
+    browser.wait(lambda: "only areas have a timeline" in timeline.about["hint"])
+    session.draw(BOX)
+    browser.wait(lambda: timeline.about["name"] and timeline.about["hint"] == "")
 
 
 def scenes(modality, count):

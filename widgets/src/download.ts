@@ -20,6 +20,7 @@ export class Downloader {
   /** What is on its way; null = nothing. */
   coming: Coming | null = null;
   private pieces: ArrayBuffer[] = [];
+  private again = (): void => undefined;
 
   constructor(
     private readonly send: Send,
@@ -30,6 +31,7 @@ export class Downloader {
 
   start(what: FileKind, turn: string, points: number): void {
     if (this.coming !== null) return;
+    this.again = () => this.start(what, turn, points);
     const id = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
     this.coming = { id, name: "", media: "", size: 0, received: 0 };
     this.send({ kind: "keep", file: id, turn, what, points });
@@ -50,7 +52,16 @@ export class Downloader {
 
   /** The connection is back: what was asked for may have been lost on the way. */
   resume(): void {
-    if (this.coming !== null && this.coming.size > 0) this.more(this.coming);
+    const coming = this.coming;
+    if (coming === null) return;
+    if (coming.size > 0) {
+      this.more(coming);
+      return;
+    }
+    // Perhaps it is made, and the kernel's word of it never came.
+    this.send({ kind: "leave", file: coming.id });
+    this.coming = null;
+    this.again();
   }
 
   hear(message: FromKernel, bytes: readonly DataView[]): void {

@@ -16,6 +16,9 @@ const LABELS: Record<Name, string> = {
   datetime: "Time (UTC)",
   gsd: "Pixel size, m",
 };
+/** Those that are no plain words; the kernel's messages hold them. */
+const ARGUMENTS = new RegExp(`\\b(${DECLARED.filter((name) => name.includes("_")).join("|")})\\b`,
+  "g");
 const HINTS: Partial<Record<Name, string>> = {
   bands: "blue,green,red,nir or red=3,nir=4",
   optical_scale: "0.0001 or 1/255",
@@ -55,7 +58,7 @@ export class FileForm {
     const { asks, message } = (given ?? {}) as { asks?: unknown; message?: unknown };
     const wanted = new Set(Array.isArray(asks) ? asks : []);
     this.element.hidden = picture;
-    say(this.why, String(message ?? ""));
+    say(this.why, String(message ?? "").replace(ARGUMENTS, (name) => `“${LABELS[name as Name]}”`));
     const nodes = (asked: boolean): HTMLElement[] => [...this.fields]
       .filter(([name]) => wanted.has(name) === asked).map(([, each]) => each.label);
     arrange(this.rest, nodes(false));

@@ -121,7 +121,8 @@ class Panel {
     const columns = rows<Column>(this.model.get("columns"));
     const lost = FAULTS.has(this.link);
     const none = columns.length === 0;
-    say(this.hint, none ? "There are no pixels to read: choose a pair first." : "");
+    say(this.hint, none ? "There are no pixels to read: choose a pair or open files; " +
+      "after a restart, load them again." : "");
     say(this.fault, FAULTS.get(this.link) ?? String(this.model.get("fault") ?? ""));
     say(this.status, this.link === "silent" ? SILENT : this.said);
     this.controls.hidden = none;

@@ -121,7 +121,7 @@ class Timeline {
       this.drawList();
     }
     const { pairs, rejected, scenes } = this.found;
-    say(this.hint, about.name === "" ? "Search first: its scenes come here."
+    say(this.hint, about.name === "" ? about.hint || "Search first: its scenes come here."
       : scenes.length === 0 && about.busy === "" ? "Nothing was searched yet, or nothing is left of it." : about.hint);
     // Why, and what would help, is said where one searches.
     say(this.missed, about.missed === "" ? "" : MISSED);

@@ -128,6 +128,9 @@ test("what is asked for comes first, and keeps what was typed", () => {
   model.set("form", { asks: ["optical_scale", "optical_offset", "sar_scale"], message: "SAR." });
   expect(document.activeElement).toBe(field("Optical offset"));
   field("SAR scale").value = "dB";
+  model.set("form", { asks: [], message: "Not declared: sar_quantity, sar_scale=…; 4 bands." });
+  expect(one(".em-why").textContent)
+    .toBe("Not declared: “SAR quantity”, “SAR scale”=…; 4 bands.");
   submit();
   expect(sent().at(-1)).toEqual(
     { kind: "open", inside: false, ...nothing, optical_scale: "0.0001", sar_scale: "dB" });

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
 import { Downloader, sized } from "../src/download";
 import keep from "../src/keep";
-import { FILES, fromBrowser } from "../src/protocol";
+import { FILES, fromBrowser, type FromBrowser } from "../src/protocol";
 import { FakeKernel, FakeModel } from "./fake";
 
 const HOSTILE = "<img src=x onerror=alert(1)>";
@@ -283,6 +283,28 @@ test("text of others stays text, and nothing is left behind", () => {
   close();
   expect(sent(model).at(-1)).toMatchObject({ kind: "leave" });
   expect(model.listeners).toBe(0);
+});
+
+test("a file whose offer was lost is asked for anew, one under way goes on", () => {
+  const messages: FromBrowser[] = [];
+  const saves = vi.fn();
+  const downloads = new Downloader((each) => messages.push(each), () => undefined, saves);
+  downloads.start("points", "ask-5", 120);
+  const lost = downloads.coming!.id;
+  downloads.resume();
+  const file = downloads.coming!.id;
+  expect(file).not.toBe(lost);
+  expect(messages.slice(1)).toEqual([
+    { kind: "leave", file: lost },
+    { kind: "keep", file, turn: "ask-5", what: "points", points: 120 },
+  ]);
+  downloads.hear({ kind: "file", file: lost, name: "p.gpkg", media: "", size: 1 }, []);
+  expect(downloads.coming!.size).toBe(0);
+  downloads.hear({ kind: "file", file, name: "p.gpkg", media: "", size: 2 }, []);
+  downloads.resume();
+  expect(messages.slice(3)).toEqual(Array(2).fill({ kind: "more", file, at: 0 }));
+  downloads.hear({ kind: "part", file, at: 0 }, [bytes(1, 2)]);
+  expect(saves).toHaveBeenCalledOnce();
 });
 
 test("sizes for people", () => {

@@ -169,7 +169,7 @@ test("text of others stays text, and without pixels there is only a hint", () =>
   expect(root.querySelector("img")).toBeNull();
   expect(root.textContent).toContain(HOSTILE);
   model.set("columns", []);
-  expect(root.textContent).toContain("choose a pair first");
+  expect(root.textContent).toContain("choose a pair or open files");
   expect(root.querySelector<HTMLElement>(".em-controls")?.hidden).toBe(true);
   close();
   expect(model.listeners).toBe(0);

@@ -54,6 +54,14 @@ afterEach(() => {
   root.remove();
 });
 
+test("what has no scenes says why, and an empty session what comes here", () => {
+  const nothing = { shown: {}, about: { ...ABOUT, name: "", hint: "Files have no scenes." } };
+  const model = open(nothing);
+  expect(root.querySelector(".em-hint")?.textContent).toBe("Files have no scenes.");
+  model.set("about", { ...nothing.about, hint: "" });
+  expect(root.querySelector(".em-hint")?.textContent).toContain("Search first");
+});
+
 test("a mark per scene says what became of it: its pair, or the one reason", () => {
   open({ chosen: 0 });
   const labels = [0, 1, 2, 3].map((number) => mark(number).getAttribute("aria-label"));
