@@ -73,7 +73,7 @@ def test_two_files_are_declared_and_asked_about(opened, panel, tmp_path):
     expect(panel.get_by_label("Optical offset")).to_be_focused()
     page.keyboard.type("-0.1")
     page.keyboard.press("Enter")
-    expect(panel.locator(".em-why")).to_contain_text("not declared: sar_quantity, sar_scale")
+    expect(panel.locator(".em-why")).to_contain_text("not declared: “SAR quantity”, “SAR scale”")
     expect(panel.get_by_label("SAR quantity")).to_be_focused()
     for theme, width in (("light", WIDTH), ("dark", WIDTH), ("light", NARROW)):
         notebook.theme(theme)

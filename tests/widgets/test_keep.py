@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
 import threading
 import zipfile
@@ -87,7 +88,9 @@ def fetch(panel, browser, offer):
 
 
 def left(tmp_path):
-    return [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()]
+    """Files; folders may go while one looks."""
+    found = os.walk(tmp_path / "temporary")
+    return [Path(folder) / name for folder, _, names in found for name in names]
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ const LABELS: Record<Name, string> = {
   gsd: "Pixel size, m",
 };
 /** Those that are no plain words; the kernel's messages hold them. */
-const ARGUMENTS = new RegExp(`\\b(${DECLARED.filter((name) => name.includes("_")).join("|")})\\b`,
+const ARGUMENTS = new RegExp(`\\b(${DECLARED.filter((name) => name.includes("_")).join("|")})\\b=?`,
   "g");
 const HINTS: Partial<Record<Name, string>> = {
   bands: "blue,green,red,nir or red=3,nir=4",
@@ -58,7 +58,8 @@ export class FileForm {
     const { asks, message } = (given ?? {}) as { asks?: unknown; message?: unknown };
     const wanted = new Set(Array.isArray(asks) ? asks : []);
     this.element.hidden = picture;
-    say(this.why, String(message ?? "").replace(ARGUMENTS, (name) => `“${LABELS[name as Name]}”`));
+    say(this.why, String(message ?? "").replace(ARGUMENTS, (all, name: Name) =>
+      all.endsWith("=") ? `“${LABELS[name]}” ` : `“${LABELS[name]}”`));
     const nodes = (asked: boolean): HTMLElement[] => [...this.fields]
       .filter(([name]) => wanted.has(name) === asked).map(([, each]) => each.label);
     arrange(this.rest, nodes(false));

@@ -130,7 +130,7 @@ test("what is asked for comes first, and keeps what was typed", () => {
   field("SAR scale").value = "dB";
   model.set("form", { asks: [], message: "Not declared: sar_quantity, sar_scale=…; 4 bands." });
   expect(one(".em-why").textContent)
-    .toBe("Not declared: “SAR quantity”, “SAR scale”=…; 4 bands.");
+    .toBe("Not declared: “SAR quantity”, “SAR scale” …; 4 bands.");
   submit();
   expect(sent().at(-1)).toEqual(
     { kind: "open", inside: false, ...nothing, optical_scale: "0.0001", sar_scale: "dB" });
