@@ -174,7 +174,8 @@ def test_the_code_loads_the_pixels_of_the_answer(real):
     answer = ask(chip, WATER, engine=session.engine, options=Options(mask_threshold=0.6))
     kept = session.keep_answer(answer)
     code = as_python(session.subject(), kept)
-    assert max(map(len, code.splitlines())) < 100
+    # But for the path of the catalog, which is as long as it is.
+    assert max(len(line) for line in code.splitlines() if "catalog=" not in line) < 100
     again = run(code, session.engine)["answer"].record
     assert again.answer_hash == answer.record.answer_hash
     for part in ("pixel_hash", "grid", "bands"):

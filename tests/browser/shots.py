@@ -20,25 +20,26 @@ AROUND = 220
 """Of the applications' own bars above and below a notebook, in px, at most."""
 
 
-GROW = """(whole) => {
-  for (const work of document.querySelectorAll('.em-work .em-grid-work')) {
-    work.style.height = '';
-    const steps = work.querySelector('.em-steps');
-    if (whole) work.style.height = `${steps.scrollHeight}px`;
-  }
+GROW = """(part, whole) => {
+  const steps = part.closest('.em-steps');
+  if (steps === null) return;
+  const scrolls = steps.scrollHeight > steps.clientHeight;
+  steps.closest('.em-grid-work').style.height =
+    whole && scrolls ? `${steps.scrollHeight}px` : '';
 }"""
+"""The column of steps scrolls, unless the page is narrow."""
 
 
 @contextmanager
 def whole(page: Page, part: Locator) -> Iterator[None]:
     """A part that would have to be scrolled is all in sight meanwhile: page and column grow."""
-    page.evaluate(GROW, True)
+    part.evaluate(GROW, True)
     was, box = page.viewport_size, part.bounding_box()
     assert was is not None and box is not None
     page.set_viewport_size({**was, "height": max(was["height"], int(box["height"]) + AROUND)})
     part.scroll_into_view_if_needed()
     yield
-    page.evaluate(GROW, False)
+    part.evaluate(GROW, False)
     page.set_viewport_size(was)
 
 

@@ -152,9 +152,9 @@ def test_what_is_no_picture_is_refused_in_words(stand_in, visit):
     ready(ann)
     give(ann, b"<svg onload='window.hit=1'>", name="fake.png")
     expect(state(ann)).to_have_value(
-        "The file 'fake.png' is no picture that can be read. Try: PNG, JPEG or 8-bit TIFF; "
-        "rasters in reflectance or backscatter need declared units (open_chip, or --optical "
-        "and --sar) and are not plain pictures."
+        "The file 'fake.png' is no picture that can be read. Try: PNG, JPEG, WebP, BMP, GIF "
+        "or 8-bit TIFF; rasters in reflectance or backscatter need declared units (open_chip, "
+        "or --optical and --sar) and are not plain pictures."
     )
     expect(ann.page.locator(PICTURES)).to_have_count(2)  # what was there stays
     assert ann.page.evaluate("window.hit") is None
