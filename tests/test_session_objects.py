@@ -14,7 +14,10 @@ from earthmind_lab.exchange import Options, Reply
 from earthmind_lab.replay import replay
 from earthmind_lab.session import Selected, Session
 from earthmind_lab.session.answers import Answers
+from earthmind_lab.session.commands import State, undo
 from earthmind_lab.session.shelf import chip_bytes
+from earthmind_lab.session.subject import SaidTurn, Subject
+from earthmind_lab.session.talk_commands import said_anew
 from earthmind_lab.settings import Settings
 from tests.session_world import BOX, CHIP, DATES, SIDE, SlowEngine, made_up
 from tests.stand_in_engine import StandInEngine, make_chip, square
@@ -197,10 +200,22 @@ def test_a_cut_leaves_the_talk_as_it_is_by_then(session, tmp_path):
         assert opened.subject().to_dict() == subject.to_dict()
 
 
+def test_an_undone_cut_leaves_what_others_have_changed():
+    """It was cut while a search had made it stale, and the search was stopped."""
+    turn = SaidTurn(id="ask-1", question=WATER, state="done", text="Whole.", stale=True)
+    subject = Subject(name="a", kind="aoi", aoi=CHIP.aoi, turns=(turn,), head=turn.id)
+    state = said_anew(State(subjects={"a": subject}), "a", replace(turn, text="Cut."))
+    (cut,) = state.subjects["a"].turns
+    assert (cut.text, cut.stale) == ("Cut.", True)
+    fresh = replace(state.subjects["a"], turns=(replace(cut, stale=False),))
+    undone = undo(replace(state, subjects={"a": fresh}), state.log[-1])
+    assert undone.subjects["a"].turns == (replace(turn, stale=False),)
+
+
 def test_no_talk_is_stored_that_would_not_be_read_again(session):
     turn = asked(session)
     state = session._keeper.state
-    wrong = session.subject().with_turn(replace(turn, parent="ask-99"))
+    wrong = replace(session.subject(), turns=(replace(turn, parent="ask-99"),))
     with pytest.raises(ValueError, match="'ask-99', which isn't before it"):
         session._keeper.commit(replace(state, subjects={wrong.name: wrong}))
     assert session._keeper.state is state

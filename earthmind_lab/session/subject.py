@@ -278,8 +278,14 @@ class Subject:
             raise ValueError(f"the talk stands at {self.head!r}, which isn't there")
 
     def with_turn(self, turn: SaidTurn) -> Subject:
-        """The same with a turn in place of the one of its id."""
-        turns = tuple(turn if each.id == turn.id else each for each in self.turns)
+        """The same with a turn said anew in place of the one of its id.
+
+        Where that stands in the talk, and whether it is stale, are others' to change.
+        """
+        turns = tuple(
+            replace(turn, parent=each.parent, stale=each.stale) if each.id == turn.id else each
+            for each in self.turns
+        )
         return replace(self, turns=turns)
 
     def without(self, turn: SaidTurn) -> Subject:

@@ -28,15 +28,12 @@ def branch(state: State, name: str, ident: str | None) -> State:
 def said_anew(state: State, name: str, turn: SaidTurn) -> State:
     """A turn whose masks were cut elsewhere; several times in a row are one command, for a slider.
 
-    Where it stands in the talk, and whether it is stale, may have changed while they were cut.
-
     Raises:
         PromptError: It is no longer there.
     """
     old = state.subjects[name]
     if (was := old.turn(turn.id)) is None:
         raise PromptError(f"There is no turn {turn.id!r} about {name!r}.")
-    turn = replace(turn, parent=was.parent, stale=was.stale)
     after, args = with_subject(state, old.with_turn(turn)), {"turn": turn.id}
     last = state.log[-1] if state.log else None
     if last is not None and (last.kind, last.subject, last.args) == ("threshold", name, args):
