@@ -82,7 +82,7 @@ nano: .venv
 soak: .venv
 	$(BIN)/python -m tests.soak.soak
 	EARTHMIND_FUZZ=2000 $(BIN)/python -m pytest --quiet -s tests/model/test_fuzz.py
-	EARTHMIND_MESSAGES=2000 $(BIN)/python -m pytest --quiet tests/widgets/test_message_sequences.py
+	EARTHMIND_MESSAGES=2000 $(BIN)/python -m pytest --quiet --timeout=1800 tests/widgets/test_message_sequences.py
 	EARTHMIND_FUZZ_ITEMS=1000 $(BIN)/python -m pytest --quiet tests/data/test_fuzz_items.py
 	EARTHMIND_FAULTY_LOADS=500 $(BIN)/python -m pytest --quiet tests/data/test_remote.py -k fifty
 	EARTHMIND_REQUESTS=1000 $(BIN)/python -m pytest --quiet tests/server/test_schema.py -k nothing
